@@ -1,0 +1,313 @@
+"""Residual networks of residual networks: the recursion.
+
+*A residual is a body plus a shortcut. A body is a chain of residuals or, at the bottom, of convolutions.* Nested m
+deep this is RoR with m shortcut levels (Zhang et al., RoR, section III); m = 1 is the plain ResNet, Pre-ResNet or WRN.
+
+Two decisions shape this file:
+
+- In a post-activation network the ReLU follows the last of all the additions that end at one place (RoR, eq. 3-5).
+  Here whoever *reads* a sum applies it, so that no residual needs to know whether another addition follows. A second
+  ReLU on the way into a nested residual changes nothing.
+- Equal blocks that follow one another are one module with a leading axis, run by `lax.scan`: a thousand layers compile
+  like twenty, and a checkpoint looks the same however the blocks are run.
+"""
+
+import dataclasses
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax import lax
+
+from ror_jax.models.layers import BatchNorm, Conv
+
+
+@dataclasses.dataclass(frozen=True)
+class ResidualConfig:
+    """A member of the residual family. Each field is an override of `create_model`.
+
+    Attributes:
+      blocks_per_group: how many blocks each group of equal width has.
+      widths: the width of each group's 3x3 convolutions.
+      kernels: the convolutions of a block: (3, 3) is B(3,3), (3, 3, 3) is B(3,3,3), (1, 3, 1) the bottleneck.
+      expansion: a block's output width as a multiple of its group's width (k of the bottleneck: 4, 2 or 1).
+      preactivation: BN-ReLU-conv (Pre-ResNet, WRN) instead of conv-BN-ReLU.
+      levels: m, the number of shortcut levels.
+      shortcut_types: "A", "B" or "C" for each level, outermost first; a single one is the final level's, with "B" in
+        all levels above it. A: identity, subsampled and zero-padded where the shape changes; B: identity in the final
+        level, a 1x1 projection where the shape changes; C, and B above the final level: always a projection.
+      stem: "cifar" (3x3) or "imagenet" (7x7 stride 2, then 3x3 max-pool stride 2).
+      stem_width: width of the stem; None: the first group's.
+      survival: p_L of stochastic depth, the survival probability of the last block; 1 turns it off.
+      drop_path: "batch" (one coin per block and mini-batch), "image" (one per image) or "image_rescaled" (the same,
+        survivors divided by p_l in training instead of multiplied by it at test).
+      dropout: rate of dropout before the last convolution of a block.
+      shortcut_norm: BN after 1x1 shortcuts; None: yes in post-activation networks, no in pre-activation ones.
+      both_preact: a projection of the final level shares the block's first BN-ReLU (pre-activation only).
+      downsample: how shortcut type A shrinks images: "subsample" or "average".
+      new_shortcut_init: "he", or "zero": the shortcuts above the final level start at exactly zero.
+      dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
+    """
+
+    blocks_per_group: tuple[int, ...]
+    widths: tuple[int, ...]
+    kernels: tuple[int, ...] = (3, 3)
+    expansion: int = 1
+    preactivation: bool = False
+    levels: int = 1
+    shortcut_types: tuple[str, ...] = ("B",)
+    stem: str = "cifar"
+    stem_width: int | None = None
+    survival: float = 1.0
+    drop_path: str = "batch"
+    dropout: float = 0.0
+    shortcut_norm: bool | None = None
+    both_preact: bool = False
+    downsample: str = "subsample"
+    new_shortcut_init: str = "he"
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        def check(field, good, wanted):
+            if not good:
+                raise ValueError(f"{field} is {getattr(self, field)!r}; it must be {wanted}")
+
+        for field in ("blocks_per_group", "widths", "kernels", "shortcut_types"):
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        check("blocks_per_group", self.blocks_per_group and min(self.blocks_per_group) > 0, "positive numbers")
+        check("widths", len(self.widths) == len(self.blocks_per_group), f"{len(self.blocks_per_group)} numbers, one a group")
+        check("kernels", len(self.kernels) > 1 and 3 in self.kernels, "two or more kernel sizes, one of them 3")
+        check("levels", self.levels >= 1, "1 or more")
+        check("levels", min(self.blocks_per_group) >= 2 ** (self.levels - 3), "low enough for the smallest group to be halved")
+        check("shortcut_types", set(self.shortcut_types) <= set("ABC"), "made of 'A', 'B' and 'C'")
+        check("shortcut_types", len(self.shortcut_types) in (1, self.levels), f"one type, or {self.levels}, one a level")
+        check("stem", self.stem in ("cifar", "imagenet"), "'cifar' or 'imagenet'")
+        check("survival", 0 < self.survival <= 1, "in (0, 1]")
+        check("drop_path", self.drop_path in ("batch", "image", "image_rescaled"), "'batch', 'image' or 'image_rescaled'")
+        check("dropout", 0 <= self.dropout < 1, "in [0, 1)")
+        check("both_preact", self.preactivation or not self.both_preact, "False where preactivation is")
+        check("downsample", self.downsample in ("subsample", "average"), "'subsample' or 'average'")
+        check("new_shortcut_init", self.new_shortcut_init in ("he", "zero"), "'he' or 'zero'")
+
+    def build(self) -> "ResidualNetwork":
+        return ResidualNetwork(self)
+
+
+class Shape(NamedTuple):
+    """What a residual does to an image: channels in and out, and the stride. For blocks also the inner width."""
+
+    in_width: int
+    out_width: int
+    stride: int
+    width: int = 0
+
+
+class Draw(NamedTuple):
+    """What chance holds for a run of L blocks: survival probabilities [L], and keys [L] in training, else None."""
+
+    survival: Any
+    key: Any
+
+
+class Shortcut(nnx.Module):
+    """Identity (type A where it must be, with subsampling and zero-padding) or a 1x1 projection."""
+
+    def __init__(self, config: ResidualConfig, shape: Shape, *, project: bool, new: bool = False):
+        self.shape, self.downsample = shape, config.downsample
+        norm = not config.preactivation if config.shortcut_norm is None else config.shortcut_norm
+        zero = new and config.new_shortcut_init == "zero"
+        std = 0.0 if zero and not norm else None
+        size = (shape.in_width, shape.out_width, 1, shape.stride)
+        self.conv = Conv(*size, std=std, config=config) if project else None
+        self.norm = BatchNorm(shape.out_width, scale=0.0 if zero else 1.0, config=config) if project and norm else None
+
+    def __call__(self, x, train: bool):
+        if self.conv is not None:
+            x = self.conv(x)
+            return x if self.norm is None else self.norm(x, train)
+        stride, wider = self.shape.stride, self.shape.out_width - self.shape.in_width
+        if stride > 1:
+            x = nnx.avg_pool(x, (stride,) * 2, (stride,) * 2) if self.downsample == "average" else x[:, ::stride, ::stride]
+        return jnp.pad(x, ((0, 0),) * 3 + ((0, wider),)) if wider else x
+
+
+class Block(nnx.Module):
+    """F of the papers: the convolutions of one block with their BN and ReLU, without the shortcut."""
+
+    def __init__(self, config: ResidualConfig, shape: Shape, *, first_norm: bool = True):
+        self.preactivation = config.preactivation
+        self.dropout = nnx.Dropout(config.dropout)
+        outs = (*[shape.width] * (len(config.kernels) - 1), shape.out_width)
+        ins = (shape.in_width, *outs[:-1])
+        strides = [shape.stride if index == config.kernels.index(3) else 1 for index in range(len(outs))]
+        layers = zip(ins, outs, config.kernels, strides, strict=True)
+        self.convs = nnx.List([Conv(*layer, config=config) for layer in layers])
+        norms = [BatchNorm(width, config=config) for width in (ins if config.preactivation else outs)]
+        self.norms = nnx.List(norms if first_norm else [None, *norms[1:]])
+
+    def __call__(self, x, key, train: bool):
+        last = len(self.convs) - 1
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            if self.preactivation and norm is not None:
+                x = nnx.relu(norm(x, train))
+            elif not self.preactivation and index > 0:
+                x = nnx.relu(x)
+            if index == last:
+                x = self.dropout(x, deterministic=not train, rngs=key)
+            x = conv(x)
+            if not self.preactivation:
+                x = norm(x, train)
+        return x
+
+
+class FinalResidual(nnx.Module):
+    """A residual of the final level: h(x) + F(x), where F may be dropped."""
+
+    def __init__(self, config: ResidualConfig, shape: Shape):
+        kind, changes = config.shortcut_types[-1], (shape.in_width, 1) != (shape.out_width, shape.stride)
+        project = kind == "C" or (kind == "B" and changes)
+        shared = config.both_preact and project
+        self.preactivation, self.drop_path = config.preactivation, config.drop_path
+        self.stochastic = config.survival < 1
+        self.shared_norm = BatchNorm(shape.in_width, config=config) if shared else None
+        self.shortcut = Shortcut(config, shape, project=project)
+        self.body = Block(config, shape, first_norm=not shared)
+
+    def __call__(self, x, draw: Draw, train: bool):
+        survival, key = draw
+        if self.shared_norm is not None:
+            x = nnx.relu(self.shared_norm(x, train))
+        elif not self.preactivation:
+            x = nnx.relu(x)
+        shortcut = self.shortcut(x, train)
+        if not self.stochastic:
+            return shortcut + self.body(x, key, train)
+        rescaled = self.drop_path == "image_rescaled"
+        if not train:
+            return shortcut + self.body(x, key, train) * (1.0 if rescaled else survival).astype(x.dtype)
+        coin_key, key = jax.random.split(key)
+        if self.drop_path == "batch":
+            return self._one_coin(x, shortcut, jax.random.bernoulli(coin_key, survival), key)
+        coins = jax.random.bernoulli(coin_key, survival, (len(x), 1, 1, 1)) / (survival if rescaled else 1.0)
+        return shortcut + self.body(x, key, train) * coins.astype(x.dtype)
+
+    def _one_coin(self, x, shortcut, coin, key):
+        """A block that is dropped computes nothing and leaves its BN statistics alone: the branch is a real one."""
+        graph, statistics, parameters = nnx.split(self.body, nnx.BatchStat, ...)
+
+        def survive(statistics):
+            body = nnx.merge(graph, statistics, parameters)
+            return shortcut + body(x, key, train=True), nnx.state(body, nnx.BatchStat)
+
+        y, statistics = lax.cond(coin, survive, lambda statistics: (shortcut, statistics), statistics)
+        nnx.update(self.body, statistics)
+        return y
+
+
+class Run(nnx.Module):
+    """Equal final-level residuals, one after the other: one module whose arrays have a leading axis [L]."""
+
+    def __init__(self, config: ResidualConfig, shape: Shape, length: int):
+        self.length = length
+        self.residuals = nnx.vmap(lambda: FinalResidual(config, shape), axis_size=length)()
+
+    def __call__(self, x, draws: Draw, train: bool):
+        graph, state = nnx.split(self.residuals)
+
+        def step(x, inputs):
+            state, draw = inputs
+            residual = nnx.merge(graph, state)
+            x = residual(x, draw, train)
+            return x, nnx.state(residual, nnx.BatchStat) if train else None
+
+        if self.length > 1:
+            x, statistics = lax.scan(step, x, (state, draws))
+        else:  # a block that changes the shape cannot be a loop's body
+            x, statistics = step(x, jax.tree.map(lambda leaf: leaf[0], (state, draws)))
+            statistics = jax.tree.map(lambda leaf: leaf[None], statistics)
+        if train:
+            nnx.update(self.residuals, statistics)
+        return x
+
+
+class Residual(nnx.Module):
+    """A residual above the final level: g(x) + a chain of residuals. Without a shortcut it is the chain alone."""
+
+    def __init__(self, config: ResidualConfig, blocks: list[Shape], level: int):
+        self.preactivation = config.preactivation
+        self.length = len(blocks)
+        kind = config.shortcut_types[level - 1] if len(config.shortcut_types) > 1 else "B"
+        span = Shape(blocks[0].in_width, blocks[-1].out_width, int(np.prod([block.stride for block in blocks])))
+        self.shortcut = Shortcut(config, span, project=kind != "A", new=True) if level > 0 else None
+        inner = level + 1
+        if inner == config.levels:
+            links = [Run(config, shape, len(list(run))) for shape, run in itertools.groupby(blocks)]
+        else:
+            links = [Residual(config, part, inner) for part in _parts(blocks, inner)]
+        self.links = nnx.List(links)
+
+    def __call__(self, x, draws: Draw, train: bool):
+        if not self.preactivation:
+            x = nnx.relu(x)
+        y, start = x, 0
+        for link in self.links:
+            stop = start + link.length
+            y = link(y, jax.tree.map(lambda draw: draw[start:stop], draws), train)  # noqa: B023
+            start = stop
+        return y if self.shortcut is None else y + self.shortcut(x, train)
+
+
+def _parts(blocks: list[Shape], level: int) -> list[list[Shape]]:
+    """What level `level` puts shortcuts over: all blocks (root), each group, then the halves of the level above."""
+    if level == 1:
+        return [blocks]
+    if level == 2:
+        return [list(group) for _, group in itertools.groupby(blocks, key=lambda block: block.width)]
+    middle = (len(blocks) + 1) // 2
+    return [blocks[:middle], blocks[middle:]]
+
+
+class ResidualNetwork(nnx.Module):
+    """Stem, residuals, mean over the image: [B, H, W, 3] to [B, num_features]."""
+
+    def __init__(self, config: ResidualConfig):
+        self.config = config
+        blocks = _blocks(config)
+        self.num_features = blocks[-1].out_width
+        imagenet = config.stem == "imagenet"
+        self.stem = Conv(3, blocks[0].in_width, 7 if imagenet else 3, 2 if imagenet else 1, config=config)
+        # Post-activation: behind the stem. Pre-activation: behind the root addition.
+        self.norm = BatchNorm(self.num_features if config.preactivation else blocks[0].in_width, config=config)
+        self.residuals = Residual(config, blocks, level=0)
+
+    def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
+        config, count = self.config, self.residuals.length
+        random = train and (config.survival < 1 or config.dropout > 0)
+        if random and rngs is None:
+            raise ValueError("training with stochastic depth or dropout needs `rngs`")
+        survival = 1 - np.arange(1, count + 1, dtype=np.float32) / count * (1 - config.survival)
+        draws = Draw(jnp.asarray(survival), jax.random.split(rngs.drop_path(), count) if random else None)
+
+        x = self.stem(images)
+        if not config.preactivation:
+            x = nnx.relu(self.norm(x, train))
+        if config.stem == "imagenet":
+            x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        x = self.residuals(x, draws, train)
+        x = nnx.relu(self.norm(x, train) if config.preactivation else x)
+        return x.mean((1, 2))
+
+
+def _blocks(config: ResidualConfig) -> list[Shape]:
+    """The shapes of all blocks from input to output."""
+    blocks, in_width = [], config.stem_width or config.widths[0]
+    for group, (count, width) in enumerate(zip(config.blocks_per_group, config.widths, strict=True)):
+        for block in range(count):
+            stride = 2 if group > 0 and block == 0 else 1
+            blocks.append(Shape(in_width, width * config.expansion, stride, width))
+            in_width = width * config.expansion
+    return blocks

@@ -1,0 +1,77 @@
+"""One network made from another: a fresh prediction layer, a RoR from a ResNet."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ror_jax.errors import UserError
+from ror_jax.models.layers import initialize
+from ror_jax.models.network import Network
+from ror_jax.models.residual import Residual, ResidualNetwork, Run
+
+
+def replace_head(model: Network, name: str, num_classes: int, *, rngs: nnx.Rngs) -> Network:
+    """The same backbone (its very arrays) under one fresh prediction layer `name` of `num_classes` outputs.
+
+    This is how each stage of Deep-RoR goes on from the one before it: gender to age (section III.B), ImageNet to
+    IMDB-WIKI-101 to Adience (sections III.D and III.E).
+    """
+    network = Network(model.backbone, {name: num_classes}, mean=model.mean, std=model.std)
+    initialize(network.heads, rngs)
+    return network
+
+
+def ror_from_resnet(resnet: Network, levels: int = 3, *, new_shortcut_init: str = "he", rngs: nnx.Rngs) -> Network:
+    """A RoR that keeps every weight and statistic of a one-level network and adds the shortcuts above its blocks.
+
+    Deep-RoR, section III.D. With `new_shortcut_init="zero"` the outputs are those of `resnet`; with "he" (the paper's)
+    only the new parameters differ.
+
+    Raises:
+      UserError: `resnet` is not of the residual family, or has more than one level already.
+    """
+    source = resnet.backbone
+    if not isinstance(source, ResidualNetwork) or source.config.levels != 1:
+        raise UserError("a RoR is built from a residual network with one shortcut level, such as 'resnet34'")
+    config = dataclasses.replace(source.config, levels=levels, new_shortcut_init=new_shortcut_init)
+    backbone = config.build()
+    initialize(backbone, rngs)
+    set_blocks(backbone, get_blocks(source))
+    for name in ("stem", "norm"):
+        nnx.update(getattr(backbone, name), nnx.state(getattr(source, name)))
+    return _with_heads_of(resnet, backbone)
+
+
+def get_blocks(backbone: ResidualNetwork) -> list:
+    """The states of the final-level residuals from input to output, as plain dicts of arrays without a leading axis."""
+    blocks = []
+    for run in _runs(backbone.residuals):
+        state = nnx.to_pure_dict(nnx.state(run.residuals))
+        blocks += [jax.tree.map(lambda leaf: leaf[index], state) for index in range(run.length)]  # noqa: B023
+    return blocks
+
+
+def set_blocks(backbone: ResidualNetwork, blocks: list) -> None:
+    """The inverse of `get_blocks`; the number of levels may differ from that of the network they came from."""
+    remaining = iter(blocks)
+    for run in _runs(backbone.residuals):
+        states = [next(remaining) for _ in range(run.length)]
+        nnx.update(run.residuals, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
+
+
+def _runs(residual: Residual) -> Iterator[Run]:
+    for link in residual.links:
+        if isinstance(link, Run):
+            yield link
+        else:
+            yield from _runs(link)
+
+
+def _with_heads_of(model: Network, backbone: nnx.Module) -> Network:
+    sizes = {name: head.bias.shape[0] for name, head in model.heads.items()}
+    network = Network(backbone, sizes, mean=model.mean, std=model.std)
+    nnx.update(network.heads, nnx.state(model.heads))
+    return network

@@ -1,0 +1,56 @@
+"""VGG-16: Simonyan and Zisserman, "Very Deep Convolutional Networks" (ICLR 2015), configuration D."""
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+from ror_jax.models.layers import Conv, Linear
+
+
+@dataclasses.dataclass(frozen=True)
+class VggConfig:
+    """Overrides: `blocks_per_group`, `widths`, `hidden` (width of the two hidden layers), `image_size`, `dropout`, dtypes."""
+
+    blocks_per_group: tuple[int, ...] = (2, 2, 3, 3, 3)
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512)
+    hidden: int = 4096
+    image_size: int = 224
+    dropout: float = 0.5
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def build(self) -> "Vgg":
+        return Vgg(self)
+
+
+MODELS = {"vgg16": VggConfig()}
+
+
+class Vgg(nnx.Module):
+    """Groups of 3x3 convolutions, each followed by a 2x2 max-pool, then two hidden layers: [B, S, S, 3] to [B, hidden]."""
+
+    def __init__(self, config: VggConfig):
+        self.config, self.num_features = config, config.hidden
+        groups, in_width = [], 3
+        for count, width in zip(config.blocks_per_group, config.widths, strict=True):
+            ins = (in_width, *[width] * (count - 1))
+            groups.append(nnx.List([Conv(channels, width, 3, bias=True, config=config) for channels in ins]))
+            in_width = width
+        self.groups = nnx.List(groups)
+        side = config.image_size // 2 ** len(groups)
+        first = Linear(in_width * side * side, config.hidden, config=config)
+        self.hidden = nnx.List([first, Linear(config.hidden, config.hidden, config=config)])
+        self.dropout = nnx.Dropout(config.dropout)
+
+    def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
+        x = images
+        for group in self.groups:
+            for conv in group:
+                x = nnx.relu(conv(x))
+            x = nnx.max_pool(x, (2, 2), (2, 2))
+        x = x.reshape(len(x), -1)
+        for hidden in self.hidden:
+            x = self.dropout(nnx.relu(hidden(x)), deterministic=not train, rngs=rngs)
+        return x
