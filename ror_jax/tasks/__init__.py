@@ -1,0 +1,27 @@
+"""Tasks: outputs and labels in; loss, metrics and predictions out. They know no model and no data."""
+
+import dataclasses
+from collections.abc import Mapping
+
+from ror_jax.errors import UserError, unknown
+from ror_jax.tasks.classification import AgeGroup, Classification, Gender
+
+TASKS = {"classification": Classification, "age_group": AgeGroup, "gender": Gender}
+
+
+def create_task(name: str, labels: Mapping[str, tuple[str, ...]], **options):
+    """The task `name` for data whose classes are `labels` (class names by record key).
+
+    Raises:
+      UserError: an unknown task or option, an option that makes no sense, or data without the task's label.
+    """
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    task = TASKS[name]
+    fields = [field.name for field in dataclasses.fields(task) if field.name != "names"]
+    for option in options:
+        if option not in fields:
+            raise unknown(f"option of task {name!r}:", option, fields)
+    if task.target not in labels:
+        raise UserError(f"task {name!r} needs the label {task.target!r}, but the data has {', '.join(labels)}")
+    return task(names=tuple(labels[task.target]), **options)

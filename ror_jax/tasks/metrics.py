@@ -1,0 +1,40 @@
+"""Metrics as sums and counts, so that neither padding nor sharding can bias them.
+
+A confusion matrix of counts is the sum from which all else follows: `confusion` is computed on the device, batch by
+batch, and added up; the other functions read the total, a numpy array [K, K] with a row for each true class.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+
+def confusion(predictions, labels, mask, num_classes: int):
+    """Counts [K, K] int32 (row: label, column: prediction) of the images whose mask is 1; all arguments are [B]."""
+    counts = jnp.zeros((num_classes, num_classes), jnp.int32)
+    return counts.at[jnp.where(mask > 0, labels, 0), predictions].add((mask > 0).astype(jnp.int32))
+
+
+def accuracy(counts: np.ndarray) -> float:
+    """Share of images whose class was found: "exact" accuracy where the classes are age groups."""
+    return _share(np.trace(counts), counts.sum())
+
+
+def one_off_accuracy(counts: np.ndarray) -> float:
+    """Share of images whose class or a neighbouring one was found (Deep-RoR, section IV.B)."""
+    near = sum(np.trace(counts, offset) for offset in (-1, 0, 1))
+    return _share(near, counts.sum())
+
+
+def recall(counts: np.ndarray) -> np.ndarray:
+    """Share found of each class, [K]; NaN for a class without images."""
+    totals = counts.sum(1)
+    return np.where(totals > 0, np.diag(counts) / np.maximum(totals, 1), np.nan)
+
+
+def majority_rate(counts: np.ndarray) -> float:
+    """The accuracy of always answering the most frequent class."""
+    return _share(counts.sum(1).max(), counts.sum())
+
+
+def _share(part, whole) -> float:
+    return float(part / whole) if whole else float("nan")
