@@ -1,0 +1,71 @@
+"""Every setting of a run, with its default. A file in `configs/` starts from here and changes what it means."""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def default_config() -> ConfigDict:
+    """The settings of Deep-RoR's training from scratch (section IV.A); a config file names data, model and task.
+
+    A `placeholder` is a setting that the data set, model or task has a default for; leave it out and that holds.
+    """
+    config = ConfigDict()
+
+    config.name = ""  # of the run; its folder is runs/NAME unless --workdir says otherwise
+    config.seed = 0  # of parameters, order of images, augmentation, stochastic depth
+    config.data_dir = placeholder(str)  # folder with the data set's own files
+    config.cache_dir = "~/.cache/ror_jax"  # prepared data sets and compiled programs
+
+    config.dataset = dataset = ConfigDict()
+    dataset.name = ""
+    dataset.fold = placeholder(int)  # faces: the fold to test on, 0 ... 4; the others train
+    dataset.protocol = placeholder(str)  # adience: "levi" or "all"
+    dataset.people = placeholder(int)  # rendered_faces
+    dataset.pictures_per_person = placeholder(int)  # rendered_faces
+    dataset.resolution = placeholder(int)  # faces: pixels a side of the stored images
+
+    config.image_size = 224  # pixels a side, as the network sees them
+    config.augmentation = "scale_and_aspect"  # or "scale", "pad_and_crop", "none"
+    config.central_fraction = 224 / 256  # of the side that the centre crop of a test image keeps
+    config.workers = -1  # processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores
+
+    config.model = model = ConfigDict()
+    model.name = ""
+    model.levels = placeholder(int)
+    model.shortcut_types = placeholder(tuple)
+    model.blocks_per_group = placeholder(tuple)
+    model.widths = placeholder(tuple)
+    model.survival = placeholder(float)
+    model.drop_path = placeholder(str)
+    model.dropout = placeholder(float)
+    model.new_shortcut_init = placeholder(str)
+    model.dtype = placeholder(str)  # "float32" or "bfloat16"
+    model.param_dtype = placeholder(str)
+
+    config.task = task = ConfigDict()
+    task.name = ""
+    task.weights = placeholder(object)  # "LW0" ... "LW3", or a number for each class
+    task.normalize_by = placeholder(str)
+
+    config.epochs = 164
+    config.batch_size = 64  # over all devices
+    config.test_batch_size = 64
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "sgd"
+    optimizer.learning_rate = 0.1
+    optimizer.decay_epochs = (80, 122)
+    optimizer.decay_factor = 0.1
+    optimizer.momentum = 0.9
+    optimizer.nesterov = True
+    optimizer.weight_decay = 1e-4
+    optimizer.decay_vectors = True  # weight decay on BN parameters and biases too, as in Torch
+
+    config.mesh = mesh = ConfigDict()
+    mesh.data = -1  # devices along which a batch is divided; -1: all
+    mesh.model = 1
+
+    config.test_every = 1  # epochs
+    config.log_every = 20  # steps between lines of metrics.jsonl within an epoch
+    config.checkpoint_minutes = 10.0  # within long epochs; the end of every epoch is saved anyway
+    config.closing_words = ""  # printed when all is done
+    return config.lock()

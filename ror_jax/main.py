@@ -1,0 +1,83 @@
+"""Trains and tests a network.
+
+    python -m ror_jax.main --config=configs/quickstart.py
+    python -m ror_jax.main --config=configs/adience_fold0.py --config.data_dir=DIR
+
+Every setting of ror_jax/config.py can be changed on the command line: --config.model.survival=1. A run that was
+stopped goes on where it was when the same command is given again.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
+
+import jax
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from input_pipeline import DataError
+from ror_jax.errors import UserError
+from ror_jax.evaluation.evaluate import evaluate
+from ror_jax.report.summary import summarize
+from ror_jax.training.checkpoint import Checkpoints
+from ror_jax.training.experiment import create_experiment
+from ror_jax.training.loop import Stopped, train
+from ror_jax.training.state import count_parameters
+from ror_jax.training.workdir import open_workdir
+
+CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/NAME, with the name in the config.")
+MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train and test, or only test a checkpoint.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "What to evaluate: 'latest', 'best' or a step.")
+
+
+def run(config, workdir: Path) -> None:
+    """Trains (or evaluates) as `config` says and leaves everything in `workdir`."""
+    cache = Path(config.cache_dir).expanduser() / "xla"
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+
+    experiment = create_experiment(config)
+    print(experiment.dataset.description)
+    print(
+        f"Training {config.model.name} ({count_parameters(experiment.state.params):,} parameters) on"
+        f" {jax.device_count()} {jax.devices()[0].device_kind} for {experiment.total_steps} steps"
+        f" ({config.epochs} epochs of {experiment.steps_per_epoch}) in {workdir}"
+    )
+    if MODE.value == "train":
+        open_workdir(workdir, config)
+        state = train(
+            experiment,
+            workdir,
+            test_every=config.test_every,
+            log_every=config.log_every,
+            checkpoint_minutes=config.checkpoint_minutes,
+        )
+    else:
+        state = Checkpoints(workdir / "checkpoints").restore(experiment.state, CHECKPOINT.value)
+    results = evaluate(experiment.eval_step, state, experiment.test_batches(), experiment.task, experiment.mesh)
+    print(summarize(experiment, state, results, workdir))
+    print(config.closing_words, end="")
+
+
+def main(argv) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument: {argv[1]}")
+    logging.set_verbosity(logging.ERROR)
+    config = CONFIG.value
+    workdir = Path(WORKDIR.value or f"runs/{config.name}")
+    try:
+        run(config, workdir)
+    except (UserError, DataError) as error:
+        sys.exit(f"error: {error}")
+    except Stopped as stopped:
+        number, step = stopped.args
+        print(f"Stopped by {signal.Signals(number).name} and saved at step {step}. The same command goes on from there.")
+        sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,61 @@
+"""The pictures of a run."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+TRAIN, TEST = "#9a9a9a", "#c0392b"
+
+
+def save_curves(rows: list[dict], metrics: list[str], path: Path) -> None:
+    """Draws `metrics` over the epochs, one panel each, training and test, from the rows of `metrics.jsonl`."""
+    figure = Figure(figsize=(4.2 * len(metrics), 3.2), layout="constrained")
+    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+        for split, color in (("train", TRAIN), ("test", TEST)):
+            points = [(row["epoch"], row[metric]) for row in rows if row["split"] == split and metric in row]
+            if points:
+                marker = "o" if len(points) < 3 else None
+                axes.plot(*zip(*points, strict=True), color=color, label=split, marker=marker, linewidth=1.6)
+        axes.set_title(metric.replace("_", " "), fontsize=10)
+        axes.set_xlabel("epoch", fontsize=9)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)
+
+
+def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path) -> None:
+    """Draws a confusion matrix [K, K] of counts (row: true class) as percent of each true class."""
+    counts = np.asarray(counts)
+    share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = max(3.5, 0.55 * len(names) + 1.6)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Reds", vmin=0, vmax=100)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), [f"{name}  ({n})" for name, n in zip(names, counts.sum(1), strict=True)], fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true (images)")
+    axes.set_title(title, fontsize=10)
+    if len(names) <= 12:
+        for row, column in np.ndindex(share.shape):
+            if counts[row, column]:
+                color = "white" if share[row, column] > 55 else "black"
+                axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
+    figure.savefig(path, dpi=130)
+
+
+def save_examples(images: np.ndarray, true: list[str], predicted: list[str], title: str, path: Path) -> None:
+    """Draws images [N, H, W, 3] uint8 in rows of eight, each with its true and predicted class, mistakes in red."""
+    columns = 8
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.25 * columns, 1.6 * rows + 0.4), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
+        axes.axis("off")
+    for axes, image, label, guess in zip(grid.flat, images, true, predicted, strict=False):
+        axes.imshow(image)
+        right = label == guess
+        axes.set_title(guess if right else f"{guess}  (is {label})", fontsize=7, color="black" if right else TEST)
+    figure.savefig(path, dpi=130)

@@ -1,0 +1,66 @@
+"""What a run says when it is done: the result in words, in JSON and in pictures."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from ror_jax.report.figures import save_confusion, save_curves, save_examples
+from ror_jax.training.experiment import Experiment
+from ror_jax.training.logging import read_rows
+from ror_jax.training.mesh import shard_batch
+from ror_jax.training.state import TrainState, empty_metrics
+
+EXAMPLES = 24
+
+
+def summarize(experiment: Experiment, state: TrainState, results: dict, workdir: Path) -> str:
+    """Writes `summary.json`, `curves.png`, `confusion.png` and `examples.png` to `workdir`; returns the words.
+
+    `results` are those of `evaluate` for `state`.
+    """
+    task, rows = experiment.task, read_rows(workdir / "metrics.jsonl")
+    step = int(state.step)
+    epoch = step / experiment.steps_per_epoch
+    summary = {"step": step, "epoch": epoch, "data": experiment.dataset.name, "test": results}
+    (workdir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+    title = f"{task.target.replace('_', ' ')}: {task.line(results)}"
+    if rows:
+        metrics = [name for name in (task.primary, "one_off", "cross_entropy") if name in results]
+        save_curves(rows, metrics, workdir / "curves.png")
+    save_confusion(results["confusion"], task.names, title, workdir / "confusion.png")
+    _save_examples(experiment, state, title, workdir / "examples.png")
+
+    lines = [
+        f"Test after epoch {epoch:g}: {task.line(results)}"
+        f"   ({results['images']} images; always the most frequent class: {100 * results['majority_rate']:.2f} %)",
+        *(f"  {name:>10}  recall {100 * recall:6.2f} %" for name, recall in results["recall"].items() if recall == recall),
+    ]
+    scores = {row["epoch"]: row[task.primary] for row in rows if row["split"] == "test"}
+    if scores:
+        best = max(scores, key=scores.get)
+        lines.append(
+            f"Best epoch: {best} with {100 * scores[best]:.2f} %. It was picked by the test images: too good to report."
+        )
+    lines.append(f"Left in {workdir}: summary.json, confusion.png, examples.png, curves.png, metrics.jsonl, checkpoints")
+    return "\n".join(lines)
+
+
+def _save_examples(experiment: Experiment, state: TrainState, title: str, path: Path) -> None:
+    """A random few of the test images with the labels that they have and got."""
+    task, test = experiment.task, experiment.dataset.test
+    chosen = np.random.default_rng(0).choice(len(test), min(EXAMPLES, len(test)), replace=False)
+    batch = next(experiment.test_batches([test[int(index)] for index in chosen]))
+    sharded = shard_batch(batch, experiment.mesh)
+    _, predictions = experiment.eval_step(state, sharded, empty_metrics(task, experiment.mesh))
+    guesses = jax.device_get(predictions[task.target]["class"])
+    shown = [index for index in range(len(guesses)) if batch["mask"][index] and batch[task.target][index] >= 0]
+    save_examples(
+        batch["image"][shown],
+        [task.names[batch[task.target][index]] for index in shown],
+        [task.names[guesses[index]] for index in shown],
+        title,
+        path,
+    )

@@ -1,0 +1,77 @@
+"""Checkpoints of a run: the latest ones and the best, written in the background by Orbax."""
+
+from pathlib import Path
+
+import jax
+from orbax.checkpoint import v1 as orbax
+
+from ror_jax.errors import UserError
+from ror_jax.training.state import TrainState
+
+KEEP = 2
+
+
+class Checkpoints:
+    """The folder `checkpoints` of a run: a subfolder for each saved step. The best is the one of the highest score."""
+
+    def __init__(self, folder: Path):
+        keep = orbax.training.preservation_policies
+        best = keep.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False)
+        self._checkpointer = orbax.training.Checkpointer(
+            folder.absolute(),
+            preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(KEEP), best]),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def steps(self) -> list[int]:
+        return [checkpoint.step for checkpoint in self._checkpointer.checkpoints]
+
+    @property
+    def best_step(self) -> int | None:
+        """The step of the highest score; of equals the first; None before any score."""
+        scored = [checkpoint for checkpoint in self._checkpointer.checkpoints if checkpoint.metrics]
+        return max(scored, key=lambda checkpoint: checkpoint.metrics["score"]).step if scored else None
+
+    def save(self, state: TrainState, score: float | None = None) -> None:
+        """Starts to save `state` under its step, unless that step is there already; returns before it is written."""
+        step = int(state.step)
+        if step not in self.steps:
+            metrics = None if score is None else {"score": score}
+            self._checkpointer.save_async(step, state, force=True, metrics=metrics)
+
+    def restore(self, like: TrainState, which: str | int = "latest") -> TrainState:
+        """The state at the latest, the best or a given step, laid out over the devices as `like` is.
+
+        Raises:
+          UserError: there is no such checkpoint, or its tensors are not those of `like`; the message lists them.
+        """
+        if not self.steps:
+            raise UserError(f"no checkpoint in {self._checkpointer.directory}; train first")
+        step = {"latest": self.steps[-1], "best": self.best_step}.get(which, which)
+        if step is None or not str(step).isdigit() or int(step) not in self.steps:
+            raise UserError(f"no checkpoint {which!r}; there are 'latest', 'best' and the steps {self.steps}")
+        self._compare(int(step), like)
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
+        return self._checkpointer.load(int(step), abstract)
+
+    def _compare(self, step: int, like: TrainState) -> None:
+        saved = _shapes(self._checkpointer.metadata(step).metadata)
+        wanted = _shapes(vars(like))
+        different = [
+            f"{name} (checkpoint {saved.get(name, 'none')}, model {wanted.get(name, 'none')})"
+            for name in sorted(saved.keys() | wanted.keys())
+            if name.startswith(("params", "batch_stats")) and saved.get(name) != wanted.get(name)
+        ]
+        if different:
+            shown = "; ".join(different[:8]) + (f"; and {len(different) - 8} more" if len(different) > 8 else "")
+            raise UserError(f"the checkpoint at step {step} is of another model. Tensors that differ: {shown}")
+
+    def close(self) -> None:
+        """Waits until all is written."""
+        self._checkpointer.close()
+
+
+def _shapes(tree) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
+    return {".".join(str(key.key if hasattr(key, "key") else key.idx) for key in path): tuple(leaf.shape) for path, leaf in leaves}

@@ -1,0 +1,148 @@
+"""What a run leaves behind and what it shows: JSON lines, TensorBoard, a progress bar."""
+
+import importlib.metadata
+import json
+import math
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
+LINE_EVERY = 30.0  # seconds between lines where there is no terminal
+
+
+def environment() -> dict:
+    """Versions, machine, command line and git revision: what one needs to run this again."""
+    device = jax.devices()[0]
+    return {
+        "command": sys.argv,
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "devices": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "git_revision": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None  # installed without its repository
+
+
+class MetricsLog:
+    """`metrics.jsonl`, one JSON object a line, and the same scalars for TensorBoard.
+
+    Lines after `step` come from a run that was stopped after its last checkpoint; they are dropped, for they will be
+    written again.
+    """
+
+    def __init__(self, folder: Path, step: int):
+        self._path = folder / "metrics.jsonl"
+        self.rows = [row for row in read_rows(self._path) if row["step"] <= step]
+        self._path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        self._file = self._path.open("a")
+        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    def write(self, split: str, step: int, epoch: float, numbers: dict) -> None:
+        row = {"split": split, "step": step, "epoch": epoch} | numbers
+        self.rows.append(row)
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        for name, value in numbers.items():
+            if isinstance(value, float):
+                self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._tensorboard.close()
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a metrics file; none where there is no file. A last line that was cut off is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class Progress:
+    """A bar over the steps of a run on a terminal, a line every half minute elsewhere."""
+
+    def __init__(self, first_step: int, total_steps: int, steps_per_epoch: int):
+        self._total, self._steps_per_epoch = total_steps, steps_per_epoch
+        self._last_line = time.monotonic()
+        self._start_epoch()
+        form = "{desc} |{bar:20}| {percentage:3.0f}% [{elapsed}<{remaining}]{postfix}"
+        self._bar = tqdm(
+            total=total_steps, initial=first_step, bar_format=form, disable=not sys.stderr.isatty(), dynamic_ncols=True
+        )
+
+    def _start_epoch(self) -> None:
+        self._started, self._images, self._waited, self._steps = None, 0, 0.0, 0
+
+    def timed(self, batches: Iterator) -> Iterator:
+        """The same batches; the time spent waiting for them is counted."""
+        while True:
+            started = time.monotonic()
+            batch = next(batches, None)
+            if batch is None:
+                return
+            self._waited += time.monotonic() - started if self._started else 0.0
+            yield batch
+
+    def update(self, step: int, loss: float, images: int) -> None:
+        """Tells that `step` steps are done, the last one with `loss` over so many `images`."""
+        if self._started is None:  # the first step of a process compiles; it would spoil the rate
+            self._started = time.monotonic()
+        else:
+            self._images, self._steps = self._images + images, self._steps + 1
+        epochs = self._total // self._steps_per_epoch
+        where = f"epoch {step // self._steps_per_epoch + 1}/{epochs}"
+        numbers = f"loss {loss:.3f}, {self.images_per_second:.0f} images/s"
+        self._bar.set_description_str(where, refresh=False)
+        self._bar.set_postfix_str(numbers, refresh=False)
+        self._bar.update(step - self._bar.n)
+        if self._bar.disable and time.monotonic() - self._last_line > LINE_EVERY and self._steps:
+            self._last_line = time.monotonic()
+            left = (self._total - step) * (time.monotonic() - self._started) / self._steps
+            self.say(f"{where}  step {step}/{self._total}  {numbers}, {_duration(left)} left")
+
+    @property
+    def images_per_second(self) -> float:
+        """In this epoch; NaN as long as nothing was measured."""
+        return self._images / (time.monotonic() - self._started) if self._images else math.nan
+
+    def epoch_numbers(self) -> dict[str, float]:
+        """Images per second and the share of the time spent waiting for data, in the epoch that ends here."""
+        seconds = time.monotonic() - self._started if self._started else math.nan
+        numbers = {"images_per_second": self.images_per_second, "input_wait": self._waited / seconds}
+        self._start_epoch()
+        return numbers
+
+    @staticmethod
+    def say(line: str) -> None:
+        """A line of text above the bar."""
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"

@@ -1,0 +1,120 @@
+"""The training loop, to be read once from top to bottom."""
+
+import contextlib
+import dataclasses
+import math
+import signal
+import time
+from pathlib import Path
+
+import jax
+
+from ror_jax.errors import UserError
+from ror_jax.evaluation.evaluate import evaluate
+from ror_jax.training.checkpoint import Checkpoints
+from ror_jax.training.experiment import Experiment
+from ror_jax.training.logging import MetricsLog, Progress
+from ror_jax.training.mesh import shard_batch
+from ror_jax.training.state import TrainState, empty_metrics
+
+
+class Stopped(Exception):
+    """SIGINT or SIGTERM came and the run has saved where it is. The arguments are the signal and the step."""
+
+
+def train(
+    experiment: Experiment, workdir: Path, *, test_every: int, log_every: int, checkpoint_minutes: float
+) -> TrainState:
+    """Trains to the end of the last epoch, from the latest checkpoint in `workdir` if there is one.
+
+    A run that was stopped and started again gives the same weights, bit for bit, as one that was not.
+
+    Raises:
+      UserError: the loss is no longer finite; the last good checkpoint is kept.
+      Stopped: the user or the machine asked for it.
+    """
+    task, mesh, state = experiment.task, experiment.mesh, experiment.state
+    steps_per_epoch, total_steps = experiment.steps_per_epoch, experiment.total_steps
+
+    with contextlib.ExitStack() as stack:
+        # --- Go on from where the run stopped, if it did ------------------------------------------------------------
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
+        if checkpoints.steps:
+            state = checkpoints.restore(state)
+        step = int(state.step)
+        log = stack.enter_context(contextlib.closing(MetricsLog(workdir, step)))
+        progress = stack.enter_context(contextlib.closing(Progress(step, total_steps, steps_per_epoch)))
+        if 0 < step < total_steps:
+            progress.say(f"Going on from step {step} of {total_steps}, epoch {step / steps_per_epoch:.2f}.")
+        asked_to_stop = stack.enter_context(_signals())
+
+        def check(step: int, loss: jax.Array) -> float:
+            if math.isfinite(value := float(loss)):
+                return value
+            kept = f"step {checkpoints.steps[-1]}" if checkpoints.steps else "none yet"
+            raise UserError(
+                f"the loss became {value} in step {step} (epoch {step / steps_per_epoch:.2f}); nothing was saved since."
+                f" Last good checkpoint: {kept}. A lower optimizer.learning_rate is the usual remedy"
+            )
+
+        saved_at = time.monotonic()
+        previous_loss = None
+        batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
+        for batch in progress.timed(batches):
+            # --- One step; the loss of the one before is fetched while this one runs --------------------------------
+            state, loss = experiment.train_step(state, shard_batch(batch, mesh))
+            if previous_loss is not None:
+                value = check(step, previous_loss)
+                progress.update(step, value, images=len(batch["mask"]) * jax.process_count())
+                if step % log_every == 0:
+                    log.write("step", step, step / steps_per_epoch, {"loss": value})
+            previous_loss, step = loss, step + 1
+
+            # --- The end of an epoch: sum up, test, save ------------------------------------------------------------
+            score = None
+            if end_of_epoch := step % steps_per_epoch == 0:
+                check(step, loss)
+                epoch = step // steps_per_epoch
+                results = task.summarize(jax.device_get(state.metrics))
+                rate = {"learning_rate": float(experiment.schedule(step - 1))} | progress.epoch_numbers()
+                log.write("train", step, epoch, results | rate)
+                state = dataclasses.replace(state, metrics=empty_metrics(task, mesh))
+                line = f"epoch {epoch}/{total_steps // steps_per_epoch}  train {task.line(results)}"
+                if epoch % test_every == 0 or step == total_steps:
+                    results = evaluate(experiment.eval_step, state, experiment.test_batches(), task, mesh)
+                    log.write("test", step, epoch, results)
+                    state = dataclasses.replace(state, task_state=task.after_validation(state.task_state, results))
+                    score = results[task.primary]
+                    line += f"  |  test {task.line(results)}"
+                progress.say(f"{line}  |  {progress.images_per_second:.0f} images/s")
+
+            # --- Save at the end of an epoch, every few minutes, and before leaving ---------------------------------
+            if end_of_epoch or asked_to_stop or time.monotonic() - saved_at > 60 * checkpoint_minutes:
+                check(step, loss)
+                checkpoints.save(state, score)
+                saved_at = time.monotonic()
+            if asked_to_stop and step < total_steps:
+                raise Stopped(asked_to_stop[0], step)
+    return state
+
+
+@contextlib.contextmanager
+def _signals():
+    """Yields a list that SIGINT and SIGTERM add their number to. A second signal ends the program as usual."""
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    received = []
+
+    def restore():
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def receive(number, frame):
+        received.append(number)
+        restore()
+
+    for number in usual:
+        signal.signal(number, receive)
+    try:
+        yield received
+    finally:
+        restore()

@@ -1,0 +1,37 @@
+"""Devices as a mesh of `data` and `model` axes, and what lies where on it."""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from ror_jax.errors import UserError
+
+
+def create_mesh(data: int = -1, model: int = 1) -> Mesh:
+    """A `data` x `model` mesh over all devices of all processes; -1 takes what the other axis leaves.
+
+    Raises:
+      UserError: the product is not the number of devices.
+    """
+    count = jax.device_count()
+    data = count // model if data == -1 else data
+    if data * model != count:
+        raise UserError(f"a mesh of data={data} x model={model} needs {data * model} devices; there are {count}")
+    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def check_batch_size(batch_size: int, mesh: Mesh) -> None:
+    """Raises UserError where the mesh does not divide the batch."""
+    if batch_size % mesh.shape["data"]:
+        near = max(batch_size // mesh.shape["data"], 1) * mesh.shape["data"]
+        raise UserError(f"a batch of {batch_size} images cannot be divided over {mesh.shape['data']} devices; try {near}")
+
+
+def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """This process' rows of a batch as global arrays, divided along their first axis over `data`."""
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+    return {key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()}

@@ -1,0 +1,74 @@
+"""The train state: one pytree that holds all that a run needs to go on."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from ror_jax.training.mesh import replicated
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class TrainState:
+    """Everything that changes in training. Randomness and the place in the data follow from `step` and the seed.
+
+    Attributes:
+      step: optimiser steps done, int32 scalar.
+      params, batch_stats: of the model, as plain dicts.
+      opt_state: of the optimiser.
+      task_state: what the task has learnt from validation.
+      metrics: the task's sums over this epoch's batches so far.
+    """
+
+    step: jax.Array
+    params: dict
+    batch_stats: dict
+    opt_state: optax.OptState
+    task_state: dict
+    metrics: dict
+
+
+def create_state(
+    make_model: Callable[[nnx.Rngs], nnx.Module], optimizer: optax.GradientTransformation, task, mesh: Mesh, seed: int
+) -> tuple[nnx.GraphDef, TrainState]:
+    """The model's graph and a fresh state, made where it will live: a jitted initialiser, never one device first."""
+
+    def split():
+        model = make_model(nnx.Rngs(seed))
+        graph, params, batch_stats = nnx.split(model, nnx.Param, nnx.BatchStat)
+        return graph, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
+
+    graph = None
+
+    def initial() -> TrainState:
+        nonlocal graph
+        graph, params, batch_stats = split()
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=optimizer.init(params),
+            task_state=task.initial_state(),
+            metrics=empty_metrics(task, mesh),
+        )
+
+    state = jax.jit(initial, out_shardings=replicated(mesh))()
+    return graph, state
+
+
+def empty_metrics(task, mesh: Mesh) -> dict:
+    """Zeros in the form of `task.metrics`, on every device."""
+    outputs = {name: jax.ShapeDtypeStruct((1, size), jnp.float32) for name, size in task.outputs.items()}
+    batch = {name: jax.ShapeDtypeStruct((1,), jnp.int32) for name in task.outputs}
+    batch["mask"] = jax.ShapeDtypeStruct((1,), jnp.float32)
+    shapes = jax.eval_shape(task.metrics, outputs, batch)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=replicated(mesh)), shapes)
+
+
+def count_parameters(params: dict) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,50 @@
+"""The two compiled programs of a run: one step of training, one batch of evaluation."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from ror_jax.training.state import TrainState
+
+
+def make_train_step(graph: nnx.GraphDef, task, optimizer: optax.GradientTransformation, seed: int) -> Callable:
+    """`(state, batch) -> (state, loss)`. The given state's memory is taken over: do not use it again.
+
+    The random numbers of step k are those of `fold_in(seed, k)`, on any number of devices.
+    """
+
+    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+
+        def loss_function(params):
+            model = nnx.merge(graph, params, state.batch_stats)
+            outputs = model(batch["image"], train=True, rngs=nnx.Rngs(key))
+            loss, _ = task.loss(outputs, batch, state.step, state.task_state)
+            return loss, (task.metrics(outputs, batch), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+
+        (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            task_state=state.task_state,
+            metrics=jax.tree.map(jnp.add, state.metrics, sums),
+        )
+        return state, loss
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_eval_step(graph: nnx.GraphDef, task) -> Callable:
+    """`(state, batch, sums) -> (sums, predictions)`: one batch without training, its sums added to those before it."""
+
+    def eval_step(state: TrainState, batch: dict, sums: dict) -> tuple[dict, dict]:
+        outputs = nnx.merge(graph, state.params, state.batch_stats)(batch["image"])
+        return jax.tree.map(jnp.add, sums, task.metrics(outputs, batch)), task.predict(outputs)
+
+    return jax.jit(eval_step, donate_argnums=2)
