@@ -1,0 +1,212 @@
+"""Adience: faces from photographs that people put on the web, with age group and gender, in five folds.
+
+E. Eidinger, R. Enbar, T. Hassner, "Age and gender estimation of unfiltered faces", 2014. The authors give it out on
+the page in `PAGE`. What is read is the folder that is found there; its lists have 19,487 rows, 117 of which repeat
+another row of the same fold and are read like the rest.
+
+    fold_0_data.txt ... fold_4_data.txt                                    tab-separated, one row a face
+    aligned/<user_id>/landmark_aligned_face.<face_id>.<original_image>     816x816 pixels
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from input_pipeline.datasets import faces
+from input_pipeline.errors import DataError, unknown_name
+from input_pipeline.records import Dataset
+
+PAGE = "talhassner.github.io/home/projects/Adience/Adience-data.html"
+WANTED = f"wanted is the folder of the Adience page of the Open University of Israel ({PAGE})"
+COLUMNS = ("user_id", "original_image", "face_id", "age", "gender")
+GENDERS = {"f": 0, "m": 1}  # "u" and the empty text are unknown
+MAX_PIXELS = 50_000_000  # of an image file; a larger one could fill the memory and is certainly no Adience face
+
+# The eight age groups as the lists write them. The lists' (8, 12) is the papers' 8-13, their (60, 100) is 60-.
+EXACT_LABELS = ("(0, 2)", "(4, 6)", "(8, 12)", "(15, 20)", "(25, 32)", "(38, 43)", "(48, 53)", "(60, 100)")
+PROTOCOLS = {
+    "levi": "only the eight exact age labels",
+    "all": "every age label, in the group that is nearest to its middle",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One row of a fold list."""
+
+    fold: int
+    identity: str  # the column user_id
+    original_image: str
+    face_id: int
+    age_label: str  # as it is in the list
+    gender: int  # 0 female, 1 male, -1 unknown
+
+    @property
+    def path(self) -> pathlib.PurePath:
+        """Of the face, below the data set's folder."""
+        return pathlib.PurePath("aligned", self.identity, f"landmark_aligned_face.{self.face_id}.{self.original_image}")
+
+
+def read_fold_lists(folder: str | os.PathLike) -> list[Row]:
+    """All rows of the five fold lists, in their order. Needs no images.
+
+    Raises:
+        DataError: a list is missing or is not what Adience's lists are; the message names file and line.
+    """
+    folder = pathlib.Path(folder).expanduser()
+    names = [f"fold_{fold}_data.txt" for fold in range(faces.FOLDS)]
+    for name in names:
+        if not (folder / name).is_file():
+            raise DataError(f"{folder} is not Adience: there is no {name}; {WANTED}")
+    return [row for fold, name in enumerate(names) for row in _read_fold_list(folder / name, fold)]
+
+
+def _read_fold_list(path: pathlib.Path, fold: int) -> list[Row]:
+    try:
+        header, *lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file; {WANTED}") from error
+    names = header.split("\t")
+    if missing := [name for name in COLUMNS if name not in names]:
+        raise DataError(
+            f"{path} has no column {', '.join(missing)}: its first line must name the columns, tab-separated"
+        )
+    rows = []
+    for number, line in enumerate(lines, start=2):
+        if not line.strip():
+            continue
+        values = line.split("\t")
+        if len(values) != len(names):
+            raise DataError(f"{path}, line {number}: {len(values)} fields where the first line names {len(names)}")
+        row = dict(zip(names, values, strict=True))
+        if not row["face_id"].isdecimal():
+            raise DataError(f"{path}, line {number}: the face_id is not a number")
+        identity, image, face_id, age, gender = (row[name] for name in COLUMNS)
+        rows.append(Row(fold, identity, image, int(face_id), age, GENDERS.get(gender, -1)))
+    return rows
+
+
+def age_group(label: str, protocol: str) -> int:
+    """Index of the age group that a label of the lists stands for, -1 if it has none.
+
+    Protocol "levi" knows the eight exact labels and nothing else. Protocol "all" takes the middle of whatever numbers
+    the label has, "(38, 42)" or "35", and finds the group that contains it or is nearest to it; a tie (3, 35) goes to
+    the older group; "None" has no number.
+    """
+    if protocol == "levi":
+        return EXACT_LABELS.index(label) if label in EXACT_LABELS else -1
+    numbers = [int(number) for number in re.findall(r"\d+", label)]
+    return faces.nearest_age_group(sum(numbers) / len(numbers)) if numbers else -1
+
+
+class Adience(faces.FaceBuilder):
+    """Prepares the folder of Adience.
+
+    Args:
+        folder: with the fold lists and `aligned/`.
+        cache_dir: see `FaceBuilder`.
+        resolution: see `FaceBuilder`.
+
+    Raises:
+        DataError: the folder is not Adience.
+    """
+
+    EXTRA_FEATURES: ClassVar = {"face_id": np.int32, "age_label": np.str_}
+
+    def __init__(self, folder: str | os.PathLike, cache_dir: str | os.PathLike, resolution: int):
+        self._folder = pathlib.Path(folder).expanduser()
+        self._rows = read_fold_lists(self._folder)
+        sizes = [_file_size(self._folder / row.path) for row in self._rows]
+        if not any(sizes):
+            raise DataError(
+                f"{self._folder}: the fold lists are there, but none of their {len(sizes)} faces is under aligned/; "
+                f"unpack aligned.tar.gz of {PAGE} there"
+            )
+        content = repr([(row, size) for row, size in zip(self._rows, sizes, strict=True)])
+        super().__init__(cache_dir, resolution, hashlib.sha256(content.encode()).hexdigest()[:16])
+
+    def rows(self) -> Sequence[Row]:
+        return self._rows
+
+    def loader(self):
+        return functools.partial(_load, self._folder, self.resolution)
+
+
+def create(
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike,
+    *,
+    fold: int = 0,
+    labels: Sequence[str] = ("age_group", "gender"),
+    protocol: str = "levi",
+    resolution: int = 256,
+) -> Dataset:
+    """Adience, prepared at first use (some minutes) and again when the lists or the sizes of the faces have changed.
+
+    Args:
+        data_dir: the folder with the fold lists and `aligned/`.
+        cache_dir: where the prepared files are kept.
+        fold: the fold to test on, 0..4.
+        labels: rows that have at least one of these are kept: "age_group", "gender", "age" (single ages only).
+        protocol: "levi" or "all", see `age_group`. The published numbers use "levi".
+        resolution: side of the prepared images in pixels.
+
+    Beside the usual keys the records have `fold` and `face_id` (int32) and `age_label` (str, as in the list).
+
+    Raises:
+        DataError: the folder is not Adience, or an argument is none of those.
+    """
+    if protocol not in PROTOCOLS:
+        raise unknown_name("protocol of Adience", protocol, PROTOCOLS)
+    if data_dir is None:
+        raise DataError(f"adience needs data_dir; {WANTED}")
+    builder = Adience(data_dir, cache_dir, resolution)
+    builder.prepare()
+    groups = [age_group(label, protocol) for label in builder.info.metadata["age_label"]]
+    note = f"; age groups: {PROTOCOLS[protocol]}"
+    return faces.open_faces(builder, fold=fold, labels=labels, age_group=np.array(groups, np.int32), note=note)
+
+
+def _file_size(path: pathlib.Path) -> int:
+    """In bytes; 0 if there is no such file."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return 0
+
+
+def _load(folder: pathlib.Path, resolution: int, row: Row) -> dict[str, Any]:
+    """See `FaceBuilder.loader`."""
+    single_age = re.fullmatch(r"\d+", row.age_label)
+    return {
+        "image": _read_face(folder, row.path, resolution),
+        "age": np.float32(row.age_label if single_age else -1),
+        "gender": np.int32(row.gender),
+        "face_id": np.int32(row.face_id),
+        "age_label": row.age_label,
+    }
+
+
+def _read_face(folder: pathlib.Path, path: pathlib.PurePath, resolution: int) -> Image.Image:
+    if len(path.parts) != 3 or path.parts[0] != "aligned" or ".." in path.parts:
+        raise faces.UnusableRow("a path that leaves the folder")
+    try:
+        with Image.open(folder / path) as file:
+            image = file.convert("RGB") if file.width * file.height <= MAX_PIXELS else None
+    except FileNotFoundError:
+        raise faces.UnusableRow("no image file") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        image = None
+    except Exception:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
+        raise faces.UnusableRow("an unreadable image file") from None
+    if image is None:
+        raise faces.UnusableRow(f"an image of more than {MAX_PIXELS // 10**6} million pixels")
+    return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)

@@ -1,0 +1,136 @@
+"""Records -> shuffled, augmented, batched, shared out among processes.
+
+A batch is a dict of arrays: `image` uint8 [B, H, W, 3], every label that is a number [B], and `mask` float32 [B]: 1 for
+an image, 0 for padding. Batch k is a function of the seed and k alone. So a run is resumed by starting at its step,
+and the number of processes and workers may change in between.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grain
+import numpy as np
+from absl import flags
+
+from input_pipeline.errors import DataError
+from input_pipeline.records import Source
+from input_pipeline.transforms import decode_image
+
+Batch = dict[str, np.ndarray]
+
+# Where things are in the stored image: wrong once it has been cropped or flipped, so no part of a batch.
+GEOMETRY = ("box", "landmarks", "yaw")
+
+
+def steps_per_epoch(num_records: int, batch_size: int) -> int:
+    """Batches in an epoch of training. The rest that does not fill a batch is left out, another one in every epoch."""
+    return num_records // batch_size
+
+
+def train_batches(
+    source: Source,
+    *,
+    transform: Callable[[Any, np.random.Generator], np.ndarray],
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Batches to train on. Every epoch has another order and shows every image once.
+
+    Args:
+        source: the records.
+        transform: (image, generator) -> uint8 [size, size, 3], see `transforms.training_transform`.
+        batch_size: of all processes together. Each gets `batch_size / process_count` consecutive rows of the batch.
+        seed: not negative. With the same seed the batches are the same, bit for bit.
+        epochs: how many times every image is shown, counted from step 0.
+        start_step: batches to skip, at no cost.
+        process_index: number of this process.
+        process_count: number of processes.
+        workers: processes that read and transform. 0: threads of this one.
+
+    Raises:
+        DataError: the processes cannot share the batch evenly, or there are fewer records than one batch.
+    """
+    local_size = _local_size(batch_size, process_count)
+    steps = steps_per_epoch(len(source), batch_size)
+    if not steps:
+        raise DataError(f"{len(source)} records do not fill one batch of {batch_size}: choose a smaller batch size")
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle()[: steps * batch_size].repeat(epochs)
+    dataset = dataset.random_map(functools.partial(_train_example, transform)).batch(local_size)
+    return _iterate(dataset[start_step * process_count + process_index :: process_count], workers)
+
+
+def test_batches(
+    source: Source,
+    *,
+    transform: Callable[[Any], np.ndarray],
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """All records in order, every one once. The last batch is filled up with copies of the last record, mask 0.
+
+    Args and errors as in `train_batches`; `transform` is image -> uint8 [size, size, 3], see `transforms.center_crop`.
+    Every process gets the same number of batches.
+    """
+    local_size = _local_size(batch_size, process_count)
+    padded = -(-len(source) // batch_size) * batch_size
+    dataset = grain.MapDataset.range(padded).map(functools.partial(_test_example, source, transform))
+    return _iterate(dataset.batch(local_size)[process_index::process_count], workers)
+
+
+def _local_size(batch_size: int, process_count: int) -> int:
+    if batch_size % process_count:
+        raise DataError(f"a batch of {batch_size} cannot be shared evenly by {process_count} processes")
+    return batch_size // process_count
+
+
+def _train_example(transform, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    return _example(record, transform(_image(record), rng), mask=1)
+
+
+def _test_example(source: Source, transform, index: int) -> dict[str, Any]:
+    record = source[min(index, len(source) - 1)]
+    return _example(record, transform(_image(record)), mask=index < len(source))
+
+
+def _image(record: dict[str, Any]):
+    image = record["image"]
+    if isinstance(image, bytes):
+        name = ", ".join(f"{key} {value}" for key, value in record.items() if isinstance(value, str))
+        return decode_image(image, f"record with {name}")
+    return image
+
+
+def _example(record: dict[str, Any], image: np.ndarray, mask: float) -> dict[str, Any]:
+    labels = {
+        key: value
+        for key, value in record.items()
+        if key != "image" and key not in GEOMETRY and not isinstance(value, str)
+    }
+    return {"image": image, **labels, "mask": np.float32(mask)}
+
+
+def _iterate(dataset: grain.MapDataset, workers: int) -> Iterator[Batch]:
+    """Makes the batches in the background. What works there ends with the iterator."""
+    if workers:
+        # Each worker makes whole batches, one after the other.
+        reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain reads its own flags, and nobody parses flags in tests and notebooks
+    else:
+        threads = min(os.cpu_count(), 16)
+        reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    batches = dataset.to_iter_dataset(reading)
+    iterator = iter(batches.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers)))
+    try:
+        yield from iterator
+    finally:
+        iterator.close()

@@ -1,0 +1,133 @@
+"""One image in, one image of the size that the network sees out.
+
+Images come as Pillow images or uint8 [H, W, 3] arrays and leave as uint8 [size, size, 3]. What is random takes its
+numbers from the generator it is given, and from nowhere else. Resizing is bilinear and antialiased.
+"""
+
+import functools
+import io
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from input_pipeline.errors import DataError, unknown_name
+
+Picture = Image.Image | np.ndarray
+
+CENTRAL = 224 / 256  # the part of the side that a central crop keeps: 224 of the 256 pixels of an Adience face
+TRIES = 10
+PADDING = 4
+
+
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """Decodes a JPEG or PNG file to an RGB image.
+
+    Raises:
+        DataError: the bytes are damaged; the message begins with `name`.
+    """
+    try:
+        return Image.open(io.BytesIO(data)).convert("RGB")
+    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
+        raise DataError(f"{name}: the image cannot be decoded ({error})") from error
+
+
+def scale_and_aspect_crop(image: Picture, rng: np.random.Generator, size: int) -> np.ndarray:
+    """A random crop of 8 to 100 % of the area and aspect ratio 3/4 to 4/3, resized to a square.
+
+    As fb.resnet.torch's RandomSizedCrop (after Szegedy et al., "Going deeper with convolutions", section 6), which
+    Deep-RoR's section IV names "scale and aspect ratio augmentation". When ten tries gave no crop that fits into the
+    image, the central square is taken.
+    """
+    image = _pillow(image)
+    for _ in range(TRIES):
+        area = image.width * image.height * rng.uniform(0.08, 1)
+        aspect = rng.uniform(3 / 4, 4 / 3)
+        width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if rng.random() < 0.5:
+            width, height = height, width
+        if 0 < width <= image.width and 0 < height <= image.height:
+            x, y = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)
+            return _resized(image, (x, y, x + width, y + height), size)
+    return center_crop(image, size, fraction=1)
+
+
+def scale_crop(image: Picture, rng: np.random.Generator, size: int) -> np.ndarray:
+    """A random square of 8 to 100 % of the area of the largest square, resized.
+
+    The "scale augmentation" of the 4c2f network (Deep-RoR, section IV).
+    """
+    image = _pillow(image)
+    side = max(1, round(min(image.size) * math.sqrt(rng.uniform(0.08, 1))))
+    x, y = rng.integers(image.width - side + 1), rng.integers(image.height - side + 1)
+    return _resized(image, (x, y, x + side, y + side), size)
+
+
+def pad_and_crop(image: Picture, rng: np.random.Generator, size: int, fill: Sequence[float]) -> np.ndarray:
+    """Pads 4 pixels on every side and cuts out a random square; no resizing. For CIFAR (RoR, section V).
+
+    The border has the colour `fill` [3], 0..255. With the mean of the training data it is about 0 for the network, as
+    in fb.resnet.torch, which subtracts the mean first and then pads with zeros.
+
+    Raises:
+        DataError: the padded image is smaller than `size`.
+    """
+    pixels = np.asarray(image)
+    height, width, channels = pixels.shape
+    padded = np.empty((height + 2 * PADDING, width + 2 * PADDING, channels), np.uint8)
+    padded[:] = np.round(fill).astype(np.uint8)
+    padded[PADDING:-PADDING, PADDING:-PADDING] = pixels
+    if size > min(padded.shape[:2]):
+        raise DataError(f"pad_and_crop: an image of {width}x{height} pixels, padded by {PADDING}, has no {size}x{size}")
+    y, x = rng.integers(padded.shape[0] - size + 1), rng.integers(padded.shape[1] - size + 1)
+    return padded[y : y + size, x : x + size]
+
+
+def flip(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirrors left and right every second time."""
+    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+
+def center_crop(image: Picture, size: int, fraction: float = CENTRAL) -> np.ndarray:
+    """The central square with `fraction` of the shorter side, resized; where nothing is to resize, its exact pixels."""
+    image = _pillow(image)
+    side = max(1, round(min(image.size) * fraction))
+    x, y = (image.width - side) // 2, (image.height - side) // 2
+    return _resized(image, (x, y, x + side, y + side), size)
+
+
+AUGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
+    "scale_and_aspect": lambda image, rng, size, fill, fraction: flip(scale_and_aspect_crop(image, rng, size), rng),
+    "scale": lambda image, rng, size, fill, fraction: flip(scale_crop(image, rng, size), rng),
+    "pad_and_crop": lambda image, rng, size, fill, fraction: flip(pad_and_crop(image, rng, size, fill), rng),
+    "none": lambda image, rng, size, fill, fraction: center_crop(image, size, fraction),
+}
+
+
+def training_transform(
+    name: str, *, size: int, fill: Sequence[float], fraction: float = CENTRAL
+) -> Callable[[Picture, np.random.Generator], np.ndarray]:
+    """The training transform of that name, to be called with an image and a generator.
+
+    Args:
+        name: one of `AUGMENTATIONS`.
+        size: side of the result in pixels.
+        fill: colour [3], 0..255, of pixels outside the image: the mean of the training data.
+        fraction: part of the side that the central crop keeps when the name is "none".
+
+    Raises:
+        DataError: there is no such augmentation.
+    """
+    if name not in AUGMENTATIONS:
+        raise unknown_name("augmentation", name, AUGMENTATIONS)
+    return functools.partial(AUGMENTATIONS[name], size=size, fill=tuple(fill), fraction=fraction)
+
+
+def _pillow(image: Picture) -> Image.Image:
+    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+
+
+def _resized(image: Image.Image, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """The box (left, top, right, bottom) of the image at size x size. Pillow only copies where the sizes agree."""
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))

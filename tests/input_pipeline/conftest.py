@@ -1,0 +1,38 @@
+"""A tiny Adience: the layout and the label habits of the real one, with noise for faces."""
+
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
+COLUMNS = "user_id original_image face_id age gender x y dx dy tilt_ang fiducial_yaw_angle fiducial_score"
+LABELS = ["(0, 2)", "(8, 12)", "(25, 32)", "(60, 100)", "35", "(38, 42)", "None"]
+GENDERS = ["f", "m", "u", ""]
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The real data, which are no part of this repository."""
+    if not SHARED.is_dir():
+        pytest.skip("the real data are not beside this repository")
+    return SHARED
+
+
+@pytest.fixture
+def adience_folder(tmp_path):
+    """14 rows in each of five folds: 7 users with 2 faces each. Labels repeat every 7 rows, genders every 4."""
+    folder, rng, number = tmp_path / "adience", np.random.default_rng(0), 0
+    for fold in range(5):
+        lines = [COLUMNS.replace(" ", "\t")]
+        for row in range(14):
+            user, image = f"{fold * 7 + row // 2}@N00", f"{number}_o.jpg"
+            path = folder / "aligned" / user / f"landmark_aligned_face.{number}.{image}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            blocks = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
+            Image.fromarray(blocks).resize((40, 40)).save(path, "JPEG")
+            lines.append("\t".join([user, image, str(number), LABELS[number % 7], GENDERS[number % 4], *"0000000"]))
+            number += 1
+        (folder / f"fold_{fold}_data.txt").write_text("\n".join(lines) + "\n")
+    return folder

@@ -1,0 +1,116 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from input_pipeline import DataError, transforms
+
+
+@pytest.fixture
+def ramps():
+    """An image [200, 200, 3] that tells where a pixel comes from: red is x, green is y."""
+    y, x = np.mgrid[:200, :200]
+    return np.stack([x, y, np.zeros_like(x)], axis=-1).astype(np.uint8)
+
+
+def boxes(crop, ramps, count=400):
+    """Width and height, in pixels of the ramps, of what `count` random crops show."""
+    rng = np.random.default_rng(0)
+    crops = np.stack([crop(ramps, rng, 50) for _ in range(count)]).astype(float)
+    # Pixel centres of the outermost columns are 49/50 of the width apart.
+    width = (crops[:, 25, -1, 0] - crops[:, 25, 0, 0]) * 50 / 49
+    height = (crops[:, -1, 25, 1] - crops[:, 0, 25, 1]) * 50 / 49
+    return width, height
+
+
+def test_scale_and_aspect_crop_covers_the_ranges_of_area_and_aspect(ramps):
+    width, height = boxes(transforms.scale_and_aspect_crop, ramps)
+    area, aspect = width * height / 200**2, width / height
+    assert 0.06 < area.min() < 0.12 and 0.9 < area.max() < 1.04
+    assert 0.71 < aspect.min() < 0.78 and 1.28 < aspect.max() < 1.40
+    assert abs(np.log(aspect).mean()) < 0.03  # as often lying as standing
+
+
+def test_scale_and_aspect_crop_takes_the_centre_when_nothing_fits():
+    stripe = np.zeros((400, 20, 3), np.uint8)
+    stripe[190:210] = 255  # the central square
+    assert transforms.scale_and_aspect_crop(stripe, np.random.default_rng(0), 20).min() == 255
+
+
+def test_scale_crop_is_square_and_covers_the_range_of_area(ramps):
+    width, height = boxes(transforms.scale_crop, ramps)
+    assert np.abs(width - height).max() < 5
+    area = width * height / 200**2
+    assert 0.06 < area.min() < 0.12 and 0.9 < area.max() < 1.04
+
+
+def test_pad_and_crop_shows_every_window_of_the_padded_image(ramps):
+    rng, seen = np.random.default_rng(0), set()
+    padded = np.pad(ramps, ((4, 4), (4, 4), (0, 0)), constant_values=7)
+    for _ in range(1000):
+        crop = transforms.pad_and_crop(ramps, rng, 200, fill=(7.2, 6.8, 7))
+        x, y = 4 + int(crop[100, 100, 0]) - 100, 4 + int(crop[100, 100, 1]) - 100
+        np.testing.assert_array_equal(crop, padded[y : y + 200, x : x + 200])
+        seen.add((x, y))
+    assert len(seen) == 81
+
+
+def test_pad_and_crop_refuses_a_size_that_is_not_there():
+    with pytest.raises(DataError, match="32x32 pixels, padded by 4, has no 48x48"):
+        transforms.pad_and_crop(np.zeros((32, 32, 3), np.uint8), np.random.default_rng(0), 48, fill=(0, 0, 0))
+
+
+def test_flip_mirrors_half_of_the_time(ramps):
+    rng = np.random.default_rng(0)
+    flips = [transforms.flip(ramps, rng) for _ in range(1000)]
+    mirrored = sum(np.array_equal(image, ramps[:, ::-1]) for image in flips)
+    assert 440 < mirrored < 560
+    assert mirrored + sum(np.array_equal(image, ramps) for image in flips) == 1000
+
+
+def test_center_crop_copies_pixels_where_nothing_is_to_resize():
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(transforms.center_crop(image, 224), image[16:240, 16:240])
+    np.testing.assert_array_equal(transforms.center_crop(image, 256, fraction=1), image)
+
+
+def test_resizing_is_antialiased():
+    checkers = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
+    small = transforms.center_crop(np.stack([checkers] * 3, -1).astype(np.uint8), 32, fraction=1)
+    assert np.abs(small.astype(int) - 127).max() < 12
+
+
+@pytest.mark.parametrize("name", sorted(transforms.AUGMENTATIONS))
+def test_every_augmentation_is_a_function_of_image_and_generator(name):
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    transform = transforms.training_transform(name, size=48, fill=(1, 2, 3))
+    first, second, third = (transform(pixels, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first.shape == (48, 48, 3) and first.dtype == np.uint8
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first, transform(Image.fromarray(pixels), np.random.default_rng(1)))
+    assert np.array_equal(first, third) == (name == "none")
+
+
+@pytest.mark.parametrize("name", ["scale_and_aspect", "scale", "pad_and_crop"])
+def test_training_images_are_flipped(name, ramps):
+    transform = transforms.training_transform(name, size=200, fill=(0, 0, 0))
+    rng = np.random.default_rng(0)
+    images = [transform(ramps, rng).astype(int) for _ in range(100)]
+    flipped = sum(image[100, 100, 0] < image[100, 60, 0] for image in images)  # red falls to the right
+    assert 30 < flipped < 70
+
+
+def test_unknown_augmentation_is_answered_with_the_nearest():
+    with pytest.raises(DataError, match="did you mean 'pad_and_crop'"):
+        transforms.training_transform("pad_crop", size=32, fill=(0, 0, 0))
+
+
+def test_decoding_gives_rgb_and_names_what_is_damaged():
+    file = io.BytesIO()
+    Image.new("L", (30, 20), 77).save(file, "JPEG")
+    image = transforms.decode_image(file.getvalue(), "face 7")
+    assert image.mode == "RGB" and image.size == (30, 20) and image.getpixel((5, 5)) == (77, 77, 77)
+    for damaged in (b"", b"no image", file.getvalue()[:-100]):
+        with pytest.raises(DataError, match="face 7: the image cannot be decoded"):
+            transforms.decode_image(damaged, "face 7")
