@@ -1,6 +1,8 @@
 """Age groups from drawn faces, in about two minutes on two CPU cores. Nothing is downloaded.
 
     python -m ror_jax.main --config=configs/quickstart.py
+
+A Pre-RoR-3 of 14 layers with stochastic depth and the loss weights LW3, all at a size for a laptop.
 """
 
 from ror_jax.config import default_config
@@ -10,11 +12,22 @@ def get_config():
     config = default_config()
     config.name = "quickstart"
     config.dataset.name = "rendered_faces"
-    config.dataset.resolution = 64
+    config.dataset.resolution = 72
     config.dataset.fold = 0
-    config.image_size = 48
-    config.model.name = "preror3_20"
+    config.image_size = 64
+    config.min_area = 0.5
+    config.model.name = "tiny_preror"
+    config.model.blocks_per_group = (2, 2, 2)
+    config.model.widths = (32, 64, 128)
+    config.model.survival = 0.8
     config.task.name = "age_group"
-    config.epochs = 6
-    config.optimizer.decay_epochs = (4, 5)
+    config.task.weights = "LW3"
+    config.epochs = 12
+    config.optimizer.decay_epochs = (8, 11)
+    config.closing_words = """
+These faces are drawn; the result says nothing about people. To train on photographs, get Adience
+(talhassner.github.io/home/projects/Adience/Adience-data.html) or lay your own faces out like it, and run
+
+    python -m ror_jax.main --config=configs/adience_fold0.py --config.data_dir=FOLDER
+"""
     return config

@@ -36,7 +36,7 @@ def create_dataset(
         name: one of `list_datasets()`.
         data_dir: where the user keeps the original files. Data sets that the program draws by itself need none.
         cache_dir: where prepared files are kept and found again.
-        options: the data set's own; see `create` in its module.
+        options: `labels` (only images that have one of these are kept) and the data set's own; see its `create`.
 
     Raises:
         DataError: there is no such data set or option, or the files are not what the data set expects.

@@ -9,14 +9,14 @@ class DataError(ValueError):
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> DataError:
-    """The error for a misspelt name.
+    """The error for a misspelt name of a `what`, with the nearest of those that are known."""
+    return DataError(nearest(what, name, known))
 
-    Args:
-        what: the kind of thing that was named, for example "data set".
-        name: the name that nobody knows.
-        known: the names that exist.
-    """
+
+def nearest(what: str, name: str, known: Iterable[str]) -> str:
+    """A line that says that there is no such `what`, and which names are near, or all of them where none is."""
     known = sorted(known)
-    nearest = difflib.get_close_matches(str(name), known, n=1)
-    suggestion = f"did you mean '{nearest[0]}'? " if nearest else ""
-    return DataError(f"unknown {what} '{name}': {suggestion}known are {', '.join(known)}")
+    near = [repr(other) for other in difflib.get_close_matches(str(name), known, n=3)]
+    return f"unknown {what} {name!r}; " + (
+        f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
+    )

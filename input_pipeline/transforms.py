@@ -19,6 +19,7 @@ Picture = Image.Image | np.ndarray
 CENTRAL = 224 / 256  # the part of the side that a central crop keeps: 224 of the 256 pixels of an Adience face
 TRIES = 10
 PADDING = 4
+MIN_AREA = 0.08  # fb.resnet.torch
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:
@@ -33,8 +34,10 @@ def decode_image(data: bytes, name: str) -> Image.Image:
         raise DataError(f"{name}: the image cannot be decoded ({error})") from error
 
 
-def scale_and_aspect_crop(image: Picture, rng: np.random.Generator, size: int) -> np.ndarray:
-    """A random crop of 8 to 100 % of the area and aspect ratio 3/4 to 4/3, resized to a square.
+def scale_and_aspect_crop(
+    image: Picture, rng: np.random.Generator, size: int, min_area: float = MIN_AREA
+) -> np.ndarray:
+    """A random crop of `min_area` to 100 % of the area and aspect ratio 3/4 to 4/3, resized to a square.
 
     As fb.resnet.torch's RandomSizedCrop (after Szegedy et al., "Going deeper with convolutions", section 6), which
     Deep-RoR's section IV names "scale and aspect ratio augmentation". When ten tries gave no crop that fits into the
@@ -42,7 +45,7 @@ def scale_and_aspect_crop(image: Picture, rng: np.random.Generator, size: int) -
     """
     image = _pillow(image)
     for _ in range(TRIES):
-        area = image.width * image.height * rng.uniform(0.08, 1)
+        area = image.width * image.height * rng.uniform(min_area, 1)
         aspect = rng.uniform(3 / 4, 4 / 3)
         width, height = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if rng.random() < 0.5:
@@ -53,13 +56,13 @@ def scale_and_aspect_crop(image: Picture, rng: np.random.Generator, size: int) -
     return center_crop(image, size, fraction=1)
 
 
-def scale_crop(image: Picture, rng: np.random.Generator, size: int) -> np.ndarray:
-    """A random square of 8 to 100 % of the area of the largest square, resized.
+def scale_crop(image: Picture, rng: np.random.Generator, size: int, min_area: float = MIN_AREA) -> np.ndarray:
+    """A random square of `min_area` to 100 % of the area of the largest square, resized.
 
     The "scale augmentation" of the 4c2f network (Deep-RoR, section IV).
     """
     image = _pillow(image)
-    side = max(1, round(min(image.size) * math.sqrt(rng.uniform(0.08, 1))))
+    side = max(1, round(min(image.size) * math.sqrt(rng.uniform(min_area, 1))))
     x, y = rng.integers(image.width - side + 1), rng.integers(image.height - side + 1)
     return _resized(image, (x, y, x + side, y + side), size)
 
@@ -97,16 +100,32 @@ def center_crop(image: Picture, size: int, fraction: float = CENTRAL) -> np.ndar
     return _resized(image, (x, y, x + side, y + side), size)
 
 
+def _scale_and_aspect(image, rng, size, *, min_area, **_):
+    return flip(scale_and_aspect_crop(image, rng, size, min_area), rng)
+
+
+def _scale(image, rng, size, *, min_area, **_):
+    return flip(scale_crop(image, rng, size, min_area), rng)
+
+
+def _pad_and_crop(image, rng, size, *, fill, **_):
+    return flip(pad_and_crop(image, rng, size, fill), rng)
+
+
+def _none(image, rng, size, *, fraction, **_):
+    return center_crop(image, size, fraction)
+
+
 AUGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
-    "scale_and_aspect": lambda image, rng, size, fill, fraction: flip(scale_and_aspect_crop(image, rng, size), rng),
-    "scale": lambda image, rng, size, fill, fraction: flip(scale_crop(image, rng, size), rng),
-    "pad_and_crop": lambda image, rng, size, fill, fraction: flip(pad_and_crop(image, rng, size, fill), rng),
-    "none": lambda image, rng, size, fill, fraction: center_crop(image, size, fraction),
+    "scale_and_aspect": _scale_and_aspect,
+    "scale": _scale,
+    "pad_and_crop": _pad_and_crop,
+    "none": _none,
 }
 
 
 def training_transform(
-    name: str, *, size: int, fill: Sequence[float], fraction: float = CENTRAL
+    name: str, *, size: int, fill: Sequence[float], min_area: float = MIN_AREA, fraction: float = CENTRAL
 ) -> Callable[[Picture, np.random.Generator], np.ndarray]:
     """The training transform of that name, to be called with an image and a generator.
 
@@ -114,14 +133,18 @@ def training_transform(
         name: one of `AUGMENTATIONS`.
         size: side of the result in pixels.
         fill: colour [3], 0..255, of pixels outside the image: the mean of the training data.
+        min_area: the smallest part of the area that the random crops of the two scale augmentations keep, (0, 1].
         fraction: part of the side that the central crop keeps when the name is "none".
 
     Raises:
-        DataError: there is no such augmentation.
+        DataError: there is no such augmentation, or an area out of range.
     """
     if name not in AUGMENTATIONS:
         raise unknown_name("augmentation", name, AUGMENTATIONS)
-    return functools.partial(AUGMENTATIONS[name], size=size, fill=tuple(fill), fraction=fraction)
+    if not 0 < min_area <= 1:
+        raise DataError(f"the smallest area of a crop is {min_area}; it must be in (0, 1]")
+    options = {"size": size, "fill": tuple(fill), "min_area": min_area, "fraction": fraction}
+    return functools.partial(AUGMENTATIONS[name], **options)
 
 
 def _pillow(image: Picture) -> Image.Image:

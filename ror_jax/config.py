@@ -26,6 +26,7 @@ def default_config() -> ConfigDict:
 
     config.image_size = 224  # pixels a side, as the network sees them
     config.augmentation = "scale_and_aspect"  # or "scale", "pad_and_crop", "none"
+    config.min_area = 0.08  # of the image, that a random crop of "scale_and_aspect" or "scale" keeps
     config.central_fraction = 224 / 256  # of the side that the centre crop of a test image keeps
     config.workers = -1  # processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores
 

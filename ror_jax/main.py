@@ -66,7 +66,10 @@ def main(argv) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument: {argv[1]}")
     logging.set_verbosity(logging.ERROR)
-    config = CONFIG.value
+    try:
+        config = CONFIG.value
+    except OSError:
+        sys.exit(f"error: there is no config file {config_flags.get_config_filename(flags.FLAGS['config'])}")
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:
         run(config, workdir)
@@ -74,10 +77,21 @@ def main(argv) -> None:
         sys.exit(f"error: {error}")
     except Stopped as stopped:
         number, step = stopped.args
-        print(f"Stopped by {signal.Signals(number).name} and saved at step {step}. The same command goes on from there.")
+        print(
+            f"Stopped by {signal.Signals(number).name} and saved at step {step}. The same command goes on from there."
+        )
         sys.exit(128 + number)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags and loads the config; what does not exist there ends the program with one line."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError) as error:  # of ConfigDict; its words, with the nearest name, are in quotes
+        words = str(error.args[0]).replace("\\n", " ").replace("\\'", "'").strip("'\"")
+        sys.exit(f"error: there is no setting {' '.join(words.split())} All of them: ror_jax/config.py")
 
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    app.run(main, flags_parser=parse)

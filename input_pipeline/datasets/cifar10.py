@@ -6,6 +6,7 @@ A file holds 10,000 records of one label byte and 3,072 pixel bytes: 32 x 32 red
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,16 +21,21 @@ RECORDS, CLASSES, SIDE = 10_000, 10, 32
 WANTED = "wanted is the binary version from www.cs.toronto.edu/~kriz/cifar.html"
 
 
-def create(data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike) -> Dataset:
+def create(
+    data_dir: str | os.PathLike | None, cache_dir: str | os.PathLike, *, labels: Sequence[str] = ("label",)
+) -> Dataset:
     """CIFAR-10: 50,000 images to train on and 10,000 to test on, as uint8 [32, 32, 3] with `label` (int32, 0..9).
 
     Args:
         data_dir: the folder `cifar-10-batches-bin`, or the one that it is in.
         cache_dir: not used.
+        labels: what the images must have; there is nothing but "label".
 
     Raises:
         DataError: a file is missing or damaged; the message says which.
     """
+    if set(labels) != {"label"}:
+        raise DataError(f"cifar10 has the label 'label' alone, not {', '.join(labels)}")
     if data_dir is None:
         raise DataError(f"cifar10 needs data_dir; {WANTED}")
     folder = pathlib.Path(data_dir).expanduser()

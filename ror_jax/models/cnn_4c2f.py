@@ -27,7 +27,8 @@ MODELS = {"cnn_4c2f": Config4c2f()}
 
 
 def max_pool_ceil(x):
-    """3x3 max-pool of stride 2 that keeps partial windows, as Caffe's does: [B, H, W, C] to [B, ceil((H-1)/2), ..., C]."""
+    """3x3 max-pool of stride 2 that keeps partial windows, as Caffe's does: [B, H, W, C] to
+    [B, ceil((H - 1) / 2), ceil((W - 1) / 2), C]."""
     pad = tuple((0, (side - 3) % 2) for side in x.shape[1:3])
     return nnx.max_pool(x, (3, 3), (2, 2), padding=pad)
 
@@ -35,7 +36,11 @@ def max_pool_ceil(x):
 def local_response_norm(x, size: int = 5, alpha: float = 1e-4, beta: float = 0.75):
     """x / (1 + alpha/size * sum of x^2 over `size` neighbouring channels)^beta (Krizhevsky et al. 2012, as Caffe)."""
     squares = lax.reduce_window(
-        jnp.square(x.astype(jnp.float32)), 0.0, lax.add, (1, 1, 1, size), (1, 1, 1, 1),
+        jnp.square(x.astype(jnp.float32)),
+        0.0,
+        lax.add,
+        (1, 1, 1, size),
+        (1, 1, 1, 1),
         ((0, 0),) * 3 + ((size // 2, size // 2),),
     )
     return (x * (1 + alpha / size * squares) ** -beta).astype(x.dtype)
@@ -51,11 +56,13 @@ class Cnn4c2f(nnx.Module):
 
     def __init__(self, config: Config4c2f):
         self.config = config
-        self.convs = nnx.List([
-            Conv(3, 96, 7, 4, padding=0, bias=True, config=config),
-            Conv(96, 256, 5, bias=True, config=config),
-            Conv(256, 384, 3, bias=True, config=config),
-        ])
+        self.convs = nnx.List(
+            [
+                Conv(3, 96, 7, 4, padding=0, bias=True, config=config),
+                Conv(96, 256, 5, bias=True, config=config),
+                Conv(256, 384, 3, bias=True, config=config),
+            ]
+        )
         side = (config.image_size - 7) // 4 + 1
         for _ in range(3):
             side = side // 2  # ceil((side - 1) / 2)

@@ -22,7 +22,9 @@ class Network(nnx.Module):
     def __init__(self, backbone: nnx.Module, num_classes: Mapping[str, int], *, mean, std):
         self.backbone = backbone
         self.mean, self.std = tuple(mean), tuple(std)
-        heads = {name: Linear(backbone.num_features, size, config=backbone.config) for name, size in num_classes.items()}
+        heads = {
+            name: Linear(backbone.num_features, size, config=backbone.config) for name, size in num_classes.items()
+        }
         self.heads = nnx.Dict(heads)
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None) -> dict:

@@ -79,15 +79,27 @@ class ResidualConfig:
         for field in ("blocks_per_group", "widths", "kernels", "shortcut_types"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
         check("blocks_per_group", self.blocks_per_group and min(self.blocks_per_group) > 0, "positive numbers")
-        check("widths", len(self.widths) == len(self.blocks_per_group), f"{len(self.blocks_per_group)} numbers, one a group")
+        check(
+            "widths",
+            len(self.widths) == len(self.blocks_per_group),
+            f"{len(self.blocks_per_group)} numbers, one a group",
+        )
         check("kernels", len(self.kernels) > 1 and 3 in self.kernels, "two or more kernel sizes, one of them 3")
         check("levels", self.levels >= 1, "1 or more")
-        check("levels", min(self.blocks_per_group) >= 2 ** (self.levels - 3), "low enough for the smallest group to be halved")
+        check(
+            "levels",
+            min(self.blocks_per_group) >= 2 ** (self.levels - 3),
+            "low enough for the smallest group to be halved",
+        )
         check("shortcut_types", set(self.shortcut_types) <= set("ABC"), "made of 'A', 'B' and 'C'")
-        check("shortcut_types", len(self.shortcut_types) in (1, self.levels), f"one type, or {self.levels}, one a level")
+        check(
+            "shortcut_types", len(self.shortcut_types) in (1, self.levels), f"one type, or {self.levels}, one a level"
+        )
         check("stem", self.stem in ("cifar", "imagenet"), "'cifar' or 'imagenet'")
         check("survival", 0 < self.survival <= 1, "in (0, 1]")
-        check("drop_path", self.drop_path in ("batch", "image", "image_rescaled"), "'batch', 'image' or 'image_rescaled'")
+        check(
+            "drop_path", self.drop_path in ("batch", "image", "image_rescaled"), "'batch', 'image' or 'image_rescaled'"
+        )
         check("dropout", 0 <= self.dropout < 1, "in [0, 1)")
         check("both_preact", self.preactivation or not self.both_preact, "False where preactivation is")
         check("downsample", self.downsample in ("subsample", "average"), "'subsample' or 'average'")
@@ -131,7 +143,11 @@ class Shortcut(nnx.Module):
             return x if self.norm is None else self.norm(x, train)
         stride, wider = self.shape.stride, self.shape.out_width - self.shape.in_width
         if stride > 1:
-            x = nnx.avg_pool(x, (stride,) * 2, (stride,) * 2) if self.downsample == "average" else x[:, ::stride, ::stride]
+            x = (
+                nnx.avg_pool(x, (stride,) * 2, (stride,) * 2)
+                if self.downsample == "average"
+                else x[:, ::stride, ::stride]
+            )
         return jnp.pad(x, ((0, 0),) * 3 + ((0, wider),)) if wider else x
 
 

@@ -11,7 +11,8 @@ from ror_jax.models.layers import Conv, Linear
 
 @dataclasses.dataclass(frozen=True)
 class VggConfig:
-    """Overrides: `blocks_per_group`, `widths`, `hidden` (width of the two hidden layers), `image_size`, `dropout`, dtypes."""
+    """Overrides: `blocks_per_group`, `widths`, `hidden` (width of the two hidden layers), `image_size`, `dropout`,
+    `dtype`, `param_dtype`."""
 
     blocks_per_group: tuple[int, ...] = (2, 2, 3, 3, 3)
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)
@@ -29,7 +30,7 @@ MODELS = {"vgg16": VggConfig()}
 
 
 class Vgg(nnx.Module):
-    """Groups of 3x3 convolutions, each followed by a 2x2 max-pool, then two hidden layers: [B, S, S, 3] to [B, hidden]."""
+    """Groups of 3x3 convolutions, a 2x2 max-pool behind each, two hidden layers: [B, S, S, 3] to [B, hidden]."""
 
     def __init__(self, config: VggConfig):
         self.config, self.num_features = config, config.hidden

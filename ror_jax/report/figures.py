@@ -34,7 +34,9 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
     axes = figure.subplots()
     axes.imshow(share, cmap="Reds", vmin=0, vmax=100)
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(range(len(names)), [f"{name}  ({n})" for name, n in zip(names, counts.sum(1), strict=True)], fontsize=8)
+    axes.set_yticks(
+        range(len(names)), [f"{name}  ({n})" for name, n in zip(names, counts.sum(1), strict=True)], fontsize=8
+    )
     axes.set_xlabel("predicted")
     axes.set_ylabel("true (images)")
     axes.set_title(title, fontsize=10)

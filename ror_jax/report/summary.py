@@ -36,7 +36,11 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, workdir:
     lines = [
         f"Test after epoch {epoch:g}: {task.line(results)}"
         f"   ({results['images']} images; always the most frequent class: {100 * results['majority_rate']:.2f} %)",
-        *(f"  {name:>10}  recall {100 * recall:6.2f} %" for name, recall in results["recall"].items() if recall == recall),
+        *(
+            f"  {name:>10}  recall {100 * recall:6.2f} %"
+            for name, recall in results["recall"].items()
+            if recall == recall
+        ),
     ]
     scores = {row["epoch"]: row[task.primary] for row in rows if row["split"] == "test"}
     if scores:
@@ -44,7 +48,9 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, workdir:
         lines.append(
             f"Best epoch: {best} with {100 * scores[best]:.2f} %. It was picked by the test images: too good to report."
         )
-    lines.append(f"Left in {workdir}: summary.json, confusion.png, examples.png, curves.png, metrics.jsonl, checkpoints")
+    lines.append(
+        f"Left in {workdir}: summary.json, confusion.png, examples.png, curves.png, metrics.jsonl, checkpoints"
+    )
     return "\n".join(lines)
 
 

@@ -9,15 +9,20 @@ from ror_jax.tasks.classification import AgeGroup, Classification, Gender
 TASKS = {"classification": Classification, "age_group": AgeGroup, "gender": Gender}
 
 
+def find_task(name: str) -> type:
+    """The class of the task `name`; raises UserError for an unknown one."""
+    if name not in TASKS:
+        raise unknown("task", name, TASKS)
+    return TASKS[name]
+
+
 def create_task(name: str, labels: Mapping[str, tuple[str, ...]], **options):
     """The task `name` for data whose classes are `labels` (class names by record key).
 
     Raises:
       UserError: an unknown task or option, an option that makes no sense, or data without the task's label.
     """
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
-    task = TASKS[name]
+    task = find_task(name)
     fields = [field.name for field in dataclasses.fields(task) if field.name != "names"]
     for option in options:
         if option not in fields:

@@ -74,4 +74,7 @@ class Checkpoints:
 
 def _shapes(tree) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-    return {".".join(str(key.key if hasattr(key, "key") else key.idx) for key in path): tuple(leaf.shape) for path, leaf in leaves}
+    return {
+        ".".join(str(key.key if hasattr(key, "key") else key.idx) for key in path): tuple(leaf.shape)
+        for path, leaf in leaves
+    }

@@ -15,8 +15,9 @@ from ml_collections import ConfigDict
 from input_pipeline import Dataset, create_dataset
 from input_pipeline.pipeline import steps_per_epoch, test_batches, train_batches
 from input_pipeline.transforms import center_crop, training_transform
+from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
-from ror_jax.tasks import create_task
+from ror_jax.tasks import create_task, find_task
 from ror_jax.training.mesh import check_batch_size, create_mesh
 from ror_jax.training.optimizer import create_optimizer
 from ror_jax.training.state import TrainState, create_state
@@ -52,6 +53,9 @@ def create_experiment(config: ConfigDict) -> Experiment:
     Raises:
       UserError: a setting that makes no sense, with what would.
     """
+    for setting in ("batch_size", "test_batch_size", "epochs", "image_size", "test_every", "log_every"):
+        if config[setting] < 1:
+            raise UserError(f"{setting} is {config[setting]}; it must be 1 or more")
     mesh = create_mesh(**config.mesh)
     for size in (config.batch_size, config.test_batch_size):
         check_batch_size(size, mesh)
@@ -61,10 +65,8 @@ def create_experiment(config: ConfigDict) -> Experiment:
     model_options = _options(config.model)
     if "image_size" in {field.name for field in dataclasses.fields(model_config(**model_options))}:
         model_options["image_size"] = config.image_size
-    options = _options(config.dataset)
-    if config.task.name != "classification":
-        options["labels"] = (config.task.name,)
-    dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, **options)
+    labels = (find_task(config.task.name).target,)
+    dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
     task = create_task(labels=dataset.labels, **_options(config.task))
 
     steps = steps_per_epoch(len(dataset.train), config.batch_size)
@@ -81,7 +83,11 @@ def create_experiment(config: ConfigDict) -> Experiment:
         "workers": _workers(config.workers),
     }
     augment = training_transform(
-        config.augmentation, size=config.image_size, fill=dataset.mean, fraction=config.central_fraction
+        config.augmentation,
+        size=config.image_size,
+        fill=dataset.mean,
+        min_area=config.min_area,
+        fraction=config.central_fraction,
     )
     crop = partial(center_crop, size=config.image_size, fraction=config.central_fraction)
     return Experiment(

@@ -125,7 +125,7 @@ class Progress:
         """In this epoch; NaN as long as nothing was measured."""
         return self._images / (time.monotonic() - self._started) if self._images else math.nan
 
-    def epoch_numbers(self) -> dict[str, float]:
+    def end_epoch(self) -> dict[str, float]:
         """Images per second and the share of the time spent waiting for data, in the epoch that ends here."""
         seconds = time.monotonic() - self._started if self._started else math.nan
         numbers = {"images_per_second": self.images_per_second, "input_wait": self._waited / seconds}

@@ -76,8 +76,9 @@ def train(
                 check(step, loss)
                 epoch = step // steps_per_epoch
                 results = task.summarize(jax.device_get(state.metrics))
-                rate = {"learning_rate": float(experiment.schedule(step - 1))} | progress.epoch_numbers()
-                log.write("train", step, epoch, results | rate)
+                speed = progress.end_epoch()
+                rate = float(experiment.schedule(step - 1))
+                log.write("train", step, epoch, results | {"learning_rate": rate} | speed)
                 state = dataclasses.replace(state, metrics=empty_metrics(task, mesh))
                 line = f"epoch {epoch}/{total_steps // steps_per_epoch}  train {task.line(results)}"
                 if epoch % test_every == 0 or step == total_steps:
@@ -86,7 +87,7 @@ def train(
                     state = dataclasses.replace(state, task_state=task.after_validation(state.task_state, results))
                     score = results[task.primary]
                     line += f"  |  test {task.line(results)}"
-                progress.say(f"{line}  |  {progress.images_per_second:.0f} images/s")
+                progress.say(f"{line}  |  {speed['images_per_second']:.0f} images/s")
 
             # --- Save at the end of an epoch, every few minutes, and before leaving ---------------------------------
             if end_of_epoch or asked_to_stop or time.monotonic() - saved_at > 60 * checkpoint_minutes:

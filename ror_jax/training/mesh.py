@@ -28,7 +28,9 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
     """Raises UserError where the mesh does not divide the batch."""
     if batch_size % mesh.shape["data"]:
         near = max(batch_size // mesh.shape["data"], 1) * mesh.shape["data"]
-        raise UserError(f"a batch of {batch_size} images cannot be divided over {mesh.shape['data']} devices; try {near}")
+        raise UserError(
+            f"a batch of {batch_size} images cannot be divided over {mesh.shape['data']} devices; try {near}"
+        )
 
 
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

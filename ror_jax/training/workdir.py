@@ -9,7 +9,16 @@ from ror_jax.errors import UserError
 from ror_jax.training.logging import environment
 
 # What may change between two starts of one run, because the result does not depend on it.
-FREE = ("cache_dir", "checkpoint_minutes", "closing_words", "data_dir", "log_every", "mesh", "test_batch_size", "workers")
+FREE = (
+    "cache_dir",
+    "checkpoint_minutes",
+    "closing_words",
+    "data_dir",
+    "log_every",
+    "mesh",
+    "test_batch_size",
+    "workers",
+)
 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:
