@@ -56,6 +56,8 @@ def run(config, workdir: Path) -> None:
             checkpoint_minutes=config.checkpoint_minutes,
         )
     else:
+        if not (workdir / "checkpoints").is_dir():
+            raise UserError(f"no checkpoint in {workdir / 'checkpoints'}; train first, or say which --workdir")
         state = Checkpoints(workdir / "checkpoints").restore(experiment.state, CHECKPOINT.value)
     results = evaluate(experiment.eval_step, state, experiment.test_batches(), experiment.task, experiment.mesh)
     print(summarize(experiment, state, results, workdir))
@@ -66,10 +68,7 @@ def main(argv) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument: {argv[1]}")
     logging.set_verbosity(logging.ERROR)
-    try:
-        config = CONFIG.value
-    except OSError:
-        sys.exit(f"error: there is no config file {config_flags.get_config_filename(flags.FLAGS['config'])}")
+    config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:
         run(config, workdir)
@@ -84,12 +83,16 @@ def main(argv) -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
-    """Parses the flags and loads the config; what does not exist there ends the program with one line."""
+    """Parses the flags and loads the config; what does not exist ends the program with one line."""
     try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError) as error:  # of ConfigDict; its words, with the nearest name, are in quotes
-        words = str(error.args[0]).replace("\\n", " ").replace("\\'", "'").strip("'\"")
-        sys.exit(f"error: there is no setting {' '.join(words.split())} All of them: ror_jax/config.py")
+        argv = app.parse_flags_with_usage(argv)
+        CONFIG.value.name  # noqa: B018  (loads the file)
+        return argv
+    except OSError as error:
+        sys.exit(f"error: the config: {str(error).strip().rpartition('] ')[2]}")
+    except (AttributeError, KeyError) as error:  # of ConfigDict, whose words are quoted more than once
+        words = str(error).replace("\\n", " ").replace("\\", "").replace("'", "").replace('"', "")
+        sys.exit(f"error: there is no setting {words} All of them are in ror_jax/config.py")
 
 
 if __name__ == "__main__":

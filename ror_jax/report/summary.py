@@ -37,9 +37,9 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, workdir:
         f"Test after epoch {epoch:g}: {task.line(results)}"
         f"   ({results['images']} images; always the most frequent class: {100 * results['majority_rate']:.2f} %)",
         *(
-            f"  {name:>10}  recall {100 * recall:6.2f} %"
-            for name, recall in results["recall"].items()
-            if recall == recall
+            f"  {name:>10}  recall {100 * share:6.2f} %"
+            for name, share in results["recall"].items()
+            if share is not None
         ),
     ]
     scores = {row["epoch"]: row[task.primary] for row in rows if row["split"] == "test"}

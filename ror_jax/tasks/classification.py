@@ -72,7 +72,7 @@ class Classification:
         return {
             self.primary: metrics.accuracy(counts),
             "cross_entropy": float(sums["cross_entropy"]) / max(number, 1),
-            "recall": dict(zip(self.names, metrics.recall(counts).tolist(), strict=True)),
+            "recall": dict(zip(self.names, metrics.recall(counts), strict=True)),
             "majority_rate": metrics.majority_rate(counts),
             "images": number,
             "confusion": counts.tolist(),

@@ -25,10 +25,11 @@ def one_off_accuracy(counts: np.ndarray) -> float:
     return _share(near, counts.sum())
 
 
-def recall(counts: np.ndarray) -> np.ndarray:
-    """Share found of each class, [K]; NaN for a class without images."""
-    totals = counts.sum(1)
-    return np.where(totals > 0, np.diag(counts) / np.maximum(totals, 1), np.nan)
+def recall(counts: np.ndarray) -> list[float | None]:
+    """Share found of each class; None for a class without images."""
+    return [
+        float(found / total) if total else None for found, total in zip(np.diag(counts), counts.sum(1), strict=True)
+    ]
 
 
 def majority_rate(counts: np.ndarray) -> float:
@@ -37,4 +38,4 @@ def majority_rate(counts: np.ndarray) -> float:
 
 
 def _share(part, whole) -> float:
-    return float(part / whole) if whole else float("nan")
+    return float(part / max(whole, 1))

@@ -56,12 +56,13 @@ class Checkpoints:
         return self._checkpointer.load(int(step), abstract)
 
     def _compare(self, step: int, like: TrainState) -> None:
-        saved = _shapes(self._checkpointer.metadata(step).metadata)
-        wanted = _shapes(vars(like))
+        metadata = self._checkpointer.metadata(step).metadata
+        saved = _shapes({name: metadata[name] for name in ("params", "batch_stats")})
+        wanted = _shapes({"params": like.params, "batch_stats": like.batch_stats})
         different = [
             f"{name} (checkpoint {saved.get(name, 'none')}, model {wanted.get(name, 'none')})"
             for name in sorted(saved.keys() | wanted.keys())
-            if name.startswith(("params", "batch_stats")) and saved.get(name) != wanted.get(name)
+            if saved.get(name) != wanted.get(name)
         ]
         if different:
             shown = "; ".join(different[:8]) + (f"; and {len(different) - 8} more" if len(different) > 8 else "")
@@ -72,9 +73,6 @@ class Checkpoints:
         self._checkpointer.close()
 
 
-def _shapes(tree) -> dict[str, tuple[int, ...]]:
+def _shapes(tree: dict) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
-    return {
-        ".".join(str(key.key if hasattr(key, "key") else key.idx) for key in path): tuple(leaf.shape)
-        for path, leaf in leaves
-    }
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}

@@ -126,9 +126,14 @@ class Progress:
         return self._images / (time.monotonic() - self._started) if self._images else math.nan
 
     def end_epoch(self) -> dict[str, float]:
-        """Images per second and the share of the time spent waiting for data, in the epoch that ends here."""
-        seconds = time.monotonic() - self._started if self._started else math.nan
-        numbers = {"images_per_second": self.images_per_second, "input_wait": self._waited / seconds}
+        """Images per second and the share of the time spent waiting for data, in the epoch that ends here.
+
+        Empty if no more than the first step of a process was seen.
+        """
+        numbers = {}
+        if self._images:
+            seconds = time.monotonic() - self._started
+            numbers = {"images_per_second": self._images / seconds, "input_wait": self._waited / seconds}
         self._start_epoch()
         return numbers
 

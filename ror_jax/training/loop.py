@@ -48,37 +48,42 @@ def train(
             progress.say(f"Going on from step {step} of {total_steps}, epoch {step / steps_per_epoch:.2f}.")
         asked_to_stop = stack.enter_context(_signals())
 
-        def check(step: int, loss: jax.Array) -> float:
-            if math.isfinite(value := float(loss)):
-                return value
-            kept = f"step {checkpoints.steps[-1]}" if checkpoints.steps else "none yet"
-            raise UserError(
-                f"the loss became {value} in step {step} (epoch {step / steps_per_epoch:.2f}); nothing was saved since."
-                f" Last good checkpoint: {kept}. A lower optimizer.learning_rate is the usual remedy"
-            )
+        unsettled = None  # the last step, until its loss has been looked at
+
+        def settle() -> None:
+            """Waits for the last step; logs its loss, or ends the run if that is not a number."""
+            nonlocal unsettled
+            if unsettled is None:
+                return
+            (step, loss, images), unsettled = unsettled, None
+            if not math.isfinite(loss := float(loss)):
+                kept = f"is at step {checkpoints.steps[-1]}" if checkpoints.steps else "does not exist yet"
+                raise UserError(
+                    f"the loss became {loss} in step {step} (epoch {step / steps_per_epoch:.2f});"
+                    f" the last good checkpoint {kept}. A lower optimizer.learning_rate is the usual remedy"
+                )
+            progress.update(step, loss, images)
+            if step % log_every == 0:
+                log.write("step", step, step / steps_per_epoch, {"loss": loss})
 
         saved_at = time.monotonic()
-        previous_loss = None
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
         for batch in progress.timed(batches):
             # --- One step; the loss of the one before is fetched while this one runs --------------------------------
             state, loss = experiment.train_step(state, shard_batch(batch, mesh))
-            if previous_loss is not None:
-                value = check(step, previous_loss)
-                progress.update(step, value, images=len(batch["mask"]) * jax.process_count())
-                if step % log_every == 0:
-                    log.write("step", step, step / steps_per_epoch, {"loss": value})
-            previous_loss, step = loss, step + 1
+            settle()
+            step += 1
+            unsettled = step, loss, len(batch["mask"]) * jax.process_count()
 
-            # --- The end of an epoch: sum up, test, save ------------------------------------------------------------
+            # --- The end of an epoch: sum up, test ------------------------------------------------------------------
             score = None
             if end_of_epoch := step % steps_per_epoch == 0:
-                check(step, loss)
+                settle()
                 epoch = step // steps_per_epoch
                 results = task.summarize(jax.device_get(state.metrics))
+                rate = {"learning_rate": float(experiment.schedule(step - 1))}
                 speed = progress.end_epoch()
-                rate = float(experiment.schedule(step - 1))
-                log.write("train", step, epoch, results | {"learning_rate": rate} | speed)
+                log.write("train", step, epoch, results | rate | speed)
                 state = dataclasses.replace(state, metrics=empty_metrics(task, mesh))
                 line = f"epoch {epoch}/{total_steps // steps_per_epoch}  train {task.line(results)}"
                 if epoch % test_every == 0 or step == total_steps:
@@ -87,11 +92,11 @@ def train(
                     state = dataclasses.replace(state, task_state=task.after_validation(state.task_state, results))
                     score = results[task.primary]
                     line += f"  |  test {task.line(results)}"
-                progress.say(f"{line}  |  {speed['images_per_second']:.0f} images/s")
+                progress.say(line + (f"  |  {speed['images_per_second']:.0f} images/s" if speed else ""))
 
             # --- Save at the end of an epoch, every few minutes, and before leaving ---------------------------------
             if end_of_epoch or asked_to_stop or time.monotonic() - saved_at > 60 * checkpoint_minutes:
-                check(step, loss)
+                settle()
                 checkpoints.save(state, score)
                 saved_at = time.monotonic()
             if asked_to_stop and step < total_steps:

@@ -1,0 +1,87 @@
+"""Tasks: metrics from sums that neither padding nor the split into batches can change."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ror_jax.errors import UserError
+from ror_jax.tasks import create_task
+
+NAMES = {"age_group": tuple("abcd"), "gender": ("female", "male"), "label": tuple("xyz")}
+
+
+def batch_of(labels, mask=None):
+    labels = jnp.array(labels)
+    return {"age_group": labels, "mask": jnp.ones(len(labels)) if mask is None else jnp.array(mask, float)}
+
+
+def outputs_for(predictions, classes=4):
+    return {"age_group": 5.0 * jax.nn.one_hot(jnp.array(predictions), classes)}
+
+
+def test_age_group_metrics():
+    """Six images: three exact, one off by one, two off by more; the confusion matrix has a row for each true class."""
+    task = create_task("age_group", NAMES)
+    results = task.summarize(task.metrics(outputs_for([0, 1, 3, 2, 3, 0]), batch_of([0, 1, 3, 1, 0, 3])))
+    assert results["exact"] == 3 / 6
+    assert results["one_off"] == 4 / 6
+    assert results["confusion"] == [[1, 0, 0, 1], [0, 1, 1, 0], [0, 0, 0, 0], [1, 0, 0, 1]]
+    assert results["recall"] == {"a": 0.5, "b": 0.5, "c": None, "d": 0.5}
+    assert results["majority_rate"] == pytest.approx(2 / 6)
+    assert results["images"] == 6
+
+
+def test_metrics_do_not_depend_on_batches_or_padding():
+    """Random predictions: one batch, or three with padding and missing labels in between, give the same summary."""
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 4, 20), rng.normal(size=(20, 4)).astype(np.float32)
+    task = create_task("age_group", NAMES, weights=(1, 2, 3, 4))
+    whole = task.metrics({"age_group": jnp.array(logits)}, batch_of(labels))
+
+    def padded(part):
+        rows, truth = (
+            np.concatenate([logits[part], rng.normal(size=(3, 4))]),
+            np.concatenate([labels[part], [0, -1, 2]]),
+        )
+        mask = [1.0] * len(labels[part]) + [0, 1, 0]  # padding, an image without the label, padding
+        return task.metrics({"age_group": jnp.array(rows)}, batch_of(truth, mask))
+
+    parts = [padded(part) for part in (slice(0, 7), slice(7, 8), slice(8, 20))]
+    summed = jax.tree.map(lambda *leaves: sum(leaves), *parts)
+    expected, results = task.summarize(whole), task.summarize(summed)
+    assert results.pop("cross_entropy") == pytest.approx(expected.pop("cross_entropy"), rel=1e-5)
+    assert results == expected
+
+
+def test_predictions():
+    """The class and probabilities that sum to one."""
+    predictions = create_task("age_group", NAMES).predict(outputs_for([2, 0]))["age_group"]
+    assert predictions["class"].tolist() == [2, 0]
+    np.testing.assert_allclose(predictions["probabilities"].sum(1), 1, rtol=1e-6)
+
+
+def test_gender_and_classification_have_accuracy():
+    task = create_task("gender", NAMES)
+    outputs, batch = {"gender": jnp.array([[1.0, 0], [0, 1], [0, 1]])}, {"gender": jnp.array([0, 1, 0])}
+    assert task.summarize(task.metrics(outputs, batch | {"mask": jnp.ones(3)}))["accuracy"] == pytest.approx(2 / 3)
+    assert create_task("classification", NAMES).outputs == {"label": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("age_grup", {}, "unknown task 'age_grup'; did you mean 'age_group'"),
+        ("age_group", {"weight": "LW3"}, "unknown option of task 'age_group': 'weight'; did you mean 'weights'"),
+        ("age_group", {"normalize_by": "sum"}, "must be 'batch' or 'weights'"),
+        ("age_group", {"weights": "LW3"}, "8 class weights were given"),
+    ],
+)
+def test_bad_tasks(name, options, message):
+    with pytest.raises(UserError, match=message):
+        create_task(name, NAMES, **options)
+
+
+def test_data_without_the_label():
+    with pytest.raises(UserError, match="task 'gender' needs the label 'gender', but the data has label"):
+        create_task("gender", {"label": ("x", "y")})

@@ -1,0 +1,125 @@
+"""The command line, as a person would type it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+TINY = [
+    "--config.dataset.people=30",
+    "--config.dataset.pictures_per_person=2",
+    "--config.dataset.resolution=16",
+    "--config.image_size=16",
+    "--config.model.widths=(4,8)",
+    "--config.model.blocks_per_group=(1,1)",
+    "--config.batch_size=8",
+    "--config.test_batch_size=8",
+    "--config.epochs=2",
+]
+QUICKSTART, ADIENCE = "--config=configs/quickstart.py", "--config=configs/adience_fold0.py"
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    """A function that runs the program with some arguments; the quick start's config unless they name another."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def run(*arguments, devices=1):
+        if not arguments[0].startswith("--config="):
+            arguments = (QUICKSTART, *arguments)
+        return subprocess.run(
+            [sys.executable, "-m", "ror_jax.main", *arguments, f"--config.cache_dir={cache}"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(command, tmp_path_factory):
+    """A finished run: its folder and what it printed."""
+    workdir = tmp_path_factory.mktemp("run")
+    done = command(*TINY, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return workdir, done.stdout
+
+
+def test_a_run_leaves_its_results(trained):
+    """Pictures, numbers, log, settings, versions; and the words say what was reached beside the majority rate."""
+    workdir, printed = trained
+    for name in ("curves.png", "confusion.png", "examples.png"):
+        assert (workdir / name).read_bytes().startswith(b"\x89PNG"), name
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert summary["epoch"] == 2 and summary["test"]["images"] == 12
+    assert f"exact {100 * summary['test']['exact']:.2f} %" in printed
+    assert "always the most frequent class" in printed
+    assert "configs/adience_fold0.py" in printed  # how to go on
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["model"]["widths"] == [4, 8] and config["optimizer"]["momentum"] == 0.9
+    environment = json.loads((workdir / "environment.json").read_text())
+    assert {"jax", "flax"} <= environment["versions"].keys() and environment["command"]
+    splits = [json.loads(line)["split"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert splits == ["train", "test"] * 2
+    assert any((workdir / "tensorboard").iterdir())
+
+
+def test_evaluation_repeats_the_result_without_training(command, trained):
+    """On eight devices instead of one, the same images give the same counts."""
+    workdir, _ = trained
+    before, log = json.loads((workdir / "summary.json").read_text()), (workdir / "metrics.jsonl").read_text()
+    done = command(*TINY, f"--workdir={workdir}", "--mode=evaluate", devices=8)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((workdir / "summary.json").read_text())["test"]["confusion"] == before["test"]["confusion"]
+    assert (workdir / "metrics.jsonl").read_text() == log
+
+
+def test_another_run_in_the_same_folder_is_refused(command, trained):
+    """The settings that differ are named, and nothing in the folder changes."""
+    workdir, _ = trained
+    config = (workdir / "config.json").read_text()
+    done = command(*TINY, f"--workdir={workdir}", "--config.optimizer.learning_rate=0.5")
+    assert done.returncode == 1
+    assert "holds a run with other settings: optimizer.learning_rate was 0.1 and is 0.5" in done.stderr
+    assert (workdir / "config.json").read_text() == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.modle.name=x"], "there is no setting modle Did you mean model instead of modle"),
+        (["--config.optimizer.momentun=0"], "Did you mean momentum instead of momentun"),
+        (["--config=configs/quickstrt.py"], "the config: No such file or directory: 'configs/quickstrt.py'"),
+        (["--config.model.name=preror85"], "unknown model 'preror85'; did you mean 'preror82'"),
+        (["--config.dataset.name=adiense"], "unknown data set 'adiense'; did you mean 'adience'"),
+        ([ADIENCE], "adience needs data_dir"),
+        (
+            ["--config=configs/adience_fold0.py", "--config.data_dir=configs"],
+            "is not Adience: there is no fold_0_data.txt",
+        ),
+        (
+            [*TINY, "--config.task.weights=(1,2,3)"],
+            "3 class weights were given, (1.0, 2.0, 3.0), but there are 8",
+        ),
+        ([*TINY, "--mode=evaluate", "--workdir=/nonexistent"], "no checkpoint in /nonexistent/checkpoints"),
+    ],
+)
+def test_a_mistake_gets_one_line(command, arguments, message):
+    """No traceback, exit status 1, and the line says what was meant."""
+    done = command(*arguments)
+    assert done.returncode == 1
+    lines = [line for line in done.stderr.splitlines() if line.strip() and "preparing" not in line]
+    assert len(lines) == 1 and lines[0].startswith("error: "), done.stderr
+    assert message in lines[0]
+
+
+def test_a_batch_that_the_mesh_does_not_divide(command):
+    done = command(*TINY, "--config.batch_size=12", devices=8)
+    assert "a batch of 12 images cannot be divided over 8 devices; try 8" in done.stderr

@@ -1,0 +1,144 @@
+"""The loop: it learns, it resumes bit for bit, it stops at what is not a number."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from ror_jax.errors import UserError
+from ror_jax.training.checkpoint import Checkpoints
+from ror_jax.training.experiment import create_experiment
+from ror_jax.training.loop import Stopped, train
+from ror_jax.training.state import TrainState
+
+SETTINGS = {"test_every": 1, "log_every": 2, "checkpoint_minutes": 60}
+
+
+@pytest.fixture(scope="module")
+def experiment(tiny_config):
+    """Six steps an epoch, twelve in all, with stochastic depth and augmentation."""
+    return create_experiment(tiny_config(model__survival=0.5))
+
+
+@pytest.fixture(scope="module")
+def finished(experiment, tmp_path_factory):
+    """The state and the folder of a run that nothing disturbed."""
+    workdir = tmp_path_factory.mktemp("undisturbed")
+    return train(fresh(experiment), workdir, **SETTINGS), workdir
+
+
+def fresh(experiment):
+    """The experiment with a copy of its first state, since training takes a state's memory over."""
+    return dataclasses.replace(experiment, state=jax.tree.map(lambda leaf: leaf.copy(), experiment.state))
+
+
+def disturbed(experiment, after: int, action):
+    """The experiment, but `action` happens once when `after` batches have been handed out."""
+
+    def batches(start):
+        for number, batch in enumerate(experiment.train_batches(start), start=start):
+            if number == after:
+                batch = action(batch) or batch
+            yield batch
+
+    return dataclasses.replace(fresh(experiment), train_batches=batches)
+
+
+def assert_same(one: TrainState, other: TrainState) -> None:
+    for (path, leaf), expected in zip(jax.tree_util.tree_leaves_with_path(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(leaf, expected, err_msg=jax.tree_util.keystr(path))
+
+
+def rows_without_times(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in row.items() if key not in ("images_per_second", "input_wait")} for row in rows
+    ]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("after", [3, 6, 8])
+def test_a_stopped_run_goes_on_bit_for_bit(experiment, finished, tmp_path, number, after):
+    """In the middle of an epoch and at its end: the same weights, statistics, momentum and log as without the stop."""
+    stopping = disturbed(experiment, after, lambda batch: os.kill(os.getpid(), number))
+    with pytest.raises(Stopped) as stopped:
+        train(stopping, tmp_path, **SETTINGS)
+    assert stopped.value.args == (number, after + 1)
+    state = train(fresh(experiment), tmp_path, **SETTINGS)
+    assert_same(state, finished[0])
+    assert rows_without_times(tmp_path) == rows_without_times(finished[1])
+
+
+def test_a_killed_run_repeats_what_was_not_saved(experiment, finished, tmp_path):
+    """An exception in mid-epoch, as hard as a kill: the run goes on from the end of the last epoch, same result."""
+
+    def crash(batch):
+        raise RuntimeError("power cut")
+
+    with pytest.raises(RuntimeError):
+        train(disturbed(experiment, 9, crash), tmp_path, **SETTINGS)
+    state = train(fresh(experiment), tmp_path, **SETTINGS)
+    assert_same(state, finished[0])
+    assert rows_without_times(tmp_path) == rows_without_times(finished[1])
+
+
+def test_training_moves_everything_it_should(experiment, finished):
+    """Every parameter, every running mean and every momentum has changed; the step counts the batches."""
+    state, _ = finished
+    assert int(state.step) == experiment.total_steps == 12
+    for field in ("params", "batch_stats", "opt_state"):
+        before, after = getattr(experiment.state, field), getattr(state, field)
+        for (path, old), new in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
+            assert not np.array_equal(old, new), f"{field}{jax.tree_util.keystr(path)}"
+
+
+def test_a_finished_run_is_not_trained_again(experiment, finished):
+    """The same command once more returns the same state and adds nothing to the log."""
+    state, workdir = finished
+    log = (workdir / "metrics.jsonl").read_text()
+    assert_same(train(fresh(experiment), workdir, **SETTINGS), state)
+    assert (workdir / "metrics.jsonl").read_text() == log
+
+
+def test_latest_and_best_checkpoints_are_kept(finished):
+    """The last steps and the best test score are there, and the best is the one that the log says."""
+    _, workdir = finished
+    tests = [row for row in rows_without_times(workdir) if row["split"] == "test"]
+    best = max(tests, key=lambda row: row["exact"])["step"]
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    assert checkpoints.steps == [6, 12]
+    assert checkpoints.best_step == best
+
+
+def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_last_good_checkpoint(experiment, tmp_path):
+    """Step 9 sees a damaged learning signal; the checkpoint of step 6 survives and is finite."""
+
+    def damage(batch):
+        return batch | {"mask": np.full_like(batch["mask"], np.nan)}
+
+    with pytest.raises(UserError, match=r"the loss became nan in step 9 .*the last good checkpoint is at step 6"):
+        train(disturbed(experiment, 8, damage), tmp_path, **SETTINGS)
+    checkpoints = Checkpoints(tmp_path / "checkpoints")
+    assert checkpoints.steps == [6]
+    restored = checkpoints.restore(experiment.state)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.params))
+
+
+def test_a_checkpoint_of_another_model_names_the_tensors(finished, tiny_config):
+    """What differs is listed with both shapes."""
+    other = create_experiment(tiny_config(model__widths=(4, 6)))
+    with pytest.raises(
+        UserError, match=r"of another model.*params\.heads\.age_group\.kernel \(checkpoint \(8, 8\), model \(6, 8\)\)"
+    ):
+        Checkpoints(finished[1] / "checkpoints").restore(other.state)
+
+
+def test_a_checkpoint_that_does_not_exist_is_named(finished, experiment, tmp_path):
+    with pytest.raises(UserError, match=r"no checkpoint '7'; there are 'latest', 'best' and the steps \[6, 12\]"):
+        Checkpoints(finished[1] / "checkpoints").restore(experiment.state, "7")
+    with pytest.raises(UserError, match="no checkpoint in"):
+        Checkpoints(tmp_path / "checkpoints").restore(experiment.state)
