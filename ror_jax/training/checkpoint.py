@@ -56,9 +56,7 @@ class Checkpoints:
         return self._checkpointer.load(int(step), abstract)
 
     def _compare(self, step: int, like: TrainState) -> None:
-        metadata = self._checkpointer.metadata(step).metadata
-        saved = _shapes({name: metadata[name] for name in ("params", "batch_stats")})
-        wanted = _shapes({"params": like.params, "batch_stats": like.batch_stats})
+        saved, wanted = _shapes(self._checkpointer.metadata(step).metadata["params"]), _shapes(like.params)
         different = [
             f"{name} (checkpoint {saved.get(name, 'none')}, model {wanted.get(name, 'none')})"
             for name in sorted(saved.keys() | wanted.keys())

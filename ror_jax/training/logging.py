@@ -2,12 +2,11 @@
 
 import importlib.metadata
 import json
-import math
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -15,7 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
-LINE_EVERY = 30.0  # seconds between lines where there is no terminal
+LINE_EVERY, REDRAW_EVERY = 30.0, 0.5  # seconds, without and with a terminal
 
 
 def environment() -> dict:
@@ -83,11 +82,16 @@ class Progress:
 
     def __init__(self, first_step: int, total_steps: int, steps_per_epoch: int):
         self._total, self._steps_per_epoch = total_steps, steps_per_epoch
-        self._last_line = time.monotonic()
+        self._shown = time.monotonic()
         self._start_epoch()
         form = "{desc} |{bar:20}| {percentage:3.0f}% [{elapsed}<{remaining}]{postfix}"
         self._bar = tqdm(
-            total=total_steps, initial=first_step, bar_format=form, disable=not sys.stderr.isatty(), dynamic_ncols=True
+            total=total_steps,
+            initial=first_step,
+            bar_format=form,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            mininterval=0,
         )
 
     def _start_epoch(self) -> None:
@@ -103,27 +107,27 @@ class Progress:
             self._waited += time.monotonic() - started if self._started else 0.0
             yield batch
 
-    def update(self, step: int, loss: float, images: int) -> None:
-        """Tells that `step` steps are done, the last one with `loss` over so many `images`."""
+    def update(self, step: int, loss: float, images: int, describe: Callable[[], str]) -> None:
+        """Tells that `step` steps are done, the last one with `loss` over so many `images`.
+
+        `describe` says how the epoch goes so far; it is called no oftener than is shown.
+        """
         if self._started is None:  # the first step of a process compiles; it would spoil the rate
             self._started = time.monotonic()
         else:
             self._images, self._steps = self._images + images, self._steps + 1
-        epochs = self._total // self._steps_per_epoch
-        where = f"epoch {step // self._steps_per_epoch + 1}/{epochs}"
-        numbers = f"loss {loss:.3f}, {self.images_per_second:.0f} images/s"
-        self._bar.set_description_str(where, refresh=False)
+        if time.monotonic() - self._shown < (LINE_EVERY if self._bar.disable else REDRAW_EVERY) or not self._images:
+            return
+        self._shown = time.monotonic()
+        epoch = f"epoch {(step - 1) // self._steps_per_epoch + 1}/{self._total // self._steps_per_epoch}"
+        seconds = self._shown - self._started
+        numbers = f"loss {loss:.3f}, {describe()}, {self._images / seconds:.0f} images/s"
+        if self._bar.disable:
+            left = (self._total - step) * seconds / self._steps
+            self.say(f"{epoch}  step {step}/{self._total}  {numbers}, {_duration(left)} left")
+        self._bar.set_description_str(epoch, refresh=False)
         self._bar.set_postfix_str(numbers, refresh=False)
         self._bar.update(step - self._bar.n)
-        if self._bar.disable and time.monotonic() - self._last_line > LINE_EVERY and self._steps:
-            self._last_line = time.monotonic()
-            left = (self._total - step) * (time.monotonic() - self._started) / self._steps
-            self.say(f"{where}  step {step}/{self._total}  {numbers}, {_duration(left)} left")
-
-    @property
-    def images_per_second(self) -> float:
-        """In this epoch; NaN as long as nothing was measured."""
-        return self._images / (time.monotonic() - self._started) if self._images else math.nan
 
     def end_epoch(self) -> dict[str, float]:
         """Images per second and the share of the time spent waiting for data, in the epoch that ends here.

@@ -55,14 +55,14 @@ def train(
             nonlocal unsettled
             if unsettled is None:
                 return
-            (step, loss, images), unsettled = unsettled, None
+            (step, loss, metrics, images), unsettled = unsettled, None
             if not math.isfinite(loss := float(loss)):
                 kept = f"is at step {checkpoints.steps[-1]}" if checkpoints.steps else "does not exist yet"
                 raise UserError(
                     f"the loss became {loss} in step {step} (epoch {step / steps_per_epoch:.2f});"
                     f" the last good checkpoint {kept}. A lower optimizer.learning_rate is the usual remedy"
                 )
-            progress.update(step, loss, images)
+            progress.update(step, loss, images, lambda: task.line(task.summarize(jax.device_get(metrics))))
             if step % log_every == 0:
                 log.write("step", step, step / steps_per_epoch, {"loss": loss})
 
@@ -70,10 +70,10 @@ def train(
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
         for batch in progress.timed(batches):
             # --- One step; the loss of the one before is fetched while this one runs --------------------------------
-            state, loss = experiment.train_step(state, shard_batch(batch, mesh))
+            state, loss, metrics = experiment.train_step(state, shard_batch(batch, mesh))
             settle()
             step += 1
-            unsettled = step, loss, len(batch["mask"]) * jax.process_count()
+            unsettled = step, loss, metrics, len(batch["mask"]) * jax.process_count()
 
             # --- The end of an epoch: sum up, test ------------------------------------------------------------------
             score = None

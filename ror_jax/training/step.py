@@ -11,12 +11,14 @@ from ror_jax.training.state import TrainState
 
 
 def make_train_step(graph: nnx.GraphDef, task, optimizer: optax.GradientTransformation, seed: int) -> Callable:
-    """`(state, batch) -> (state, loss)`. The given state's memory is taken over: do not use it again.
+    """`(state, batch) -> (state, loss, metrics)`, the last being the task's sums over the epoch so far.
+
+    The given state's memory is taken over: do not use it again.
 
     The random numbers of step k are those of `fold_in(seed, k)`, on any number of devices.
     """
 
-    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array]:
+    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
 
         def loss_function(params):
@@ -35,7 +37,7 @@ def make_train_step(graph: nnx.GraphDef, task, optimizer: optax.GradientTransfor
             task_state=state.task_state,
             metrics=jax.tree.map(jnp.add, state.metrics, sums),
         )
-        return state, loss
+        return state, loss, state.metrics
 
     return jax.jit(train_step, donate_argnums=0)
 
