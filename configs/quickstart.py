@@ -16,9 +16,7 @@ def get_config():
     config.dataset.fold = 0
     config.image_size = 64
     config.min_area = 0.5
-    config.model.name = "tiny_preror"
-    config.model.blocks_per_group = (2, 2, 2)
-    config.model.widths = (32, 64, 128)
+    config.model.name = "small_preror"
     config.model.survival = 0.8
     config.task.name = "age_group"
     config.task.weights = "LW3"

@@ -14,9 +14,9 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> DataError:
 
 
 def nearest(what: str, name: str, known: Iterable[str]) -> str:
-    """A line that says that there is no such `what`, and which names are near, or all of them where none is."""
+    """A line that says that there is no such `what`, and which names are near, or some of them where none is."""
     known = sorted(known)
     near = [repr(other) for other in difflib.get_close_matches(str(name), known, n=3)]
-    return f"unknown {what} {name!r}; " + (
-        f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
-    )
+    if near:
+        return f"unknown {what} {name!r}; did you mean {' or '.join(near)}?"
+    return f"unknown {what} {name!r}; known are {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"

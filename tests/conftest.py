@@ -1,10 +1,6 @@
-import pathlib
-
 import pytest
 
 from ror_jax.config import default_config
-
-SHARED = pathlib.Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="session")

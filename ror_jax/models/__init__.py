@@ -33,7 +33,7 @@ def model_config(name: str, **overrides):
             raise unknown(f"override of model {name!r}:", field, fields)
     try:
         return dataclasses.replace(config, **overrides)
-    except ValueError as error:
+    except UserError as error:
         raise UserError(f"model {name!r}: {error}") from error
 
 
@@ -59,9 +59,11 @@ def create_model(
       A `Network`: `model(images, train=False, rngs=None) -> {"features": ..., "label": ...}`.
 
     Raises:
-      UserError: as `model_config`.
+      UserError: as `model_config`; or an output is called "features", which every model has already.
     """
     outputs = num_classes if isinstance(num_classes, Mapping) else {"label": num_classes}
+    if "features" in outputs:
+        raise UserError("an output cannot be called 'features': that is what the backbone gives")
     network = Network(model_config(name, **overrides).build(), outputs, mean=mean, std=std)
     initialize(network, rngs)
     return network

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
+from ror_jax.errors import UserError
 from ror_jax.models.layers import Conv, Linear
 
 
@@ -19,10 +20,17 @@ class Config4c2f:
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    def __post_init__(self):
+        if self.image_size < SMALLEST:
+            raise UserError(f"image_size is {self.image_size}; it must be {SMALLEST} or more")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout is {self.dropout}; it must be in [0, 1)")
+
     def build(self) -> "Cnn4c2f":
         return Cnn4c2f(self)
 
 
+SMALLEST = 35  # pixels a side: 8 after the first convolution, of which three max-pools leave one
 MODELS = {"cnn_4c2f": Config4c2f()}
 
 
@@ -41,16 +49,13 @@ def local_response_norm(x, size: int = 5, alpha: float = 1e-4, beta: float = 0.7
         lax.add,
         (1, 1, 1, size),
         (1, 1, 1, 1),
-        ((0, 0),) * 3 + ((size // 2, size // 2),),
+        ((0, 0),) * 3 + ((size // 2, (size - 1) // 2),),
     )
     return (x * (1 + alpha / size * squares) ** -beta).astype(x.dtype)
 
 
 class Cnn4c2f(nnx.Module):
-    """Four convolutions named by the paper, of which Levi and Hassner's network has three, and two hidden layers.
-
-    [B, S, S, 3] to [B, 512], S = `image_size`.
-    """
+    """Three convolutions and two hidden layers: [B, S, S, 3] to [B, 512], S = `image_size`."""
 
     num_features = 512
 

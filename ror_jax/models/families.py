@@ -1,8 +1,9 @@
 """ResNet, Pre-ResNet, WRN and every RoR of the papers, declared as data.
 
 RoR: "Residual Networks of Residual Networks: Multilevel Residual Networks" (Zhang et al.), Tables I-XIII.
-Deep-RoR: "Fine-Grained Age Estimation / Age Group and Gender Estimation in the Wild with Deep RoR Architecture"
-(Zhang et al.), Tables II-XI. Depth counts the weighted layers of the main path with stem and classifier.
+Deep-RoR: "Age Group and Gender Estimation in the Wild with Deep RoR Architecture" (Zhang et al.), Tables II-XI.
+Depth counts the weighted layers of the main path with stem and classifier; WRN's counts its three projections instead
+of the classifier.
 """
 
 import dataclasses
@@ -69,4 +70,7 @@ MODELS |= {
     "tiny_ror": dataclasses.replace(_tiny, levels=3),
     "tiny_preror": dataclasses.replace(_tiny, levels=3, preactivation=True, shortcut_types=("A",)),
     "tiny_bottleneck": dataclasses.replace(_tiny, kernels=(1, 3, 1), expansion=4, levels=3),
+    "small_preror": dataclasses.replace(
+        _tiny, blocks_per_group=(2, 2, 2), widths=(32, 64, 128), levels=3, preactivation=True, shortcut_types=("A",)
+    ),
 }

@@ -1,5 +1,6 @@
 """A backbone with named prediction layers: what every model of this package is."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import jax.numpy as jnp
@@ -22,19 +23,19 @@ class Network(nnx.Module):
     def __init__(self, backbone: nnx.Module, num_classes: Mapping[str, int], *, mean, std):
         self.backbone = backbone
         self.mean, self.std = tuple(mean), tuple(std)
-        heads = {
-            name: Linear(backbone.num_features, size, config=backbone.config) for name, size in num_classes.items()
-        }
+        config = dataclasses.replace(backbone.config, dtype=jnp.float32)  # so small that it costs nothing
+        heads = {name: Linear(backbone.num_features, size, config=config) for name, size in num_classes.items()}
         self.heads = nnx.Dict(heads)
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None) -> dict:
         """images: [B, H, W, 3], uint8 or float, 0...255. Returns float32 `features` [B, F] and an output [B, K] a head.
 
-        `train` uses batch statistics (and updates the running ones in place), stochastic depth and dropout; the last
-        two draw from `rngs`.
+        `train` uses batch statistics (and updates the running ones in place), stochastic depth and dropout. These
+        two draw from `rngs`: residual networks from its stream `drop_path`, the others from `dropout`, all of them from
+        the default stream where these are not named.
         """
         mean, std = (jnp.asarray(numbers, jnp.float32) for numbers in (self.mean, self.std))
         images = ((images.astype(jnp.float32) - mean) / std).astype(self.backbone.config.dtype)
         features = self.backbone(images, train=train, rngs=rngs)
-        outputs = {name: head(features).astype(jnp.float32) for name, head in self.heads.items()}
+        outputs = {name: head(features) for name, head in self.heads.items()}
         return outputs | {"features": features.astype(jnp.float32)}

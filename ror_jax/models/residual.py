@@ -22,6 +22,7 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from ror_jax.errors import UserError
 from ror_jax.models.layers import BatchNorm, Conv
 
 
@@ -47,7 +48,7 @@ class ResidualConfig:
       dropout: rate of dropout before the last convolution of a block.
       shortcut_norm: BN after 1x1 shortcuts; None: yes in post-activation networks, no in pre-activation ones.
       both_preact: a projection of the final level shares the block's first BN-ReLU (pre-activation only).
-      downsample: how shortcut type A shrinks images: "subsample" or "average".
+      downsample: how shortcut type A shrinks images: "subsample" or "average" (at the edges of what is there).
       new_shortcut_init: "he", or "zero": the shortcuts above the final level start at exactly zero.
       dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
     """
@@ -72,38 +73,45 @@ class ResidualConfig:
     param_dtype: Any = jnp.float32
 
     def __post_init__(self):
-        def check(field, good, wanted):
-            if not good:
-                raise ValueError(f"{field} is {getattr(self, field)!r}; it must be {wanted}")
-
         for field in ("blocks_per_group", "widths", "kernels", "shortcut_types"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
-        check("blocks_per_group", self.blocks_per_group and min(self.blocks_per_group) > 0, "positive numbers")
-        check(
-            "widths",
-            len(self.widths) == len(self.blocks_per_group),
-            f"{len(self.blocks_per_group)} numbers, one a group",
-        )
-        check("kernels", len(self.kernels) > 1 and 3 in self.kernels, "two or more kernel sizes, one of them 3")
-        check("levels", self.levels >= 1, "1 or more")
-        check(
-            "levels",
-            min(self.blocks_per_group) >= 2 ** (self.levels - 3),
-            "low enough for the smallest group to be halved",
-        )
-        check("shortcut_types", set(self.shortcut_types) <= set("ABC"), "made of 'A', 'B' and 'C'")
-        check(
-            "shortcut_types", len(self.shortcut_types) in (1, self.levels), f"one type, or {self.levels}, one a level"
-        )
-        check("stem", self.stem in ("cifar", "imagenet"), "'cifar' or 'imagenet'")
-        check("survival", 0 < self.survival <= 1, "in (0, 1]")
-        check(
-            "drop_path", self.drop_path in ("batch", "image", "image_rescaled"), "'batch', 'image' or 'image_rescaled'"
-        )
-        check("dropout", 0 <= self.dropout < 1, "in [0, 1)")
-        check("both_preact", self.preactivation or not self.both_preact, "False where preactivation is")
-        check("downsample", self.downsample in ("subsample", "average"), "'subsample' or 'average'")
-        check("new_shortcut_init", self.new_shortcut_init in ("he", "zero"), "'he' or 'zero'")
+        blocks, widths, types = self.blocks_per_group, self.widths, self.shortcut_types
+        outs = [self.stem_width or 0, *(width * self.expansion for width in widths)]
+        wanted = {
+            "blocks_per_group": (blocks and min(blocks) > 0, "positive numbers"),
+            "widths": (
+                len(widths) == len(blocks) and min(widths, default=0) > 0,
+                f"{len(blocks)} positive numbers, one a group",
+            ),
+            "kernels": (
+                len(self.kernels) > 1 and {3} <= set(self.kernels) <= {1, 3, 5, 7},
+                "two or more, odd, one a 3",
+            ),
+            "expansion": (self.expansion >= 1, "1 or more"),
+            "levels": (
+                self.levels >= 1 and 2 ** (self.levels - 3) <= min(blocks, default=0),
+                "fewer, so that every group can be halved as often as they ask, but at least 1",
+            ),
+            "shortcut_types": (
+                set(types) <= set("ABC") and len(types) in (1, self.levels),
+                f"'A', 'B' or 'C', one for the final level or {self.levels}, one a level",
+            ),
+            "stem": (self.stem in ("cifar", "imagenet"), "'cifar' or 'imagenet'"),
+            "survival": (0 < self.survival <= 1, "in (0, 1]"),
+            "drop_path": (
+                self.drop_path in ("batch", "image", "image_rescaled"),
+                "'batch', 'image' or 'image_rescaled'",
+            ),
+            "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
+            "both_preact": (self.preactivation or not self.both_preact, "False without preactivation"),
+            "downsample": (self.downsample in ("subsample", "average"), "'subsample' or 'average'"),
+            "new_shortcut_init": (self.new_shortcut_init in ("he", "zero"), "'he' or 'zero'"),
+        }
+        for field, (good, what) in wanted.items():
+            if not good:
+                raise UserError(f"{field} is {getattr(self, field)!r}; it must be {what}")
+        if "A" in types and sorted(outs) != outs:
+            raise UserError(f"widths are {widths}; shortcuts of type A cannot make an image's channels fewer")
 
     def build(self) -> "ResidualNetwork":
         return ResidualNetwork(self)
@@ -143,11 +151,9 @@ class Shortcut(nnx.Module):
             return x if self.norm is None else self.norm(x, train)
         stride, wider = self.shape.stride, self.shape.out_width - self.shape.in_width
         if stride > 1:
-            x = (
-                nnx.avg_pool(x, (stride,) * 2, (stride,) * 2)
-                if self.downsample == "average"
-                else x[:, ::stride, ::stride]
-            )
+            window = (stride, stride)
+            average = self.downsample == "average"
+            x = nnx.avg_pool(x, window, window, "SAME", False) if average else x[:, ::stride, ::stride]
         return jnp.pad(x, ((0, 0),) * 3 + ((0, wider),)) if wider else x
 
 
@@ -204,7 +210,8 @@ class FinalResidual(nnx.Module):
             return shortcut + self.body(x, key, train)
         rescaled = self.drop_path == "image_rescaled"
         if not train:
-            return shortcut + self.body(x, key, train) * (1.0 if rescaled else survival).astype(x.dtype)
+            scale = 1.0 if rescaled else survival
+            return shortcut + (self.body(x, key, train) * scale).astype(x.dtype)
         coin_key, key = jax.random.split(key)
         if self.drop_path == "batch":
             return self._one_coin(x, shortcut, jax.random.bernoulli(coin_key, survival), key)
@@ -278,11 +285,15 @@ class Residual(nnx.Module):
 
 
 def _parts(blocks: list[Shape], level: int) -> list[list[Shape]]:
-    """What level `level` puts shortcuts over: all blocks (root), each group, then the halves of the level above."""
+    """What level `level` puts shortcuts over: all blocks (root), each group, then the halves of the level above.
+
+    The first half of an odd number of blocks is the larger one.
+    """
     if level == 1:
         return [blocks]
     if level == 2:
-        return [list(group) for _, group in itertools.groupby(blocks, key=lambda block: block.width)]
+        starts = [0, *(index for index, block in enumerate(blocks) if block.stride > 1), len(blocks)]
+        return [blocks[start:stop] for start, stop in itertools.pairwise(starts)]
     middle = (len(blocks) + 1) // 2
     return [blocks[:middle], blocks[middle:]]
 
@@ -315,7 +326,7 @@ class ResidualNetwork(nnx.Module):
             x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         x = self.residuals(x, draws, train)
         x = nnx.relu(self.norm(x, train) if config.preactivation else x)
-        return x.mean((1, 2))
+        return x.mean((1, 2), dtype=jnp.float32)
 
 
 def _blocks(config: ResidualConfig) -> list[Shape]:

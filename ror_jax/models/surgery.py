@@ -14,7 +14,9 @@ from ror_jax.models.residual import Residual, ResidualNetwork, Run
 
 
 def replace_head(model: Network, name: str, num_classes: int, *, rngs: nnx.Rngs) -> Network:
-    """The same backbone (its very arrays) under one fresh prediction layer `name` of `num_classes` outputs.
+    """The same backbone under one fresh prediction layer `name` of `num_classes` outputs.
+
+    The backbone is shared, not copied: training one network changes the other.
 
     This is how each stage of Deep-RoR goes on from the one before it: gender to age (section III.B), ImageNet to
     IMDB-WIKI-101 to Adience (sections III.D and III.E).
@@ -31,7 +33,8 @@ def ror_from_resnet(resnet: Network, levels: int = 3, *, new_shortcut_init: str 
     only the new parameters differ.
 
     Raises:
-      UserError: `resnet` is not of the residual family, or has more than one level already.
+      UserError: `resnet` is not of the residual family or has more than one level already, or there are too few blocks
+        for so many levels.
     """
     source = resnet.backbone
     if not isinstance(source, ResidualNetwork) or source.config.levels != 1:
@@ -45,7 +48,7 @@ def ror_from_resnet(resnet: Network, levels: int = 3, *, new_shortcut_init: str 
     return _with_heads_of(resnet, backbone)
 
 
-def get_blocks(backbone: ResidualNetwork) -> list:
+def get_blocks(backbone: ResidualNetwork) -> list[dict]:
     """The states of the final-level residuals from input to output, as plain dicts of arrays without a leading axis."""
     blocks = []
     for run in _runs(backbone.residuals):
@@ -54,7 +57,7 @@ def get_blocks(backbone: ResidualNetwork) -> list:
     return blocks
 
 
-def set_blocks(backbone: ResidualNetwork, blocks: list) -> None:
+def set_blocks(backbone: ResidualNetwork, blocks: list[dict]) -> None:
     """The inverse of `get_blocks`; the number of levels may differ from that of the network they came from."""
     remaining = iter(blocks)
     for run in _runs(backbone.residuals):

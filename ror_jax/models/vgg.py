@@ -6,6 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import nnx
 
+from ror_jax.errors import UserError
 from ror_jax.models.layers import Conv, Linear
 
 
@@ -21,6 +22,15 @@ class VggConfig:
     dropout: float = 0.5
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        halvings = len(self.blocks_per_group)
+        if len(self.widths) != halvings:
+            raise UserError(f"widths are {self.widths}; there must be {halvings}, one a group")
+        if self.image_size < 2**halvings:
+            raise UserError(f"image_size is {self.image_size}; {halvings} max-pools need {2**halvings} or more")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout is {self.dropout}; it must be in [0, 1)")
 
     def build(self) -> "Vgg":
         return Vgg(self)

@@ -8,7 +8,7 @@ def test_lists_what_it_can_create():
 
 
 def test_misspelt_names_are_answered_with_the_nearest(tmp_path):
-    with pytest.raises(DataError, match="unknown data set 'adiense': did you mean 'adience'"):
+    with pytest.raises(DataError, match="unknown data set 'adiense'; did you mean 'adience'"):
         create_dataset("adiense", cache_dir=tmp_path)
     with pytest.raises(DataError, match="did you mean 'protocol'"):
         create_dataset("adience", data_dir=tmp_path, cache_dir=tmp_path, protokol="levi")

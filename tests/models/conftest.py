@@ -1,0 +1,69 @@
+"""What the tests of the models share: compilation that takes a second, and networks of random numbers."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from ror_jax.models import create_model
+
+# These tests run each program once or twice: compiling it is what costs, not running it.
+_QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def jit():
+    """`jax.jit` that compiles four times faster and runs slower."""
+    return functools.partial(jax.jit, compiler_options=_QUICK)
+
+
+@pytest.fixture(scope="session")
+def random_network():
+    """`random_network(name, num_classes, **overrides) -> (graph, params, statistics)`, nothing in it zero or one."""
+
+    def make(name, num_classes=3, **overrides):
+        model = nnx.eval_shape(lambda: create_model(name, num_classes, rngs=nnx.Rngs(0), **overrides))
+        graph, params, statistics = nnx.split(model, nnx.Param, nnx.BatchStat)
+        rng = np.random.default_rng(0)
+
+        def numbers(path, leaf):
+            normal = rng.standard_normal(leaf.shape, np.float32)
+            match path[-1].key:
+                case "kernel":  # He, fan-in: the activations neither grow nor vanish
+                    return normal * np.float32(np.sqrt(2 / np.prod(leaf.shape[-4:-1])))
+                case "scale" | "var":
+                    return np.exp(normal / 4)
+                case "bias" | "mean":
+                    return normal / 4
+
+        return graph, *(
+            jax.tree.map(jnp.asarray, jax.tree_util.tree_map_with_path(numbers, nnx.to_pure_dict(state)))
+            for state in (params, statistics)
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def equations():
+    """`equations(jaxpr, into=...)`: all equations, those of nested jaxprs too if `into(equation)` says so."""
+
+    def walk(jaxpr, into=lambda equation: True):
+        for equation in jaxpr.eqns:
+            yield equation
+            if not into(equation):
+                continue
+            for value in jax.tree.leaves(list(equation.params.values())):
+                inner = getattr(value, "jaxpr", value)
+                if hasattr(inner, "eqns"):
+                    yield from walk(inner, into)
+
+    return walk

@@ -1,0 +1,184 @@
+"""Convolution and its gradients, batch normalisation, how parameters are drawn."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from ror_jax.models import create_model
+from ror_jax.models.layers import BatchNorm, Linear, convolve, initialize
+
+CONFIG = types.SimpleNamespace(dtype=jnp.float32, param_dtype=jnp.float32)
+
+
+def plain(x, kernel, stride, padding):
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def normal(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def assert_near(ours, theirs):
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_convolution_and_its_gradients(size, jit):
+    """Strides, paddings, odd and even images: values and gradients are those of XLA's own convolution."""
+    kernel = normal(size, size, 3, 4)
+    shapes = [(8, 9), (9, 10), (11, 8)]
+    cases = [
+        (normal(2, *shape, 3), stride, padding)
+        for stride, shape in zip((1, 2, 3), shapes, strict=True)
+        for padding in {0, size // 2}
+    ]
+
+    def values_and_gradients(convolution):
+        results = []
+        for x, stride, padding in cases:
+            y, pull_back = jax.vjp(lambda x, kernel: convolution(x, kernel, stride, padding), x, kernel)  # noqa: B023
+            results.append((y, pull_back(jnp.asarray(normal(*y.shape, seed=1)))))
+        return results
+
+    ours, theirs = jit(lambda: (values_and_gradients(convolve), values_and_gradients(plain)))()
+    assert_near(ours, theirs)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_inside_loops_and_branches(stride, jit):
+    """The gradients stay right where a network uses them: in a `scan`, and in a branch of a `cond`."""
+    xs, kernel, go = normal(3, 2, 7, 8, 3), normal(3, 3, 3, 4), np.array([True, False, True])
+
+    def gradients(convolution):
+        def loss(xs, kernel):
+            def branch(x, go):
+                return lax.cond(go, lambda: (convolution(x, kernel, stride, 1) ** 2).sum(), lambda: x.sum())
+
+            return lax.scan(lambda total, inputs: (total + branch(*inputs), None), 0.0, (xs, go))[0]
+
+        return jax.grad(loss, argnums=(0, 1))(xs, kernel)
+
+    ours, theirs = jit(lambda xs, kernel: (gradients(convolve), gradients(plain)))(xs, kernel)
+    assert_near(ours, theirs)
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only XLA's CPU backend is slow at these")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_are_plain_convolutions_on_cpu(stride, equations):
+    """No convolution of the gradients is dilated or reads another layout: inside loops XLA runs those far slower."""
+
+    def loss(x, kernel):
+        return convolve(x, kernel, stride, 1).sum()
+
+    gradients = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1)))(normal(2, 8, 8, 3), normal(3, 3, 3, 4))
+    convolutions = [one.params for one in equations(gradients.jaxpr) if one.primitive.name == "conv_general_dilated"]
+    assert convolutions
+    for params in convolutions:
+        assert params["lhs_dilation"] == params["rhs_dilation"] == (1, 1)
+        assert params["dimension_numbers"] == lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
+
+
+def test_batch_norm_is_accurate_far_from_zero(jit):
+    """A mean of ten standard deviations, more than a network's own layers show, costs a ten-thousandth at most."""
+    x = 10 + normal(16, 8, 8, 4)
+    exact = x.astype(np.float64)
+    exact = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
+    y = jit(lambda x: BatchNorm(4, config=CONFIG)(x, True))(x)
+    assert np.abs(y - exact).max() < 1e-4
+
+
+def test_batch_norm_of_equal_numbers_is_zero(jit):
+    """Without variance there is nothing to divide by: the outputs and the gradients are finite, and zero."""
+    y, gradient = jit(jax.value_and_grad(lambda x: BatchNorm(4, config=CONFIG)(x, True).sum()))(
+        jnp.full((2, 3, 3, 4), 7.0)
+    )
+    np.testing.assert_allclose(y, 0, atol=1e-3)
+    np.testing.assert_allclose(gradient, 0, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def make_parameters():
+    def make(seed, **overrides):
+        settings = dict(blocks_per_group=(3, 3), widths=(32, 64), levels=3) | overrides
+        model = create_model("cifar_resnet8", 5, rngs=nnx.Rngs(seed), **settings)
+        state = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
+        return {jax.tree_util.keystr(path): leaf for path, leaf in state}
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def parameters(make_parameters, jit):
+    """A network's parameters by path, and the same with the next seed."""
+    return jax.device_get(jit(lambda: (make_parameters(0), make_parameters(1)))())
+
+
+def test_kernels_are_he_normal_with_fan_out(parameters):
+    """Every convolution has mean 0 and variance 2 / (h w K); block by block where blocks are stacked."""
+    kernels = [leaf for path, leaf in parameters[0].items() if "kernel" in path and "heads" not in path]
+    assert len(kernels) > 10
+    for kernel in kernels:
+        *_, height, _, _, width = kernel.shape
+        for block in kernel.reshape(-1, *kernel.shape[-4:]):
+            std, error = np.sqrt(2 / (height * height * width)), 5 / np.sqrt(block.size)
+            assert abs(block.mean()) < error * std
+            assert abs(block.std() / std - 1) < error
+
+
+def test_prediction_layer_is_drawn_as_in_torch(parameters):
+    """Variance 1 / (3 C), zero bias."""
+    kernel = parameters[0]["['heads']['label']['kernel']"]
+    assert abs(kernel.std() * np.sqrt(3 * 64) - 1) < 5 / np.sqrt(kernel.size)
+    assert not parameters[0]["['heads']['label']['bias']"].any()
+
+
+def test_no_two_kernels_are_alike(parameters):
+    """Each kernel, each block of a stack and each seed gets numbers of its own; BN starts as the identity."""
+    firsts = []
+    for leaves in parameters:
+        for path, leaf in leaves.items():
+            if "kernel" in path:
+                assert (leaf != 0).all(), path
+                firsts += [block.ravel()[:9] / block.std() for block in np.reshape(leaf, (-1, *leaf.shape[-4:]))]
+            else:
+                assert (leaf == (1 if "scale" in path else 0)).all(), path
+    firsts = np.stack([first for first in firsts if len(first) == 9])
+    correlation = np.abs(firsts[:, None] - firsts[None]).max(-1) + np.eye(len(firsts))
+    assert correlation.min() > 0.1
+
+
+def test_the_seed_decides_under_jit_and_without(parameters, make_parameters):
+    """The same seed gives the same numbers, compiled or not, but for the last bit."""
+    for path, leaf in make_parameters(0).items():
+        np.testing.assert_allclose(leaf, parameters[0][path], rtol=1e-6, err_msg=path)
+
+
+@pytest.mark.parametrize("order", ["post", "pre"])
+def test_zero_shortcuts_start_at_zero(order, make_parameters, jit):
+    """Zero: the scale of the BN after a new shortcut, or its kernel where no BN follows. Nothing else."""
+    preactivation = order == "pre"
+    parameters = jax.device_get(
+        jit(lambda: make_parameters(0, new_shortcut_init="zero", preactivation=preactivation))()
+    )
+    zero = {path for path, leaf in parameters.items() if not leaf.any() and "bias" not in path}
+    last = "['conv']['kernel']" if preactivation else "['norm']['scale']"
+    new = {path for path in parameters if f"['shortcut']{last}" in path and "['residuals']['shortcut']" not in path}
+    final = {path for path in new if "['residuals']['shortcut']" in path.split("['links']")[-1]}
+    assert zero == new - final
+    assert len(zero) == 3
+
+
+def test_initialize_leaves_other_modules_alone():
+    """Only parameters of the module it is given are drawn, so that a fresh layer can sit on a trained network."""
+    pair = nnx.List([Linear(3, 4, config=CONFIG), Linear(3, 4, config=CONFIG)])
+    initialize(pair[1], nnx.Rngs(0))
+    assert not pair[0].kernel[...].any()
+    assert pair[1].kernel[...].all()
