@@ -26,6 +26,8 @@ def get_config():
 These faces are drawn; the result says nothing about people. To train on photographs, get Adience
 (talhassner.github.io/home/projects/Adience/Adience-data.html) or lay your own faces out like it, and run
 
-    python -m ror_jax.main --config=configs/adience_fold0.py --config.data_dir=FOLDER
+    source .venv/bin/activate
+    python -m ror_jax.main --config=configs/adience_small.py --config.data_dir=FOLDER    # on a laptop
+    python -m ror_jax.main --config=configs/adience_fold0.py --config.data_dir=FOLDER    # the paper's, on a GPU
 """
     return config

@@ -63,7 +63,6 @@ def default_config() -> ConfigDict:
 
     config.mesh = mesh = ConfigDict()
     mesh.data = -1  # devices along which a batch is divided; -1: all
-    mesh.model = 1
 
     config.test_every = 1  # epochs
     config.log_every = 20  # steps between lines of metrics.jsonl within an epoch

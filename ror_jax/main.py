@@ -24,9 +24,10 @@ from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.report.summary import summarize
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import create_experiment
+from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import Stopped, train
 from ror_jax.training.state import count_parameters
-from ror_jax.training.workdir import open_workdir
+from ror_jax.training.workdir import check_workdir, open_workdir
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/NAME, with the name in the config.")
@@ -39,15 +40,17 @@ def run(config, workdir: Path) -> None:
     cache = Path(config.cache_dir).expanduser() / "xla"
     jax.config.update("jax_compilation_cache_dir", str(cache))
 
+    check_workdir(workdir, config)
+    if MODE.value == "evaluate" and not (workdir / "checkpoints").is_dir():
+        raise UserError(f"no checkpoint in {workdir / 'checkpoints'}; train first, or say which --workdir")
     experiment = create_experiment(config)
     print(experiment.dataset.description)
-    print(
-        f"Training {config.model.name} ({count_parameters(experiment.state.params):,} parameters) on"
-        f" {jax.device_count()} {jax.devices()[0].device_kind} for {experiment.total_steps} steps"
-        f" ({config.epochs} epochs of {experiment.steps_per_epoch}) in {workdir}"
-    )
+    parameters = f"{config.model.name} ({count_parameters(experiment.state.params):,} parameters)"
+    devices = f"{experiment.mesh.size} {jax.devices()[0].device_kind}"
     if MODE.value == "train":
         open_workdir(workdir, config)
+        length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
+        print(f"Training {parameters} on {devices} for {length} in {workdir}")
         state = train(
             experiment,
             workdir,
@@ -55,12 +58,14 @@ def run(config, workdir: Path) -> None:
             log_every=config.log_every,
             checkpoint_minutes=config.checkpoint_minutes,
         )
+        results_folder = workdir
     else:
-        if not (workdir / "checkpoints").is_dir():
-            raise UserError(f"no checkpoint in {workdir / 'checkpoints'}; train first, or say which --workdir")
+        print(f"Testing the {CHECKPOINT.value} checkpoint of {parameters} in {workdir} on {devices}")
         state = Checkpoints(workdir / "checkpoints").restore(experiment.state, CHECKPOINT.value)
+        results_folder = workdir / f"evaluate_{CHECKPOINT.value}"  # the run's own result stays what it is
+        results_folder.mkdir(exist_ok=True)
     results = evaluate(experiment.eval_step, state, experiment.test_batches(), experiment.task, experiment.mesh)
-    print(summarize(experiment, state, results, workdir))
+    print(summarize(experiment, state, results, read_rows(workdir / "metrics.jsonl"), results_folder))
     print(config.closing_words, end="")
 
 
@@ -72,13 +77,14 @@ def main(argv) -> None:
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:
         run(config, workdir)
-    except (UserError, DataError) as error:
+    except (UserError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("Stopped outside of training: nothing is lost. The same command goes on.")
+        sys.exit(128 + signal.SIGINT)
     except Stopped as stopped:
         number, step = stopped.args
-        print(
-            f"Stopped by {signal.Signals(number).name} and saved at step {step}. The same command goes on from there."
-        )
+        print(f"Stopped by {signal.Signals(number).name} and saved at step {step}. The same command goes on.")
         sys.exit(128 + number)
 
 
@@ -92,7 +98,7 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(f"error: the config: {str(error).strip().rpartition('] ')[2]}")
     except (AttributeError, KeyError) as error:  # of ConfigDict, whose words are quoted more than once
         words = str(error).replace("\\n", " ").replace("\\", "").replace("'", "").replace('"', "")
-        sys.exit(f"error: there is no setting {words} All of them are in ror_jax/config.py")
+        sys.exit(f"error: there is no setting {words.replace(' Did', '; did')} (all of them are in ror_jax/config.py)")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ def test_a_run_leaves_its_results(trained):
     assert summary["epoch"] == 2 and summary["test"]["images"] == 12
     assert f"exact {100 * summary['test']['exact']:.2f} %" in printed
     assert "always the most frequent class" in printed
-    assert "configs/adience_fold0.py" in printed  # how to go on
+    assert "configs/adience_small.py" in printed  # how to go on
     config = json.loads((workdir / "config.json").read_text())
     assert config["model"]["widths"] == [4, 8] and config["optimizer"]["momentum"] == 0.9
     environment = json.loads((workdir / "environment.json").read_text())
@@ -74,18 +74,21 @@ def test_a_run_leaves_its_results(trained):
 def test_evaluation_repeats_the_result_without_training(command, trained):
     """On eight devices instead of one, the same images give the same counts."""
     workdir, _ = trained
-    before, log = json.loads((workdir / "summary.json").read_text()), (workdir / "metrics.jsonl").read_text()
+    before, log = (workdir / "summary.json").read_text(), (workdir / "metrics.jsonl").read_text()
     done = command(*TINY, f"--workdir={workdir}", "--mode=evaluate", devices=8)
     assert done.returncode == 0, done.stderr
-    assert json.loads((workdir / "summary.json").read_text())["test"]["confusion"] == before["test"]["confusion"]
+    again = json.loads((workdir / "evaluate_latest" / "summary.json").read_text())
+    assert again["test"]["confusion"] == json.loads(before)["test"]["confusion"]
+    assert (workdir / "summary.json").read_text() == before
     assert (workdir / "metrics.jsonl").read_text() == log
 
 
-def test_another_run_in_the_same_folder_is_refused(command, trained):
+@pytest.mark.parametrize("mode", ["train", "evaluate"])
+def test_another_run_in_the_same_folder_is_refused(command, trained, mode):
     """The settings that differ are named, and nothing in the folder changes."""
     workdir, _ = trained
     config = (workdir / "config.json").read_text()
-    done = command(*TINY, f"--workdir={workdir}", "--config.optimizer.learning_rate=0.5")
+    done = command(*TINY, f"--workdir={workdir}", f"--mode={mode}", "--config.optimizer.learning_rate=0.5")
     assert done.returncode == 1
     assert "holds a run with other settings: optimizer.learning_rate was 0.1 and is 0.5" in done.stderr
     assert (workdir / "config.json").read_text() == config
@@ -94,8 +97,8 @@ def test_another_run_in_the_same_folder_is_refused(command, trained):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config.modle.name=x"], "there is no setting modle Did you mean model instead of modle"),
-        (["--config.optimizer.momentun=0"], "Did you mean momentum instead of momentun"),
+        (["--config.modle.name=x"], "there is no setting modle; did you mean model instead of modle"),
+        (["--config.optimizer.momentun=0"], "did you mean momentum instead of momentun"),
         (["--config=configs/quickstrt.py"], "the config: No such file or directory: 'configs/quickstrt.py'"),
         (["--config.model.name=preror85"], "unknown model 'preror85'; did you mean 'preror82'"),
         (["--config.dataset.name=adiense"], "unknown data set 'adiense'; did you mean 'adience'"),

@@ -33,8 +33,8 @@ MAX_PIXELS = 50_000_000  # of an image file; a larger one could fill the memory 
 # The eight age groups as the lists write them. The lists' (8, 12) is the papers' 8-13, their (60, 100) is 60-.
 EXACT_LABELS = ("(0, 2)", "(4, 6)", "(8, 12)", "(15, 20)", "(25, 32)", "(38, 43)", "(48, 53)", "(60, 100)")
 PROTOCOLS = {
-    "levi": "only the eight exact age labels",
-    "all": "every age label, in the group that is nearest to its middle",
+    "levi": "only the eight exact age labels (protocol all takes the others too)",
+    "all": "all age labels, each in the nearest group",
 }
 
 
@@ -171,7 +171,7 @@ def create(
     builder = Adience(data_dir, cache_dir, resolution)
     builder.prepare()
     groups = [age_group(label, protocol) for label in builder.info.metadata["age_label"]]
-    note = f"; age groups: {PROTOCOLS[protocol]}"
+    note = f"; {PROTOCOLS[protocol]}" if "age_group" in labels else ""
     return faces.open_faces(builder, fold=fold, labels=labels, age_group=np.array(groups, np.int32), note=note)
 
 

@@ -237,7 +237,7 @@ def open_faces(
         *(f"  kept without {label}: {count}" for label in labels if (count := (kept & ~known[label]).sum())),
     ]
     if not len(train) or not len(test):
-        raise DataError("nothing to train or test on: " + ",".join(lines))
+        raise DataError("nothing to train or test on: " + ";".join(lines))
 
     # The reader inside: the source round it holds the builder, which cannot be sent to worker processes.
     files = builder.as_data_source("+".join(f"fold_{number}" for number in range(FOLDS))).data_source

@@ -90,7 +90,7 @@ class ResidualConfig:
             "expansion": (self.expansion >= 1, "1 or more"),
             "levels": (
                 self.levels >= 1 and 2 ** (self.levels - 3) <= min(blocks, default=0),
-                "fewer, so that every group can be halved as often as they ask, but at least 1",
+                "1 or more, and few enough for every group to be halved level by level",
             ),
             "shortcut_types": (
                 set(types) <= set("ABC") and len(types) in (1, self.levels),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 TRAIN, TEST = "#9a9a9a", "#c0392b"
 
@@ -19,6 +20,7 @@ def save_curves(rows: list[dict], metrics: list[str], path: Path) -> None:
                 axes.plot(*zip(*points, strict=True), color=color, label=split, marker=marker, linewidth=1.6)
         axes.set_title(metric.replace("_", " "), fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
@@ -37,9 +39,9 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
     axes.set_yticks(
         range(len(names)), [f"{name}  ({n})" for name, n in zip(names, counts.sum(1), strict=True)], fontsize=8
     )
-    axes.set_xlabel("predicted")
+    axes.set_xlabel("predicted, percent of each row")
     axes.set_ylabel("true (images)")
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=9)
     if len(names) <= 12:
         for row, column in np.ndindex(share.shape):
             if counts[row, column]:
@@ -52,7 +54,7 @@ def save_examples(images: np.ndarray, true: list[str], predicted: list[str], tit
     """Draws images [N, H, W, 3] uint8 in rows of eight, each with its true and predicted class, mistakes in red."""
     columns = 8
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.25 * columns, 1.6 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(1.25 * columns, 1.45 * rows + 0.3), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
         axes.axis("off")

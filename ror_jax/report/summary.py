@@ -8,34 +8,39 @@ import numpy as np
 
 from ror_jax.report.figures import save_confusion, save_curves, save_examples
 from ror_jax.training.experiment import Experiment
-from ror_jax.training.logging import read_rows
 from ror_jax.training.mesh import shard_batch
 from ror_jax.training.state import TrainState, empty_metrics
 
 EXAMPLES = 24
 
 
-def summarize(experiment: Experiment, state: TrainState, results: dict, workdir: Path) -> str:
-    """Writes `summary.json`, `curves.png`, `confusion.png` and `examples.png` to `workdir`; returns the words.
+def summarize(experiment: Experiment, state: TrainState, results: dict, rows: list[dict], folder: Path) -> str:
+    """Writes `summary.json`, `curves.png`, `confusion.png` and `examples.png` to `folder`; returns the words.
 
-    `results` are those of `evaluate` for `state`.
+    `results` are those of `evaluate` for `state`, `rows` those of the run's `metrics.jsonl`.
     """
-    task, rows = experiment.task, read_rows(workdir / "metrics.jsonl")
+    task = experiment.task
     step = int(state.step)
     epoch = step / experiment.steps_per_epoch
-    summary = {"step": step, "epoch": epoch, "data": experiment.dataset.name, "test": results}
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    summary = {
+        "step": step,
+        "epoch": epoch,
+        "data": experiment.dataset.description,
+        "classes": task.names,
+        "test": results,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
 
-    title = f"{task.target.replace('_', ' ')}: {task.line(results)}"
+    majority = f"always the most frequent class: {100 * results['majority_rate']:.2f} %"
+    title = f"{task.target.replace('_', ' ')}: {task.line(results)} ({majority})"
     if rows:
         metrics = [name for name in (task.primary, "one_off", "cross_entropy") if name in results]
-        save_curves(rows, metrics, workdir / "curves.png")
-    save_confusion(results["confusion"], task.names, title, workdir / "confusion.png")
-    _save_examples(experiment, state, title, workdir / "examples.png")
+        save_curves(rows, metrics, folder / "curves.png")
+    save_confusion(results["confusion"], task.names, title, folder / "confusion.png")
+    _save_examples(experiment, state, title, folder / "examples.png")
 
     lines = [
-        f"Test after epoch {epoch:g}: {task.line(results)}"
-        f"   ({results['images']} images; always the most frequent class: {100 * results['majority_rate']:.2f} %)",
+        f"Test after epoch {epoch:g}: {task.line(results)}   ({results['images']} images; {majority})",
         *(
             f"  {name:>10}  recall {100 * share:6.2f} %"
             for name, share in results["recall"].items()
@@ -44,13 +49,11 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, workdir:
     ]
     scores = {row["epoch"]: row[task.primary] for row in rows if row["split"] == "test"}
     if scores:
-        best = max(scores, key=scores.get)
+        best = max(scores, key=lambda epoch: (scores[epoch], epoch))  # the last of equals, as the checkpoints keep it
         lines.append(
             f"Best epoch: {best} with {100 * scores[best]:.2f} %. It was picked by the test images: too good to report."
         )
-    lines.append(
-        f"Left in {workdir}: summary.json, confusion.png, examples.png, curves.png, metrics.jsonl, checkpoints"
-    )
+    lines.append(f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return "\n".join(lines)
 
 

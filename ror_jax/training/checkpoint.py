@@ -14,13 +14,13 @@ KEEP = 2
 class Checkpoints:
     """The folder `checkpoints` of a run: a subfolder for each saved step. The best is the one of the highest score."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, for_training: bool = False):
         keep = orbax.training.preservation_policies
         best = keep.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False)
         self._checkpointer = orbax.training.Checkpointer(
             folder.absolute(),
             preservation_policy=keep.AnyPreservationPolicy([keep.LatestN(KEEP), best]),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=for_training,  # what a killed run left; in evaluation it may be a living one's
         )
 
     @property
@@ -29,9 +29,9 @@ class Checkpoints:
 
     @property
     def best_step(self) -> int | None:
-        """The step of the highest score; of equals the first; None before any score."""
+        """The step of the highest score, the last of equals; None before any score."""
         scored = [checkpoint for checkpoint in self._checkpointer.checkpoints if checkpoint.metrics]
-        return max(scored, key=lambda checkpoint: checkpoint.metrics["score"]).step if scored else None
+        return max(scored, key=lambda each: (each.metrics["score"], each.step)).step if scored else None
 
     def save(self, state: TrainState, score: float | None = None) -> None:
         """Starts to save `state` under its step, unless that step is there already; returns before it is written."""
@@ -44,16 +44,24 @@ class Checkpoints:
         """The state at the latest, the best or a given step, laid out over the devices as `like` is.
 
         Raises:
-          UserError: there is no such checkpoint, or its tensors are not those of `like`; the message lists them.
+          UserError: there is no such checkpoint, it is damaged, or its tensors are not those of `like` (listed).
         """
         if not self.steps:
             raise UserError(f"no checkpoint in {self._checkpointer.directory}; train first")
         step = {"latest": self.steps[-1], "best": self.best_step}.get(which, which)
-        if step is None or not str(step).isdigit() or int(step) not in self.steps:
+        if step is None or not str(step).isdecimal() or int(step) not in self.steps:
             raise UserError(f"no checkpoint {which!r}; there are 'latest', 'best' and the steps {self.steps}")
-        self._compare(int(step), like)
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
-        return self._checkpointer.load(int(step), abstract)
+        try:
+            self._compare(int(step), like)
+            return self._checkpointer.load(int(step), abstract)
+        except UserError:
+            raise
+        except Exception as error:  # Orbax and TensorStore have many ways to say that a file is damaged
+            raise UserError(
+                f"the checkpoint {self._checkpointer.directory / str(step)} cannot be read ({type(error).__name__});"
+                " delete that folder to go on from the one before it"
+            ) from error
 
     def _compare(self, step: int, like: TrainState) -> None:
         saved, wanted = _shapes(self._checkpointer.metadata(step).metadata["params"]), _shapes(like.params)

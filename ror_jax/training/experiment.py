@@ -23,6 +23,8 @@ from ror_jax.training.optimizer import create_optimizer
 from ror_jax.training.state import TrainState, create_state
 from ror_jax.training.step import make_eval_step, make_train_step
 
+DTYPES = (None, "float32", "bfloat16")
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -53,10 +55,8 @@ def create_experiment(config: ConfigDict) -> Experiment:
     Raises:
       UserError: a setting that makes no sense, with what would.
     """
-    for setting in ("batch_size", "test_batch_size", "epochs", "image_size", "test_every", "log_every"):
-        if config[setting] < 1:
-            raise UserError(f"{setting} is {config[setting]}; it must be 1 or more")
-    mesh = create_mesh(**config.mesh)
+    _check(config)
+    mesh = create_mesh(config.mesh.data)
     for size in (config.batch_size, config.test_batch_size):
         check_batch_size(size, mesh)
 
@@ -77,11 +77,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
 
     graph, state = create_state(make_model, optimizer, task, mesh, config.seed)
 
-    pipeline = {
-        "process_index": jax.process_index(),
-        "process_count": jax.process_count(),
-        "workers": _workers(config.workers),
-    }
+    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     augment = training_transform(
         config.augmentation,
         size=config.image_size,
@@ -104,15 +100,43 @@ def create_experiment(config: ConfigDict) -> Experiment:
             seed=config.seed,
             epochs=config.epochs,
             start_step=start,
-            **pipeline,
+            workers=_workers(config.workers),
+            **processes,
         ),
         test_batches=lambda source=dataset.test: test_batches(
-            source, transform=crop, batch_size=config.test_batch_size, **pipeline
+            source, transform=crop, batch_size=config.test_batch_size, **processes
         ),
         schedule=schedule,
         steps_per_epoch=steps,
         total_steps=steps * config.epochs,
     )
+
+
+def _check(config: ConfigDict) -> None:
+    """Raises UserError for numbers that make no sense and that nothing below would refuse."""
+    for setting in ("batch_size", "test_batch_size", "epochs", "test_every", "log_every"):
+        if config[setting] < 1:
+            raise UserError(f"{setting} is {config[setting]}; it must be 1 or more")
+    optimizer = config.optimizer
+    ranges = {
+        "seed": (config.seed >= 0, "0 or more"),
+        "image_size": (config.image_size >= 8, "8 or more"),
+        "central_fraction": (0 < config.central_fraction <= 1, "in (0, 1]"),
+        "checkpoint_minutes": (config.checkpoint_minutes > 0, "positive"),
+        "optimizer.momentum": (0 <= optimizer.momentum < 1, "in [0, 1)"),
+        "optimizer.weight_decay": (0 <= optimizer.weight_decay < 1, "in [0, 1)"),
+        "optimizer.decay_factor": (0 < optimizer.decay_factor <= 1, "in (0, 1]"),
+        "model.dtype": (config.model.dtype in DTYPES, "float32 or bfloat16"),
+        "model.param_dtype": (config.model.param_dtype in DTYPES, "float32 or bfloat16"),
+    }
+    for setting, (good, wanted) in ranges.items():
+        if not good:
+            raise UserError(f"{setting} is out of range; it must be {wanted}")
+    if (
+        sorted(set(optimizer.decay_epochs)) != list(optimizer.decay_epochs)
+        or min(optimizer.decay_epochs, default=1) <= 0
+    ):
+        raise UserError(f"optimizer.decay_epochs is {optimizer.decay_epochs}; epochs must be positive and rise")
 
 
 def _options(settings: ConfigDict) -> dict:

@@ -48,7 +48,7 @@ class MetricsLog:
     def __init__(self, folder: Path, step: int):
         self._path = folder / "metrics.jsonl"
         self.rows = [row for row in read_rows(self._path) if row["step"] <= step]
-        self._path.write_text("".join(json.dumps(row) + "\n" for row in self.rows))
+        replace_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file = self._path.open("a")
         self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
@@ -64,6 +64,13 @@ class MetricsLog:
     def close(self) -> None:
         self._file.close()
         self._tensorboard.close()
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file so that at any moment either the old or the new text is there."""
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 def read_rows(path: Path) -> list[dict]:

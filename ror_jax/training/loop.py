@@ -16,6 +16,7 @@ from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress
 from ror_jax.training.mesh import shard_batch
 from ror_jax.training.state import TrainState, empty_metrics
+from ror_jax.training.workdir import locked
 
 
 class Stopped(Exception):
@@ -30,15 +31,17 @@ def train(
     A run that was stopped and started again gives the same weights, bit for bit, as one that was not.
 
     Raises:
-      UserError: the loss is no longer finite; the last good checkpoint is kept.
+      UserError: another process trains in this folder; or the loss or the parameters are no longer finite, and the last
+        good checkpoint is kept.
       Stopped: the user or the machine asked for it.
     """
     task, mesh, state = experiment.task, experiment.mesh, experiment.state
     steps_per_epoch, total_steps = experiment.steps_per_epoch, experiment.total_steps
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(workdir))
         # --- Go on from where the run stopped, if it did ------------------------------------------------------------
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints", for_training=True)))
         if checkpoints.steps:
             state = checkpoints.restore(state)
         step = int(state.step)
@@ -46,6 +49,8 @@ def train(
         progress = stack.enter_context(contextlib.closing(Progress(step, total_steps, steps_per_epoch)))
         if 0 < step < total_steps:
             progress.say(f"Going on from step {step} of {total_steps}, epoch {step / steps_per_epoch:.2f}.")
+        if step < total_steps:
+            progress.say("Compiling; the first step takes up to a minute.")
         asked_to_stop = stack.enter_context(_signals())
 
         unsettled = None  # the last step, until its loss has been looked at

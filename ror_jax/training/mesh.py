@@ -1,4 +1,4 @@
-"""Devices as a mesh of `data` and `model` axes, and what lies where on it."""
+"""Devices as a mesh with the axis `data`, and what lies where on it."""
 
 import jax
 import numpy as np
@@ -7,17 +7,17 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from ror_jax.errors import UserError
 
 
-def create_mesh(data: int = -1, model: int = 1) -> Mesh:
-    """A `data` x `model` mesh over all devices of all processes; -1 takes what the other axis leaves.
+def create_mesh(data: int = -1) -> Mesh:
+    """A mesh over all devices of all processes, -1, or over so many.
 
     Raises:
-      UserError: the product is not the number of devices.
+      UserError: there are not so many devices.
     """
     count = jax.device_count()
-    data = count // model if data == -1 else data
-    if data * model != count:
-        raise UserError(f"a mesh of data={data} x model={model} needs {data * model} devices; there are {count}")
-    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
+    data = count if data == -1 else data
+    if not 1 <= data <= count:
+        raise UserError(f"mesh.data is {data}; it must be between 1 and {count}, the number of devices")
+    return jax.make_mesh((data,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:data])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

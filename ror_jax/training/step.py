@@ -29,6 +29,8 @@ def make_train_step(graph: nnx.GraphDef, task, optimizer: optax.GradientTransfor
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        # A step that ruins the parameters shows in its own loss, before they can be saved as good ones.
+        loss = jnp.where(jnp.isfinite(optax.tree.norm(updates)), loss, jnp.nan)
         state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -1,12 +1,14 @@
 """The folder of a run, and the settings that it was begun with."""
 
+import contextlib
+import fcntl
 import json
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from ror_jax.errors import UserError
-from ror_jax.training.logging import environment
+from ror_jax.training.logging import environment, replace_text
 
 # What may change between two starts of one run, because the result does not depend on it.
 FREE = (
@@ -21,22 +23,36 @@ FREE = (
 )
 
 
+def check_workdir(workdir: Path, config: ConfigDict) -> None:
+    """Raises UserError if the folder holds a run with other settings than these; the message lists them."""
+    path = workdir / "config.json"
+    if path.exists():
+        _compare(workdir, _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json_best_effort())))
+
+
 def open_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Makes the folder and writes `config.json` and `environment.json`, or checks that the run in it is this one.
+    """Makes the folder and writes `config.json` and `environment.json`.
 
     Raises:
-      UserError: the folder cannot be written, or holds a run with other settings; the message lists them.
+      UserError: the folder cannot be written.
     """
-    settings = json.loads(config.to_json_best_effort())
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        path = workdir / "config.json"
-        if path.exists():
-            _compare(workdir, _flat(json.loads(path.read_text())), _flat(settings))
-        path.write_text(json.dumps(settings, indent=2) + "\n")
-        (workdir / "environment.json").write_text(json.dumps(environment(), indent=2) + "\n")
+        for name, content in (("config", json.loads(config.to_json_best_effort())), ("environment", environment())):
+            replace_text(workdir / f"{name}.json", json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise UserError(f"the run's folder {workdir} cannot be written: {error.strerror}") from error
+
+
+@contextlib.contextmanager
+def locked(workdir: Path):
+    """Holds the folder for this process alone; raises UserError where another one has it."""
+    with (workdir / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is training in {workdir}; choose another --workdir") from None
+        yield
 
 
 def _compare(workdir: Path, before: dict, now: dict) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -14,6 +15,7 @@ from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import create_experiment
 from ror_jax.training.loop import Stopped, train
 from ror_jax.training.state import TrainState
+from ror_jax.training.workdir import locked
 
 SETTINGS = {"test_every": 1, "log_every": 2, "checkpoint_minutes": 60}
 
@@ -133,6 +135,39 @@ def test_a_checkpoint_of_another_model_names_the_tensors(finished, tiny_config):
     other = create_experiment(tiny_config(model__widths=(4, 6)))
     with pytest.raises(UserError, match=r"of another model.*norms\.0\.scale \(checkpoint \(1, 8\), model \(1, 6\)\)"):
         Checkpoints(finished[1] / "checkpoints").restore(other.state)
+
+
+def test_a_step_that_ruins_the_parameters_is_not_saved(tiny_config, tmp_path):
+    """The loss of the first step is fine, what it does to the parameters is not: nothing is kept as good."""
+    experiment = create_experiment(tiny_config(optimizer__learning_rate=1e38, batch_size=48))
+    with pytest.raises(UserError, match=r"the loss became nan in step 1 .*the last good checkpoint does not exist yet"):
+        train(experiment, tmp_path, **SETTINGS)
+    assert not Checkpoints(tmp_path / "checkpoints").steps
+
+
+def test_a_damaged_checkpoint_is_named(finished, experiment, tmp_path):
+    """Files cut to a few bytes: one line that says which folder, and how to go on."""
+    shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
+    for file in (tmp_path / "checkpoints" / "12").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            os.truncate(file, 100)
+    with pytest.raises(UserError, match=r"checkpoints/12 cannot be read .* delete that folder"):
+        Checkpoints(tmp_path / "checkpoints").restore(experiment.state)
+
+
+def test_two_trainings_in_one_folder(experiment, tmp_path):
+    """The second is refused while the first one has the folder."""
+    with locked(tmp_path), pytest.raises(UserError, match="another process is training in"):
+        train(fresh(experiment), tmp_path, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("seed", -1), ("central_fraction", 2.0), ("optimizer__momentum", 2.0), ("model__dtype", "int32"), ("epochs", 0)],
+)
+def test_settings_out_of_range_are_named(tiny_config, setting, value):
+    with pytest.raises(UserError, match=setting.replace("__", ".")):
+        create_experiment(tiny_config(**{setting: value}))
 
 
 def test_a_checkpoint_that_does_not_exist_is_named(finished, experiment, tmp_path):
