@@ -1,0 +1,110 @@
+"""Weights in a folder: tensors in `weights.safetensors`, what they are in `model.json`. Reading them runs no code."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from ror_jax.errors import UserError
+
+TENSORS, CARD = "weights.safetensors", "model.json"
+
+
+class Weights(NamedTuple):
+    """Tensors by dotted name, such as `params.backbone.stem.kernel`, and the card.
+
+    The card has `model` (name and `overrides` make its configuration), `heads` (size by name), `mean` and `std` (what
+    the network normalises pixels by), `source` (where the numbers come from).
+    """
+
+    tensors: dict[str, np.ndarray]
+    card: dict
+
+
+def flatten(params: dict, batch_stats: dict) -> dict:
+    """The leaves of a model's two pure dicts by dotted name."""
+    leaves = jax.tree_util.tree_leaves_with_path({"params": params, "batch_stats": batch_stats})
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
+def save_weights(folder: Path, params: dict, batch_stats: dict, card: dict) -> None:
+    """Writes the two files into `folder`, which is made; files of these names are replaced.
+
+    Raises:
+      UserError: they cannot be written.
+    """
+    tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flatten(params, batch_stats).items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, folder / TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"weights cannot be written to {folder}: {error}") from error
+    save_card(folder, card)
+
+
+def load_weights(folder: Path) -> Weights:
+    """What `save_weights` wrote; shapes and dtypes stand in the file's own header.
+
+    Raises:
+      UserError: there are no such files, or they are damaged.
+    """
+    card = load_card(folder)
+    try:
+        return Weights(load_file(folder / TENSORS), card)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"no weights in {folder / TENSORS}: {error}") from error
+
+
+def save_card(folder: Path, card: dict) -> None:
+    """Writes `model.json`; raises UserError where that is impossible."""
+    try:
+        (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"{folder / CARD} cannot be written: {error.strerror}") from error
+
+
+def load_card(folder: Path) -> dict:
+    """Reads `model.json`; raises UserError where there is none, or one without model, mean and std."""
+    path = folder / CARD
+    try:
+        card = json.loads(path.read_text())
+        numbers = [float(number) for key in ("mean", "std") for number in card[key]]
+        sound = len(numbers) == 6 and isinstance(card["model"], str) and isinstance(card["overrides"], dict)
+    except OSError as error:
+        hint = "python -m tools.convert_torchvision makes such a folder"
+        raise UserError(f"no weights in {folder}: {CARD}: {error.strerror}; {hint}") from error
+    except (KeyError, TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise UserError(f"{path} is damaged: it must be JSON with model, overrides, mean and std")
+    return card
+
+
+def take(tensors: Mapping[str, np.ndarray], model: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+    """Those of `tensors` that `model`, a dict by the same names, has in the same shape.
+
+    Prediction layers of another name or size are left out; a backbone must fit in every tensor.
+
+    Raises:
+      UserError: it does not; the message lists the tensors.
+    """
+
+    def shape(arrays, name):
+        return tuple(arrays[name].shape) if name in arrays else "none"
+
+    taken = {name: tensor for name, tensor in tensors.items() if shape(model, name) == tensor.shape}
+    rest = [name for name in sorted(model.keys() | tensors.keys()) if name not in taken]
+    wrong = [f"{name} (file {shape(tensors, name)}, model {shape(model, name)})" for name in rest if not is_head(name)]
+    if wrong:
+        more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise UserError(f"the weights are of another model. Tensors that differ: {'; '.join(wrong[:8])}{more}")
+    return taken
+
+
+def is_head(name: str) -> bool:
+    return name.startswith("params.heads.")

@@ -1,0 +1,325 @@
+"""From a file of torchvision's to a folder, and from the folder to a run."""
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+
+import ror_jax.main
+from ror_jax.errors import UserError
+from ror_jax.models import create_model
+from ror_jax.models.surgery import ror_from_resnet
+from ror_jax.models.torchvision import load_state_dict, to_state_dict
+from ror_jax.models.weights import flatten, load_weights, save_weights
+from ror_jax.training.experiment import create_experiment
+from tools.convert_torchvision import MEAN, STD, convert, main, read_weights
+
+TORCH = "PyTorch's files need PyTorch"
+
+
+@pytest.fixture(scope="module")
+def resnet():
+    """A small ResNet with torchvision's names, six outputs and random numbers everywhere."""
+    model = create_model("tiny_resnet", 6, rngs=nnx.Rngs(3), mean=MEAN, std=STD)
+    rng = np.random.default_rng(0)
+    state = to_state_dict(model)
+    for name, array in state.items():
+        if array.ndim == 1:
+            state[name] = rng.uniform(0.5, 1.5, array.shape).astype(np.float32)
+    load_state_dict(model, state)
+    return model
+
+
+@pytest.fixture(scope="module")
+def state(resnet):
+    return to_state_dict(resnet)
+
+
+@pytest.fixture(scope="module")
+def file(state, tmp_path_factory):
+    path = tmp_path_factory.mktemp("download") / "tiny.safetensors"
+    save_file(state | {"bn1.num_batches_tracked": np.array(9)}, path)
+    return path
+
+
+IMAGES = np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+
+
+def outputs(model, images=IMAGES, name="label"):
+    graph, arrays = nnx.split(model)
+    return jax.jit(lambda arrays: nnx.merge(graph, arrays)(images)[name])(arrays)
+
+
+def from_folder(folder):
+    """The network that a folder of weights describes, every one of its tensors from there."""
+    tensors, card = load_weights(folder)
+    names = {"mean": card["mean"], "std": card["std"]} | card["overrides"]
+    model = nnx.eval_shape(lambda: create_model(card["model"], card["heads"], rngs=nnx.Rngs(0), **names))
+    graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+    trees = dict(zip(("params", "batch_stats"), map(nnx.to_pure_dict, states), strict=True))
+    trees = jax.tree_util.tree_map_with_path(
+        lambda path, _: tensors.pop(jax.tree_util.keystr(path, simple=True, separator=".")), trees
+    )
+    assert not tensors
+    return nnx.merge(graph, *jax.tree.map(jnp.asarray, (trees["params"], trees["batch_stats"])))
+
+
+# --- Reading files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model."])
+def test_wrapped_and_prefixed_files_of_torch(wrap, prefix, state, tmp_path):
+    """Checkpoints of DataParallel, of trainers, and both: the same tensors."""
+    torch = pytest.importorskip("torch", reason=TORCH)
+    tensors = {prefix + name: torch.tensor(array) for name, array in state.items()}
+    tensors[f"{prefix}bn1.num_batches_tracked"] = torch.tensor(3)
+    torch.save({wrap: tensors, "epoch": 9} if wrap else tensors, tmp_path / "w.pth")
+    read = read_weights(tmp_path / "w.pth")
+    assert read.keys() == state.keys() | {"bn1.num_batches_tracked"}
+    assert all(np.array_equal(read[name], state[name]) for name in state)
+
+
+def test_half_precision_files_of_torch(tmp_path):
+    """numpy has no bfloat16; such weights arrive as float32."""
+    torch = pytest.importorskip("torch", reason=TORCH)
+    torch.save({"a": torch.tensor([1.5, -2.0], dtype=torch.bfloat16)}, tmp_path / "w.pt")
+    read = read_weights(tmp_path / "w.pt")["a"]
+    assert read.dtype == np.float32 and read.tolist() == [1.5, -2.0]
+
+
+class Evil:
+    """Unpickling this makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_that_would_run_code_is_refused(legacy, tmp_path):
+    """One line says so, and nothing was run."""
+    torch = pytest.importorskip("torch", reason=TORCH)
+    path, trace = tmp_path / "evil.pth", tmp_path / "trace"
+    torch.save({"w": torch.zeros(1), "x": Evil(trace)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(UserError, match=r"was refused.*could run code"):
+        read_weights(path)
+    assert not trace.exists()
+    torch.load(path, weights_only=False)  # the file is what the test says it is
+    assert trace.exists()
+
+
+def test_torch_is_not_needed_until_it_is(monkeypatch, file, tmp_path):
+    """Without PyTorch, safetensors are read and a .pth says what is missing."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert read_weights(file)
+    (tmp_path / "w.pth").write_bytes(b"")
+    with pytest.raises(UserError, match=r"pip install torch, or convert the file to \.safetensors"):
+        read_weights(tmp_path / "w.pth")
+
+
+def test_other_files_are_refused(tmp_path):
+    """Each mistake has its own words."""
+    rubbish = tmp_path / "w.safetensors"
+    rubbish.write_bytes(b"rubbish")
+    save_file({"fc.bias": np.zeros(1), "module.fc.bias": np.zeros(1)}, tmp_path / "two.safetensors")
+    for path, message in [
+        (rubbish, "no sound safetensors file"),
+        (tmp_path / "two.safetensors", "holds several networks"),
+        (tmp_path / "none.pth", "there is no file"),
+        (tmp_path / "w.onnx", r"are \.pth, \.pt or \.safetensors"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            read_weights(path)
+
+
+@pytest.mark.parametrize("content", [3, {}, {"epoch": 3}, {"state_dict": {"a": 1}}])
+def test_files_of_torch_without_a_state_dict_are_refused(content, tmp_path):
+    torch = pytest.importorskip("torch", reason=TORCH)
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="holds no state dict"):
+        read_weights(tmp_path / "w.pth")
+
+
+# --- Writing folders ----------------------------------------------------------------------------------------------
+
+
+def test_a_resnet_keeps_everything(file, state, resnet, tmp_path):
+    """Same state dict, same outputs; the card says what it is and where it comes from."""
+    table = convert(file, "tiny_resnet", tmp_path)
+    model = from_folder(tmp_path)
+    assert all(np.array_equal(array, state[name]) for name, array in to_state_dict(model).items())
+    np.testing.assert_array_equal(outputs(model), outputs(resnet))
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card == {
+        "model": "tiny_resnet",
+        "overrides": {},
+        "heads": {"label": 6},
+        "mean": [123.675, 116.28, 103.53],
+        "std": pytest.approx([58.395, 57.12, 57.375]),
+        "source": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
+    }
+    numbers = sum(array.size for array in state.values())
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["taken", str(len(state)), f"{numbers:,}"],
+        ["new", "shortcuts", "0", "0"],
+        ["left:", "fc", "0", "0"],
+        ["left:", "num_batches_tracked", "1", "1"],
+    ]
+    assert "params.backbone.stem.kernel" in load_file(tmp_path / "weights.safetensors")
+
+
+@pytest.mark.parametrize("init", ["he", "zero"])
+def test_a_ror_adds_shortcuts(init, file, resnet, tmp_path):
+    """It is `ror_from_resnet` with the seed given; with "zero" the outputs are the ResNet's, with "he" others."""
+    table = convert(file, "tiny_ror", tmp_path, new_shortcut_init=init, seed=5)
+    expected = ror_from_resnet(resnet, 3, new_shortcut_init=init, rngs=nnx.Rngs(5))
+    found = from_folder(tmp_path)
+    jax.tree.map(np.testing.assert_array_equal, *(nnx.to_pure_dict(nnx.state(m)) for m in (found, expected)))
+    same = np.allclose(outputs(found), outputs(resnet), rtol=1e-5, atol=1e-5)
+    assert same == (init == "zero")
+    # The root's and the groups': a kernel, scale, bias, mean and variance each.
+    new = 8 * 32 + 8 * 8 + 8 * 16 + 16 * 24 + 24 * 32 + 4 * (32 + 8 + 16 + 24 + 32)
+    assert table.splitlines()[2].split() == ["new", "shortcuts", "25", f"{new:,}"]
+
+
+def test_the_command_line(file, tmp_path, capsys):
+    """As a person would type it, without the classifier."""
+    arguments = f"--weights {file} --model tiny_ror --output {tmp_path}/out --without_classifier"
+    main(arguments.split())
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["left:", "fc", "2", str(6 * 32 + 6)] in rows
+    tensors, card = load_weights(tmp_path / "out")
+    assert card["heads"] == {} and not any("heads" in name for name in tensors)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("tiny_bottleneck", "missing: layer1.0.conv3.weight"),
+        ("tiny_preror", "fit plain post-activation networks only"),
+        ("vgg16", "'vgg16' is not of the residual family"),
+        ("resnet35", "unknown model 'resnet35'; did you mean 'resnet"),
+    ],
+)
+def test_mistakes_get_one_line(model, message, file, tmp_path):
+    """No traceback, exit status 1, no folder."""
+    with pytest.raises(SystemExit) as exit:
+        main(["--weights", str(file), "--model", model, "--output", str(tmp_path / "out")])
+    assert exit.value.code.startswith("error: ") and message in exit.value.code and "\n" not in exit.value.code
+    assert not (tmp_path / "out").exists()
+
+
+# --- Starting runs ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def folder(file, tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights")
+    convert(file, "tiny_ror", path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_config(tiny_config, folder):
+    """Settings of a tiny run that starts from the folder."""
+
+    def make(**changes):
+        model = {"model__name": "tiny_ror", "model__blocks_per_group": None, "model__widths": None}
+        return tiny_config(**{"init_from": str(folder), "epochs": 1, **model, **changes})
+
+    return make
+
+
+def flat(state):
+    return {name: np.asarray(leaf) for name, leaf in flatten(state.params, state.batch_stats).items()}
+
+
+def test_a_run_starts_from_the_folder(run_config, folder, capsys):
+    """All but the prediction layer is the folder's, to the last bit; pixels are normalised as for these weights."""
+    experiment = create_experiment(run_config())
+    line = capsys.readouterr().out
+    fresh = flat(create_experiment(run_config(init_from=None)).state)
+    tensors, card = load_weights(folder)
+    for name, array in flat(experiment.state).items():
+        np.testing.assert_array_equal(array, fresh[name] if "heads" in name else tensors[name], err_msg=name)
+    assert experiment.card["mean"] == card["mean"] and experiment.card["std"] == card["std"]
+    assert experiment.card["mean"] != pytest.approx(experiment.dataset.mean)
+    # The compiled program, too, is the folder's network, mean and standard deviation included.
+    batch = next(iter(experiment.test_batches()))
+    _, predictions = experiment.eval_step(experiment.state, batch, experiment.state.metrics)
+    head = experiment.state.params["heads"]["age_group"]
+    logits = outputs(from_folder(folder), batch["image"], "features") @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(predictions["age_group"]["probabilities"], jax.nn.softmax(logits), rtol=1e-3, atol=1e-5)
+
+    kept = [tensor.size for name, tensor in tensors.items() if "heads" not in name]
+    assert line == (
+        f"Starting from tiny_ror in {folder}: took {len(kept)} tensors with {sum(kept):,} numbers; fresh:"
+        " params.heads.age_group.bias, params.heads.age_group.kernel; not used: params.heads.label.bias,"
+        " params.heads.label.kernel.\n"
+    )
+
+
+def test_a_prediction_layer_of_the_same_name_and_size_is_taken(run_config, file, tmp_path):
+    convert(file, "tiny_ror", tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    tensors = load_file(weights)
+    renamed = {name.replace("heads.label", "heads.gender"): array for name, array in tensors.items()}
+    save_file({name: array[..., :2] if "heads" in name else array for name, array in renamed.items()}, weights)
+    experiment = create_experiment(run_config(init_from=str(tmp_path), task__name="gender"))
+    np.testing.assert_array_equal(
+        experiment.state.params["heads"]["gender"]["bias"], tensors["params.heads.label.bias"][:2]
+    )
+
+
+def test_weights_of_another_model_are_refused(run_config, folder, file, tmp_path):
+    """Widths that differ are listed; for a RoR from a ResNet's folder the error says how to convert it."""
+    with pytest.raises(UserError, match=r"init_from: .*differ: .*\(file \(8,\), model \(4,\)\).*; and \d+ more"):
+        create_experiment(run_config(model__widths=(4, 16, 24, 32)))
+    convert(file, "tiny_resnet", tmp_path)
+    with pytest.raises(UserError, match=r"holds 'tiny_resnet', .*tools\.convert_torchvision with --model tiny_ror"):
+        create_experiment(run_config(init_from=str(tmp_path)))
+    with pytest.raises(UserError, match=r"model\.json: No such file"):
+        create_experiment(run_config(init_from=str(tmp_path / "none")))
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(UserError, match=r"model\.json is damaged"):
+        create_experiment(run_config(init_from=str(tmp_path)))
+
+
+def test_a_run_that_goes_on_needs_the_folder_no_more(tiny_config, tmp_path, monkeypatch, capsys):
+    """Train, delete the folder, test the checkpoint again: the results are the same."""
+    folder, workdir = tmp_path / "weights", tmp_path / "run"
+    small = {"blocks_per_group": (1, 1), "widths": (4, 8)}
+    model = {f"model__{name}": value for name, value in small.items()} | {"model__name": "cifar_resnet8"}
+    config = tiny_config(init_from=str(folder), epochs=1, **model)
+    _, *states = nnx.split(create_model("cifar_resnet8", {}, rngs=nnx.Rngs(0), **small), nnx.Param, nnx.BatchStat)
+    card = {"model": "cifar_resnet8", "overrides": small, "heads": {}, "mean": MEAN, "std": STD}
+    save_weights(folder, *map(nnx.to_pure_dict, states), card)
+
+    def run(mode):
+        monkeypatch.setattr(ror_jax.main, "MODE", SimpleNamespace(value=mode))
+        monkeypatch.setattr(ror_jax.main, "CHECKPOINT", SimpleNamespace(value="latest"))
+        cache = jax.config.jax_compilation_cache_dir
+        ror_jax.main.run(config, workdir)
+        jax.config.update("jax_compilation_cache_dir", cache)
+        return capsys.readouterr().out, json.loads((workdir / "summary.json").read_text())["test"]
+
+    printed, trained = run("train")
+    assert printed.count("Starting from cifar_resnet8") == 1
+    shutil.rmtree(folder)
+    printed, tested = run("evaluate")
+    assert "Starting from" not in printed
+    assert tested["confusion"] == trained["confusion"]
+    assert json.loads((workdir / "config.json").read_text())["init_from"] == str(folder)
+    assert json.loads((workdir / "model.json").read_text())["mean"] == list(MEAN)
