@@ -13,6 +13,7 @@ def default_config() -> ConfigDict:
 
     config.name = ""  # of the run; its folder is runs/NAME unless --workdir says otherwise
     config.seed = 0  # of parameters, order of images, augmentation, stochastic depth
+    config.init_from = placeholder(str)  # folder of weights to start from, as tools/convert_torchvision.py makes it
     config.data_dir = placeholder(str)  # folder with the data set's own files
     config.cache_dir = "~/.cache/ror_jax"  # prepared data sets and compiled programs
 

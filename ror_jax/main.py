@@ -21,6 +21,7 @@ from ml_collections import config_flags
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
+from ror_jax.models.weights import save_card
 from ror_jax.report.summary import summarize
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import create_experiment
@@ -43,12 +44,13 @@ def run(config, workdir: Path) -> None:
     check_workdir(workdir, config)
     if MODE.value == "evaluate" and not (workdir / "checkpoints").is_dir():
         raise UserError(f"no checkpoint in {workdir / 'checkpoints'}; train first, or say which --workdir")
-    experiment = create_experiment(config)
+    experiment = create_experiment(config, workdir)
     print(experiment.dataset.description)
     parameters = f"{config.model.name} ({count_parameters(experiment.state.params):,} parameters)"
     devices = f"{experiment.mesh.size} {jax.devices()[0].device_kind}"
     if MODE.value == "train":
         open_workdir(workdir, config)
+        save_card(workdir, experiment.card)
         length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
         print(f"Training {parameters} on {devices} for {length} in {workdir}")
         state = train(

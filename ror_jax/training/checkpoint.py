@@ -79,6 +79,11 @@ class Checkpoints:
         self._checkpointer.close()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run has saved itself there; makes nothing, unlike `Checkpoints`."""
+    return folder.is_dir() and any(child.name.isdigit() for child in folder.iterdir())
+
+
 def _shapes(tree: dict) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: hasattr(leaf, "shape"))
     return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}

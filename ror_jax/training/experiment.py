@@ -17,10 +17,12 @@ from input_pipeline.pipeline import steps_per_epoch, test_batches, train_batches
 from input_pipeline.transforms import center_crop, training_transform
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
+from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
 from ror_jax.tasks import create_task, find_task
+from ror_jax.training.checkpoint import has_checkpoint
 from ror_jax.training.mesh import check_batch_size, create_mesh
 from ror_jax.training.optimizer import create_optimizer
-from ror_jax.training.state import TrainState, create_state
+from ror_jax.training.state import TrainState, create_state, start_from
 from ror_jax.training.step import make_eval_step, make_train_step
 
 DTYPES = (None, "float32", "bfloat16")
@@ -34,6 +36,7 @@ class Experiment:
       train_batches: step to begin at -> batches from there on.
       test_batches: records (the test split, unless given) -> batches, each record once.
       schedule: step -> learning rate.
+      card: what the network is, as `models.weights` writes it into `model.json`.
     """
 
     dataset: Dataset
@@ -47,10 +50,13 @@ class Experiment:
     schedule: optax.Schedule
     steps_per_epoch: int
     total_steps: int
+    card: dict
 
 
-def create_experiment(config: ConfigDict) -> Experiment:
+def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experiment:
     """Opens the data, builds model, task and optimiser, and compiles nothing yet but the model's initialiser.
+
+    Where `workdir` has a checkpoint to go on from, `config.init_from` is not read again.
 
     Raises:
       UserError: a setting that makes no sense, with what would.
@@ -65,6 +71,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
     model_options = _options(config.model)
     if "image_size" in {field.name for field in dataclasses.fields(model_config(**model_options))}:
         model_options["image_size"] = config.image_size
+    weights = _first_weights(config.init_from, model_options, workdir)
     labels = (find_task(config.task.name).target,)
     dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
     task = create_task(labels=dataset.labels, **_options(config.task))
@@ -72,16 +79,21 @@ def create_experiment(config: ConfigDict) -> Experiment:
     steps = steps_per_epoch(len(dataset.train), config.batch_size)
     optimizer, schedule = create_optimizer(steps_per_epoch=steps, **config.optimizer)
 
+    # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.
+    mean, std = (weights.card["mean"], weights.card["std"]) if weights else (dataset.mean, dataset.std)
+
     def make_model(rngs: nnx.Rngs) -> nnx.Module:
-        return create_model(num_classes=task.outputs, rngs=rngs, mean=dataset.mean, std=dataset.std, **model_options)
+        return create_model(num_classes=task.outputs, rngs=rngs, mean=mean, std=std, **model_options)
 
     graph, state = create_state(make_model, optimizer, task, mesh, config.seed)
+    if weights and weights.tensors:
+        state = _start_from(state, weights, config.init_from)
 
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     augment = training_transform(
         config.augmentation,
         size=config.image_size,
-        fill=dataset.mean,
+        fill=mean,
         min_area=config.min_area,
         fraction=config.central_fraction,
     )
@@ -109,6 +121,13 @@ def create_experiment(config: ConfigDict) -> Experiment:
         schedule=schedule,
         steps_per_epoch=steps,
         total_steps=steps * config.epochs,
+        card={
+            "model": model_options.pop("name"),
+            "overrides": model_options,
+            "heads": task.outputs,
+            "mean": [float(number) for number in mean],
+            "std": [float(number) for number in std],
+        },
     )
 
 
@@ -137,6 +156,39 @@ def _check(config: ConfigDict) -> None:
         or min(optimizer.decay_epochs, default=1) <= 0
     ):
         raise UserError(f"optimizer.decay_epochs is {optimizer.decay_epochs}; epochs must be positive and rise")
+
+
+def _first_weights(folder: str | None, model_options: dict, workdir: Path | None) -> Weights | None:
+    """What a new run starts from; of a run that has begun, only the card that it left in its own folder."""
+    if folder is None:
+        return None
+    if workdir is not None and has_checkpoint(workdir / "checkpoints"):
+        return Weights({}, load_card(workdir))
+    weights = load_weights(Path(folder).expanduser())
+    name = weights.card["model"]
+    held, wanted = model_config(name, **weights.card["overrides"]), model_config(**model_options)
+    if getattr(held, "levels", 1) != getattr(wanted, "levels", 1):
+        raise UserError(
+            f"init_from: {folder} holds {name!r}, which has other shortcut levels than {model_options['name']!r};"
+            f" for a RoR from a ResNet's weights run tools.convert_torchvision with --model {model_options['name']}"
+        )
+    return weights
+
+
+def _start_from(state: TrainState, weights: Weights, folder: str) -> TrainState:
+    """The state with all weights that fit it; says in one line which did."""
+    model = flatten(state.params, state.batch_stats)
+    try:
+        taken = take(weights.tensors, model)
+    except UserError as error:
+        raise UserError(f"init_from: {folder}: {error}") from error
+    fresh, left = model.keys() - taken.keys(), weights.tensors.keys() - taken.keys()
+    print(
+        f"Starting from {weights.card['model']} in {folder}: took {len(taken)} tensors with"
+        f" {sum(tensor.size for tensor in taken.values()):,} numbers;"
+        f" fresh: {', '.join(sorted(fresh)) or 'nothing'}; not used: {', '.join(sorted(left)) or 'nothing'}."
+    )
+    return start_from(state, taken)
 
 
 def _options(settings: ConfigDict) -> dict:

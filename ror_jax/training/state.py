@@ -1,10 +1,11 @@
 """The train state: one pytree that holds all that a run needs to go on."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -59,6 +60,22 @@ def create_state(
 
     state = jax.jit(initial, out_shardings=replicated(mesh))()
     return graph, state
+
+
+def start_from(state: TrainState, tensors: Mapping[str, np.ndarray]) -> TrainState:
+    """A fresh state with some parameters and statistics replaced, by name (see `weights.flatten`), where they live.
+
+    The optimiser's state stays: at step 0 it holds no parameters.
+    """
+
+    def place(path, leaf):
+        tensor = tensors.get(jax.tree_util.keystr(path, simple=True, separator="."))
+        if tensor is None:
+            return leaf
+        return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: tensor[index].astype(leaf.dtype))
+
+    model = {"params": state.params, "batch_stats": state.batch_stats}
+    return dataclasses.replace(state, **jax.tree_util.tree_map_with_path(place, model))
 
 
 def empty_metrics(task, mesh: Mesh) -> dict:
