@@ -31,6 +31,8 @@ def command(tmp_path_factory):
     def run(*arguments, devices=1):
         if not arguments[0].startswith("--config="):
             arguments = (QUICKSTART, *arguments)
+        if not any(argument.startswith("--workdir=") for argument in arguments):
+            arguments = (*arguments, f"--workdir={cache / 'unused'}")  # never what `make run` left
         return subprocess.run(
             [sys.executable, "-m", "ror_jax.main", *arguments, f"--config.cache_dir={cache}"],
             cwd=ROOT,
