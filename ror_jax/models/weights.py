@@ -98,13 +98,11 @@ def take(tensors: Mapping[str, np.ndarray], model: Mapping[str, jax.Array]) -> d
         return tuple(arrays[name].shape) if name in arrays else "none"
 
     taken = {name: tensor for name, tensor in tensors.items() if shape(model, name) == tensor.shape}
-    rest = [name for name in sorted(model.keys() | tensors.keys()) if name not in taken]
-    wrong = [f"{name} (file {shape(tensors, name)}, model {shape(model, name)})" for name in rest if not is_head(name)]
+    rest = [
+        name for name in sorted((model.keys() | tensors.keys()) - taken.keys()) if not name.startswith("params.heads.")
+    ]
+    wrong = [f"{name} (file {shape(tensors, name)}, model {shape(model, name)})" for name in rest]
     if wrong:
         more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise UserError(f"the weights are of another model. Tensors that differ: {'; '.join(wrong[:8])}{more}")
     return taken
-
-
-def is_head(name: str) -> bool:
-    return name.startswith("params.heads.")
