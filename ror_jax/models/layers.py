@@ -1,5 +1,6 @@
 """Convolution, batch normalisation, linear layer: what the networks are made of, and how parameters are drawn."""
 
+import functools
 import math
 
 import jax
@@ -116,6 +117,7 @@ def _convolve(x, kernel, stride, padding):
 # gradients into that form; inside `scan` and `cond` it does not, and they run some thirty times slower. So both are
 # written here as plain convolutions and matrix products: the same numbers to rounding, at full speed everywhere.
 # A 1x1 convolution is a matrix product outright, two to five times faster than as a convolution.
+WINDOW_BYTES = 8 << 20
 _convolve_cpu = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
 
 
@@ -144,8 +146,15 @@ def _image_gradient(x, kernel, cotangent, stride, padding):
 def _kernel_gradient(x, kernel, cotangent, stride, padding):
     size, (height, width) = kernel.shape[0], cotangent.shape[1:3]
     if stride == 1:
-        images, cotangents = x.transpose(3, 1, 2, 0), cotangent.transpose(1, 2, 0, 3)  # [C, H, W, B], [h, w, B, K]
-        return _convolve(images, cotangents, 1, padding).transpose(1, 2, 0, 3)
+        # XLA copies all windows of its operand before it multiplies them, so a batch goes in parts that fit the cache.
+        count, limit = len(x), WINDOW_BYTES // (x[0].size * size**2 * x.itemsize)
+        part = max(divisor for divisor in range(1, count + 1) if count % divisor == 0 and divisor <= max(limit, 1))
+        images = x.reshape(-1, part, *x.shape[1:]).transpose(0, 4, 2, 3, 1)  # [parts, C, H, W, part]
+        cotangents = cotangent.reshape(-1, part, *cotangent.shape[1:]).transpose(
+            0, 2, 3, 1, 4
+        )  # [parts, h, w, part, K]
+        products = (_convolve(*operands, 1, padding) for operands in zip(images, cotangents, strict=True))
+        return functools.reduce(jnp.add, products).transpose(1, 2, 0, 3)
     padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
     def element(row, column):  # [C, K]
