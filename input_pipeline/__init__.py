@@ -3,32 +3,43 @@
 `create_dataset` finds a data set by name, `transforms` cuts and flips its images, `pipeline` makes batches of them.
 """
 
-import importlib
+import dataclasses
 import inspect
 import os
+import pkgutil
 from typing import Any
 
+import numpy as np
+
 from input_pipeline.errors import DataError, unknown_name
-from input_pipeline.records import Dataset
+from input_pipeline.records import Dataset, Source, Subset
 
 __all__ = ["DataError", "Dataset", "create_dataset", "list_datasets"]
 
-# One module a data set, with a function `create(data_dir, cache_dir, *, options) -> Dataset`.
+# Where to find a data set's function `(data_dir, cache_dir, *, options) -> Dataset`.
 # Named, not imported: the libraries behind a data set are loaded when it is asked for.
-_MODULES = {
-    "adience": "input_pipeline.datasets.adience",
-    "cifar10": "input_pipeline.datasets.cifar10",
-    "rendered_faces": "input_pipeline.datasets.rendered_faces",
+_CREATORS = {
+    "adience": "input_pipeline.datasets.adience:create",
+    "cifar10": "input_pipeline.datasets.cifar:create_cifar10",
+    "cifar100": "input_pipeline.datasets.cifar:create_cifar100",
+    "imagenet": "input_pipeline.datasets.imagenet:create",
+    "rendered_faces": "input_pipeline.datasets.rendered_faces:create",
+    "svhn": "input_pipeline.datasets.svhn:create",
 }
 
 
 def list_datasets() -> tuple[str, ...]:
     """The names that `create_dataset` knows, sorted."""
-    return tuple(sorted(_MODULES))
+    return tuple(sorted(_CREATORS))
 
 
 def create_dataset(
-    name: str, *, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike, **options: Any
+    name: str,
+    *,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike,
+    limit: int | None = None,
+    **options: Any,
 ) -> Dataset:
     """Opens a data set, preparing it at first use.
 
@@ -36,17 +47,29 @@ def create_dataset(
         name: one of `list_datasets()`.
         data_dir: where the user keeps the original files. Data sets that the program draws by itself need none.
         cache_dir: where prepared files are kept and found again.
+        limit: keep no more than so many images of each split, drawn at random, always the same.
         options: `labels` (only images that have one of these are kept) and the data set's own; see its `create`.
 
     Raises:
         DataError: there is no such data set or option, or the files are not what the data set expects.
     """
-    if name not in _MODULES:
-        raise unknown_name("data set", name, _MODULES)
-    create = importlib.import_module(_MODULES[name]).create
+    if name not in _CREATORS:
+        raise unknown_name("data set", name, _CREATORS)
+    create = pkgutil.resolve_name(_CREATORS[name])
     parameters = inspect.signature(create).parameters.values()
     known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
     for option in options:
         if option not in known:
             raise unknown_name(f"option of data set {name}", option, known)
-    return create(data_dir, cache_dir, **options)
+    dataset = create(data_dir, cache_dir, **options)
+    if limit is None:
+        return dataset
+    if limit < 1:
+        raise DataError(f"the limit of {limit} images leaves none; it must be 1 or more")
+    train, test = (_limited(source, limit) for source in (dataset.train, dataset.test))
+    note = f" (limited to {len(train)} and {len(test)} images)"
+    return dataclasses.replace(dataset, train=train, test=test, description=dataset.description + note)
+
+
+def _limited(source: Source, limit: int) -> Subset:
+    return Subset(source, np.random.default_rng(0).permutation(len(source))[:limit])

@@ -56,6 +56,19 @@ class ArraySource:
         return {key: column[index] for key, column in self._columns.items()}
 
 
+class Subset:
+    """Some records of a source, by their numbers."""
+
+    def __init__(self, source: Source, numbers: np.ndarray):
+        self._source, self._numbers = source, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._source[int(self._numbers[index])]
+
+
 def pixel_sums(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sums and sums of squares per channel, int64 [C] each, of uint8 pixels [..., C]."""
     axes = tuple(range(pixels.ndim - 1))

@@ -1,10 +1,13 @@
+import socket
+from unittest import mock
+
 import pytest
 
 from input_pipeline import DataError, create_dataset, list_datasets
 
 
 def test_lists_what_it_can_create():
-    assert list_datasets() == ("adience", "cifar10", "rendered_faces")
+    assert list_datasets() == ("adience", "cifar10", "cifar100", "imagenet", "rendered_faces", "svhn")
 
 
 def test_misspelt_names_are_answered_with_the_nearest(tmp_path):
@@ -12,14 +15,37 @@ def test_misspelt_names_are_answered_with_the_nearest(tmp_path):
         create_dataset("adiense", cache_dir=tmp_path)
     with pytest.raises(DataError, match="did you mean 'protocol'"):
         create_dataset("adience", data_dir=tmp_path, cache_dir=tmp_path, protokol="levi")
-    with pytest.raises(DataError, match="known are adience, cifar10, rendered_faces"):
+    with pytest.raises(DataError, match="known are adience, cifar10, cifar100, imagenet, rendered_faces, svhn"):
         create_dataset("xyz", cache_dir=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["adience", "cifar10"])
-def test_says_so_when_the_folder_is_not_given(name, tmp_path):
-    with pytest.raises(DataError, match=f"{name} needs data_dir"):
+def test_says_so_when_the_folder_is_not_given(tmp_path):
+    with pytest.raises(DataError, match="adience needs data_dir"):
+        create_dataset("adience", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "cifar10",
+            r"toronto\.edu/~kriz/cifar-10-binary\.tar\.gz cannot .* data_dir .* wanted is the binary version from",
+        ),
+        (
+            "cifar100",
+            r"toronto\.edu/~kriz/cifar-100-binary\.tar\.gz cannot .* data_dir .* wanted is the binary version from",
+        ),
+        ("svhn", r"stanford\.edu/housenumbers/train_32x32\.mat cannot .* data_dir .* wanted are the cropped digits"),
+    ],
+)
+def test_says_what_to_do_when_there_is_no_network(name, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", mock.Mock(side_effect=socket.gaierror(-2, "Name or service not known")))
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+        monkeypatch.delenv(variable.lower(), raising=False)
+    with pytest.raises(DataError, match=message) as error:
         create_dataset(name, cache_dir=tmp_path)
+    assert "be downloaded (Name or service not known);" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_errors_are_one_line(tmp_path):
