@@ -93,15 +93,16 @@ def _local_size(batch_size: int, process_count: int) -> int:
 
 
 def _train_example(transform, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    return _example(record, transform(_image(record), rng), mask=1)
+    return batch_row(record, transform(record_image(record), rng), mask=1)
 
 
 def _test_example(source: Source, transform, index: int) -> dict[str, Any]:
     record = source[min(index, len(source) - 1)]
-    return _example(record, transform(_image(record)), mask=index < len(source))
+    return batch_row(record, transform(record_image(record)), mask=index < len(source))
 
 
-def _image(record: dict[str, Any]):
+def record_image(record: dict[str, Any]):
+    """The image of a record, decoded."""
     image = record["image"]
     if isinstance(image, bytes):
         name = ", ".join(f"{key} {value}" for key, value in record.items() if isinstance(value, str))
@@ -109,7 +110,8 @@ def _image(record: dict[str, Any]):
     return image
 
 
-def _example(record: dict[str, Any], image: np.ndarray, mask: float) -> dict[str, Any]:
+def batch_row(record: dict[str, Any], image: np.ndarray, mask: float) -> dict[str, Any]:
+    """What a record adds to a batch: this image, the labels that are numbers, the mask."""
     labels = {
         key: value
         for key, value in record.items()

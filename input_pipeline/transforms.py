@@ -16,9 +16,9 @@ from input_pipeline.errors import DataError, unknown_name
 
 Picture = Image.Image | np.ndarray
 
-CENTRAL = 224 / 256  # the part of the side that a central crop keeps: 224 of the 256 pixels of an Adience face
 TRIES = 10
 PADDING = 4
+VIEWS = ("single", "flip", "five_crop", "ten_crop")
 MIN_AREA = 0.08  # fb.resnet.torch
 
 
@@ -53,7 +53,7 @@ def scale_and_aspect_crop(
         if 0 < width <= image.width and 0 < height <= image.height:
             x, y = rng.integers(image.width - width + 1), rng.integers(image.height - height + 1)
             return _resized(image, (x, y, x + width, y + height), size)
-    return center_crop(image, size, fraction=1)
+    return center_crop(image, size, resize=size)
 
 
 def scale_crop(image: Picture, rng: np.random.Generator, size: int, min_area: float = MIN_AREA) -> np.ndarray:
@@ -92,12 +92,37 @@ def flip(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return pixels[:, ::-1] if rng.random() < 0.5 else pixels
 
 
-def center_crop(image: Picture, size: int, fraction: float = CENTRAL) -> np.ndarray:
-    """The central square with `fraction` of the shorter side, resized; where nothing is to resize, its exact pixels."""
+def center_crop(image: Picture, size: int, resize: int) -> np.ndarray:
+    """The central `size` x `size` pixels of the image whose shorter side has been resized to `resize`.
+
+    To the pixel what torchvision's Resize and CenterCrop make of a Pillow image (bilinear, antialiased).
+    """
+    return crop_views(image, size, resize, "single")[0]
+
+
+def crop_views(image: Picture, size: int, resize: int, views: str) -> np.ndarray:
+    """What the network sees of a test image: uint8 [V, size, size, 3], of the image resized as in `center_crop`.
+
+    Args:
+        views: "single", the centre; "flip", the centre and its mirror image; "five_crop", the four corners and the
+            centre; "ten_crop", these and their mirror images (Krizhevsky et al. 2012; RoR, Table XIII).
+    """
     image = _pillow(image)
-    side = max(1, round(min(image.size) * fraction))
-    x, y = (image.width - side) // 2, (image.height - side) // 2
-    return _resized(image, (x, y, x + side, y + side), size)
+    (height, width), corners, mirrored = view_geometry(image.height, image.width, size, resize, views)
+    pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))  # a copy where the sizes agree
+    crops = np.stack([pixels[y : y + size, x : x + size] for y, x in corners])
+    return np.concatenate([crops, crops[:, :, ::-1]]) if mirrored else crops
+
+
+def view_geometry(height: int, width: int, size: int, resize: int, views: str):
+    """What an image is resized to, (height, width); where its crops begin, [(y, x)]; whether all are mirrored, too."""
+    short = min(height, width)
+    height, width = resize * height // short, resize * width // short
+    bottom, right = height - size, width - size
+    corners = [(round(bottom / 2), round(right / 2))]
+    if views in ("five_crop", "ten_crop"):
+        corners += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    return (height, width), corners, views in ("flip", "ten_crop")
 
 
 def _scale_and_aspect(image, rng, size, *, min_area, **_):
@@ -112,8 +137,8 @@ def _pad_and_crop(image, rng, size, *, fill, **_):
     return flip(pad_and_crop(image, rng, size, fill), rng)
 
 
-def _none(image, rng, size, *, fraction, **_):
-    return center_crop(image, size, fraction)
+def _none(image, rng, size, *, resize, **_):
+    return center_crop(image, size, resize)
 
 
 AUGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
@@ -125,16 +150,16 @@ AUGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
 
 
 def training_transform(
-    name: str, *, size: int, fill: Sequence[float], min_area: float = MIN_AREA, fraction: float = CENTRAL
+    name: str, *, size: int, resize: int, fill: Sequence[float], min_area: float = MIN_AREA
 ) -> Callable[[Picture, np.random.Generator], np.ndarray]:
     """The training transform of that name, to be called with an image and a generator.
 
     Args:
         name: one of `AUGMENTATIONS`.
         size: side of the result in pixels.
+        resize: as in `center_crop`, which is all that the name "none" does.
         fill: colour [3], 0..255, of pixels outside the image: the mean of the training data.
         min_area: the smallest part of the area that the random crops of the two scale augmentations keep, (0, 1].
-        fraction: part of the side that the central crop keeps when the name is "none".
 
     Raises:
         DataError: there is no such augmentation, or an area out of range.
@@ -143,7 +168,7 @@ def training_transform(
         raise unknown_name("augmentation", name, AUGMENTATIONS)
     if not 0 < min_area <= 1:
         raise DataError(f"the smallest area of a crop is {min_area}; it must be in (0, 1]")
-    options = {"size": size, "fill": tuple(fill), "min_area": min_area, "fraction": fraction}
+    options = {"size": size, "resize": resize, "fill": tuple(fill), "min_area": min_area}
     return functools.partial(AUGMENTATIONS[name], **options)
 
 

@@ -12,6 +12,7 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
 
     config.name = ""  # of the run; its folder is runs/NAME unless --workdir says otherwise
+    config.row = placeholder(str)  # FILE:ROW, the experiment of the RoR paper that this is; see `ror_jax.report`
     config.seed = 0  # of parameters, order of images, augmentation, stochastic depth
     config.init_from = placeholder(str)  # folder of weights to start from, as tools/convert_torchvision.py makes it
     config.data_dir = placeholder(str)  # folder with the data set's own files
@@ -24,11 +25,16 @@ def default_config() -> ConfigDict:
     dataset.people = placeholder(int)  # rendered_faces
     dataset.pictures_per_person = placeholder(int)  # rendered_faces
     dataset.resolution = placeholder(int)  # faces: pixels a side of the stored images
+    dataset.extra = placeholder(bool)  # svhn: train on its `extra` images too
+    dataset.classes = placeholder(int)  # imagenet: how many there must be; 0: any number
+    dataset.limit = placeholder(int)  # images of each split, for a quick look
 
     config.image_size = 224  # pixels a side, as the network sees them
     config.augmentation = "scale_and_aspect"  # or "scale", "pad_and_crop", "none"
     config.min_area = 0.08  # of the image, that a random crop of "scale_and_aspect" or "scale" keeps
-    config.central_fraction = 224 / 256  # of the side that the centre crop of a test image keeps
+    config.resize = 256  # the shorter side of a test image, of which the network sees image_size x image_size pixels
+    config.views = "single"  # of a test image: its centre; or "flip", "five_crop", "ten_crop"; probabilities averaged
+    config.data_on_device = False  # keep all images, of one size, on the accelerator and augment them there
     config.workers = -1  # processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores
 
     config.model = model = ConfigDict()
@@ -66,6 +72,7 @@ def default_config() -> ConfigDict:
     mesh.data = -1  # devices along which a batch is divided; -1: all
 
     config.test_every = 1  # epochs
+    config.test_every_steps = placeholder(int)  # and so often within an epoch
     config.log_every = 20  # steps between lines of metrics.jsonl within an epoch
     config.checkpoint_minutes = 10.0  # within long epochs; the end of every epoch is saved anyway
     config.closing_words = ""  # printed when all is done

@@ -31,16 +31,17 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
     """Draws a confusion matrix [K, K] of counts (row: true class) as percent of each true class."""
     counts = np.asarray(counts)
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = max(3.5, 0.55 * len(names) + 1.6)
+    named = len(names) <= 30  # more names would not be legible
+    side = max(3.5, 0.55 * len(names) + 1.6) if named else 8
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Reds", vmin=0, vmax=100)
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
-    axes.set_yticks(
-        range(len(names)), [f"{name}  ({n})" for name, n in zip(names, counts.sum(1), strict=True)], fontsize=8
-    )
+    if named:
+        images = [f"{name}  ({n})" for name, n in zip(names, counts.sum(1), strict=True)]
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+        axes.set_yticks(range(len(names)), images, fontsize=8)
     axes.set_xlabel("predicted, percent of each row")
-    axes.set_ylabel("true (images)")
+    axes.set_ylabel("true (images)" if named else "true")
     axes.set_title(title, fontsize=9)
     if len(names) <= 12:
         for row, column in np.ndindex(share.shape):

@@ -12,6 +12,7 @@ from ror_jax.training.mesh import shard_batch
 from ror_jax.training.state import TrainState, empty_metrics
 
 EXAMPLES = 24
+SHOWN_CLASSES = 10
 
 
 def summarize(experiment: Experiment, state: TrainState, results: dict, rows: list[dict], folder: Path) -> str:
@@ -41,11 +42,7 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, rows: li
 
     lines = [
         f"Test after epoch {epoch:g}: {task.line(results)}   ({results['images']} images; {majority})",
-        *(
-            f"  {name:>10}  recall {100 * share:6.2f} %"
-            for name, share in results["recall"].items()
-            if share is not None
-        ),
+        *_recalls(results["recall"]),
     ]
     scores = {row["epoch"]: row[task.primary] for row in rows if row["split"] == "test"}
     if scores:
@@ -55,6 +52,19 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, rows: li
         )
     lines.append(f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
     return "\n".join(lines)
+
+
+def _recalls(recall: dict[str, float | None]) -> list[str]:
+    """A line for each class that has images; of many classes, for those with the lowest recall."""
+    found = {name: share for name, share in recall.items() if share is not None}
+    lines = [f"  {name:>10}  recall {100 * share:6.2f} %" for name, share in found.items()]
+    if len(lines) <= SHOWN_CLASSES:
+        return lines
+    worst = sorted(range(len(lines)), key=list(found.values()).__getitem__)[:SHOWN_CLASSES]
+    return [
+        f"The {SHOWN_CLASSES} classes of {len(lines)} with the lowest recall:",
+        *(lines[number] for number in worst),
+    ]
 
 
 def _save_examples(experiment: Experiment, state: TrainState, title: str, path: Path) -> None:
@@ -67,7 +77,7 @@ def _save_examples(experiment: Experiment, state: TrainState, title: str, path: 
     guesses = jax.device_get(predictions[task.target]["class"])
     shown = [index for index in range(len(guesses)) if batch["mask"][index] and batch[task.target][index] >= 0]
     save_examples(
-        batch["image"][shown],
+        batch["image"][shown, 0],
         [task.names[batch[task.target][index]] for index in shown],
         [task.names[guesses[index]] for index in shown],
         title,

@@ -1,6 +1,7 @@
 """One class out of several: the task from which age group and gender differ by a line each."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -10,6 +11,8 @@ import numpy as np
 from ror_jax.errors import UserError
 from ror_jax.tasks import metrics
 from ror_jax.tasks.losses import class_weights, weighted_cross_entropy
+
+MANY = 20  # classes, from which top-5 accuracy says something
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,14 +59,24 @@ class Classification:
         value = weighted_cross_entropy(logits, labels, self.weights, mask, normalize_by=self.normalize_by)
         return value, {"cross_entropy": value}
 
+    def average_views(self, outputs: dict) -> dict:
+        """The output [B, K] whose softmax is the mean of the probabilities over the views, from outputs [B, V, K]."""
+        log_probabilities = jax.nn.log_softmax(outputs[self.target])
+        views = log_probabilities.shape[1]
+        return {self.target: jax.nn.logsumexp(log_probabilities, axis=1) - math.log(views)}
+
     def metrics(self, outputs: dict, batch: dict) -> dict:
-        """Sums over one batch: `confusion` [K, K], and `cross_entropy` over the images, not weighted, in nats."""
+        """Sums over one batch: `confusion` [K, K]; `cross_entropy` over the images, not weighted, in nats; and, of many
+        classes, `top_5`, the images whose class is among the five likeliest."""
         labels, mask = self._labels(batch)
         logits = outputs[self.target]
         ones = jnp.ones(len(self.names))
         mean = weighted_cross_entropy(logits, labels, ones, mask)
         counts = metrics.confusion(logits.argmax(-1), labels, mask, len(self.names))
-        return {"confusion": counts, "cross_entropy": mean * mask.sum()}
+        sums = {"confusion": counts, "cross_entropy": mean * mask.sum()}
+        if len(self.names) >= MANY:
+            sums["top_5"] = metrics.among_the_likeliest(logits, labels, mask, 5)
+        return sums
 
     def summarize(self, sums: dict) -> dict:
         """Numbers a person reads, from the sums over a whole split (as numpy arrays)."""
@@ -71,6 +84,7 @@ class Classification:
         number = int(counts.sum())
         return {
             self.primary: metrics.accuracy(counts),
+            **({"top_5": int(sums["top_5"]) / max(number, 1)} if "top_5" in sums else {}),
             "cross_entropy": float(sums["cross_entropy"]) / max(number, 1),
             "recall": dict(zip(self.names, metrics.recall(counts), strict=True)),
             "majority_rate": metrics.majority_rate(counts),
@@ -80,7 +94,8 @@ class Classification:
 
     def line(self, results: dict) -> str:
         """The main numbers of `summarize`, in a few words."""
-        return f"{self.primary} {100 * results[self.primary]:.2f} %"
+        top_5 = f", top-5 {100 * results['top_5']:.2f} %" if "top_5" in results else ""
+        return f"{self.primary} {100 * results[self.primary]:.2f} %{top_5}"
 
     def predict(self, outputs: dict) -> dict:
         """`class` [B] int and `probabilities` [B, K] by the name of the target."""

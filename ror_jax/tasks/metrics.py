@@ -14,6 +14,15 @@ def confusion(predictions, labels, mask, num_classes: int):
     return counts.at[jnp.where(mask > 0, labels, 0), predictions].add((mask > 0).astype(jnp.int32))
 
 
+def among_the_likeliest(logits, labels, mask, number: int):
+    """Images whose class is among the `number` likeliest, int32: top-`number` accuracy's numerator.
+
+    `logits` are [B, K], the others [B]. A class that is as likely as the label's counts as less likely.
+    """
+    of_label = jnp.take_along_axis(logits, jnp.where(mask > 0, labels, 0)[:, None], axis=1)
+    return ((logits > of_label).sum(1) < number).astype(jnp.int32) @ (mask > 0).astype(jnp.int32)
+
+
 def accuracy(counts: np.ndarray) -> float:
     """Share of images whose class was found: "exact" accuracy where the classes are age groups."""
     return _share(np.trace(counts), counts.sum())

@@ -9,18 +9,16 @@ from pathlib import Path
 import jax
 import optax
 from flax import nnx
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from input_pipeline import Dataset, create_dataset
-from input_pipeline.pipeline import steps_per_epoch, test_batches, train_batches
-from input_pipeline.transforms import center_crop, training_transform
+from input_pipeline import Dataset, create_dataset, on_device, pipeline, transforms
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
 from ror_jax.tasks import create_task, find_task
 from ror_jax.training.checkpoint import has_checkpoint
-from ror_jax.training.mesh import check_batch_size, create_mesh
+from ror_jax.training.mesh import check_batch_size, create_mesh, replicated
 from ror_jax.training.optimizer import create_optimizer
 from ror_jax.training.state import TrainState, create_state, start_from
 from ror_jax.training.step import make_eval_step, make_train_step
@@ -48,6 +46,7 @@ class Experiment:
     train_batches: Callable[[int], Iterator[dict]]
     test_batches: Callable[..., Iterator[dict]]
     schedule: optax.Schedule
+    batch_size: int
     steps_per_epoch: int
     total_steps: int
     card: dict
@@ -76,7 +75,7 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
     dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
     task = create_task(labels=dataset.labels, **_options(config.task))
 
-    steps = steps_per_epoch(len(dataset.train), config.batch_size)
+    steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size)
     optimizer, schedule = create_optimizer(steps_per_epoch=steps, **config.optimizer)
 
     # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.
@@ -89,36 +88,18 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
     if weights and weights.tensors:
         state = _start_from(state, weights, config.init_from)
 
-    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    augment = training_transform(
-        config.augmentation,
-        size=config.image_size,
-        fill=mean,
-        min_area=config.min_area,
-        fraction=config.central_fraction,
-    )
-    crop = partial(center_crop, size=config.image_size, fraction=config.central_fraction)
+    feed = _resident(config, dataset, mean, mesh) if config.data_on_device else _streamed(config, dataset, mean)
     return Experiment(
         dataset=dataset,
         task=task,
         mesh=mesh,
         state=state,
-        train_step=make_train_step(graph, task, optimizer, config.seed),
-        eval_step=make_eval_step(graph, task),
-        train_batches=lambda start: train_batches(
-            dataset.train,
-            transform=augment,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            epochs=config.epochs,
-            start_step=start,
-            workers=_workers(config.workers),
-            **processes,
-        ),
-        test_batches=lambda source=dataset.test: test_batches(
-            source, transform=crop, batch_size=config.test_batch_size, **processes
-        ),
+        train_step=make_train_step(graph, task, optimizer, config.seed, feed.load_training),
+        eval_step=make_eval_step(graph, task, feed.load_test),
+        train_batches=feed.train_batches,
+        test_batches=feed.test_batches,
         schedule=schedule,
+        batch_size=config.batch_size,
         steps_per_epoch=steps,
         total_steps=steps * config.epochs,
         card={
@@ -131,6 +112,67 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Feed:
+    """Where batches come from, and what the compiled programs have to make of them first (None: nothing)."""
+
+    train_batches: Callable[[int], Iterator[dict]]
+    test_batches: Callable[..., Iterator[dict]]
+    load_training: Callable | None = None
+    load_test: Callable | None = None
+
+
+def _transform_options(config: ConfigDict, fill) -> dict:
+    return {"size": config.image_size, "resize": config.resize, "fill": fill, "min_area": config.min_area}
+
+
+def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> _Feed:
+    """Images are read, decoded and augmented on the host while the accelerator trains."""
+    processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    crop = partial(transforms.crop_views, size=config.image_size, resize=config.resize, views=config.views)
+    return _Feed(
+        lambda start: pipeline.train_batches(
+            dataset.train,
+            transform=transforms.training_transform(config.augmentation, **_transform_options(config, fill)),
+            batch_size=config.batch_size,
+            seed=config.seed,
+            epochs=config.epochs,
+            start_step=start,
+            workers=_workers(config.workers),
+            **processes,
+        ),
+        lambda source=dataset.test: pipeline.test_batches(
+            source, transform=crop, batch_size=config.test_batch_size, **processes
+        ),
+    )
+
+
+def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mesh: Mesh) -> _Feed:
+    """All images lie on every device, as uint8, and are augmented in the compiled step."""
+    train, test = (
+        jax.device_put(on_device.load_columns(source), replicated(mesh)) for source in (dataset.train, dataset.test)
+    )
+    transform = on_device.training_transform(config.augmentation, **_transform_options(config, fill))
+    views = partial(on_device.crop_views, size=config.image_size, resize=config.resize, views=config.views)
+    return _Feed(
+        lambda start: on_device.train_batches(
+            train,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            epochs=config.epochs,
+            start_step=start,
+            place=partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(None, "data"))),
+        ),
+        lambda source=None: (
+            on_device.test_batches(test, batch_size=config.test_batch_size)
+            if source is None
+            else _streamed(config, dataset, fill).test_batches(source)
+        ),
+        lambda batch, step, key: on_device.training_rows(batch, step, transform, key),
+        lambda batch: on_device.test_rows(batch, views),
+    )
+
+
 def _check(config: ConfigDict) -> None:
     """Raises UserError for numbers that make no sense and that nothing below would refuse."""
     for setting in ("batch_size", "test_batch_size", "epochs", "test_every", "log_every"):
@@ -140,7 +182,8 @@ def _check(config: ConfigDict) -> None:
     ranges = {
         "seed": (config.seed >= 0, "0 or more"),
         "image_size": (config.image_size >= 8, "8 or more"),
-        "central_fraction": (0 < config.central_fraction <= 1, "in (0, 1]"),
+        "resize": (config.resize >= config.image_size, f"image_size, {config.image_size}, or more"),
+        "views": (config.views in transforms.VIEWS, f"one of {', '.join(transforms.VIEWS)}"),
         "checkpoint_minutes": (config.checkpoint_minutes > 0, "positive"),
         "optimizer.momentum": (0 <= optimizer.momentum < 1, "in [0, 1)"),
         "optimizer.weight_decay": (0 <= optimizer.weight_decay < 1, "in [0, 1)"),
@@ -150,12 +193,18 @@ def _check(config: ConfigDict) -> None:
     }
     for setting, (good, wanted) in ranges.items():
         if not good:
-            raise UserError(f"{setting} is out of range; it must be {wanted}")
+            raise UserError(f"{setting} is {_value(config, setting)!r}; it must be {wanted}")
     if (
         sorted(set(optimizer.decay_epochs)) != list(optimizer.decay_epochs)
         or min(optimizer.decay_epochs, default=1) <= 0
     ):
         raise UserError(f"optimizer.decay_epochs is {optimizer.decay_epochs}; epochs must be positive and rise")
+
+
+def _value(config: ConfigDict, setting: str):
+    for name in setting.split("."):
+        config = config[name]
+    return config
 
 
 def _first_weights(folder: str | None, model_options: dict, workdir: Path | None) -> Weights | None:

@@ -54,6 +54,7 @@ class MetricsLog:
 
     def write(self, split: str, step: int, epoch: float, numbers: dict) -> None:
         row = {"split": split, "step": step, "epoch": epoch} | numbers
+        row.pop("confusion", None)  # a million numbers for a thousand classes; the last one is in summary.json
         self.rows.append(row)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()

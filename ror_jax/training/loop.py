@@ -24,7 +24,13 @@ class Stopped(Exception):
 
 
 def train(
-    experiment: Experiment, workdir: Path, *, test_every: int, log_every: int, checkpoint_minutes: float
+    experiment: Experiment,
+    workdir: Path,
+    *,
+    test_every: int,
+    test_every_steps: int | None = None,
+    log_every: int,
+    checkpoint_minutes: float,
 ) -> TrainState:
     """Trains to the end of the last epoch, from the latest checkpoint in `workdir` if there is one.
 
@@ -78,7 +84,7 @@ def train(
             state, loss, metrics = experiment.train_step(state, shard_batch(batch, mesh))
             settle()
             step += 1
-            unsettled = step, loss, metrics, len(batch["mask"]) * jax.process_count()
+            unsettled = step, loss, metrics, experiment.batch_size
 
             # --- The end of an epoch: sum up, test ------------------------------------------------------------------
             score = None
@@ -98,6 +104,10 @@ def train(
                     score = results[task.primary]
                     line += f"  |  test {task.line(results)}"
                 progress.say(line + (f"  |  {speed['images_per_second']:.0f} images/s" if speed else ""))
+            elif test_every_steps and step % test_every_steps == 0:
+                settle()
+                results = evaluate(experiment.eval_step, state, experiment.test_batches(), task, mesh)
+                log.write("test", step, step / steps_per_epoch, results)
 
             # --- Save at the end of an epoch, every few minutes, and before leaving ---------------------------------
             if end_of_epoch or asked_to_stop or time.monotonic() - saved_at > 60 * checkpoint_minutes:

@@ -1,7 +1,6 @@
 """Devices as a mesh with the axis `data`, and what lies where on it."""
 
 import jax
-import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ror_jax.errors import UserError
@@ -33,7 +32,14 @@ def check_batch_size(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process' rows of a batch as global arrays, divided along their first axis over `data`."""
+def shard_batch(batch: dict, mesh: Mesh) -> dict:
+    """This process' rows of a batch as global arrays, divided along their first axis over `data`.
+
+    What is on the devices already stays as it is.
+    """
     sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return {key: jax.make_array_from_process_local_data(sharding, rows) for key, rows in batch.items()}
+
+    def shard(rows):
+        return rows if isinstance(rows, jax.Array) else jax.make_array_from_process_local_data(sharding, rows)
+
+    return jax.tree.map(shard, batch)

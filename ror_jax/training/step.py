@@ -10,16 +10,22 @@ from flax import nnx
 from ror_jax.training.state import TrainState
 
 
-def make_train_step(graph: nnx.GraphDef, task, optimizer: optax.GradientTransformation, seed: int) -> Callable:
+def make_train_step(
+    graph: nnx.GraphDef, task, optimizer: optax.GradientTransformation, seed: int, load: Callable | None = None
+) -> Callable:
     """`(state, batch) -> (state, loss, metrics)`, the last being the task's sums over the epoch so far.
 
-    The given state's memory is taken over: do not use it again.
+    The given state's memory is taken over: do not use it again. `load(batch, step, key)`, if given, makes the images
+    and labels from what comes as a batch.
 
     The random numbers of step k are those of `fold_in(seed, k)`, on any number of devices.
     """
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if load:
+            key, load_key = jax.random.split(key)
+            batch = load(batch, state.step, load_key)
 
         def loss_function(params):
             model = nnx.merge(graph, params, state.batch_stats)
@@ -44,11 +50,19 @@ def make_train_step(graph: nnx.GraphDef, task, optimizer: optax.GradientTransfor
     return jax.jit(train_step, donate_argnums=0)
 
 
-def make_eval_step(graph: nnx.GraphDef, task) -> Callable:
-    """`(state, batch, sums) -> (sums, predictions)`: one batch without training, its sums added to those before it."""
+def make_eval_step(graph: nnx.GraphDef, task, load: Callable | None = None) -> Callable:
+    """`(state, batch, sums) -> (sums, predictions)`: one batch without training, its sums added to those before it.
+
+    `load(batch)`, if given, makes images and labels of a batch that has none.
+    """
 
     def eval_step(state: TrainState, batch: dict, sums: dict) -> tuple[dict, dict]:
-        outputs = nnx.merge(graph, state.params, state.batch_stats)(batch["image"])
+        if "image" not in batch:
+            batch = load(batch)
+        images = batch["image"]  # [B, V, H, W, 3], V views of each
+        outputs = nnx.merge(graph, state.params, state.batch_stats)(images.reshape(-1, *images.shape[2:]))
+        outputs = {name: output.reshape(*images.shape[:2], -1) for name, output in outputs.items()}
+        outputs = task.average_views(outputs)
         return jax.tree.map(jnp.add, sums, task.metrics(outputs, batch)), task.predict(outputs)
 
     return jax.jit(eval_step, donate_argnums=2)

@@ -23,11 +23,14 @@ FREE = (
 )
 
 
-def check_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Raises UserError if the folder holds a run with other settings than these; the message lists them."""
+def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = FREE) -> None:
+    """Raises UserError if the folder holds a run with other settings than these; the message lists them.
+
+    Settings of the names `free` may differ.
+    """
     path = workdir / "config.json"
     if path.exists():
-        _compare(workdir, _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json_best_effort())))
+        _compare(workdir, _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json_best_effort())), free)
 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:
@@ -55,11 +58,11 @@ def locked(workdir: Path):
         yield
 
 
-def _compare(workdir: Path, before: dict, now: dict) -> None:
+def _compare(workdir: Path, before: dict, now: dict, free: tuple[str, ...]) -> None:
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key.split(".")[0] not in FREE
+        if before.get(key) != now.get(key) and key.split(".")[0] not in free
     ]
     if changed:
         raise UserError(

@@ -30,12 +30,14 @@ def source():
 
 train = functools.partial(
     pipeline.train_batches,
-    transform=transforms.training_transform("scale_and_aspect", size=8, fill=(0, 0, 0)),
+    transform=transforms.training_transform("scale_and_aspect", size=8, resize=8, fill=(0, 0, 0)),
     batch_size=BATCH,
     seed=1,
     epochs=3,
 )
-evaluate = functools.partial(pipeline.test_batches, transform=functools.partial(transforms.center_crop, size=8))
+evaluate = functools.partial(
+    pipeline.test_batches, transform=functools.partial(transforms.center_crop, size=8, resize=8)
+)
 STEPS = RECORDS // BATCH  # in an epoch
 
 

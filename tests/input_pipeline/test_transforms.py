@@ -71,20 +71,43 @@ def test_flip_mirrors_half_of_the_time(ramps):
 
 def test_center_crop_copies_pixels_where_nothing_is_to_resize():
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(transforms.center_crop(image, 224), image[16:240, 16:240])
-    np.testing.assert_array_equal(transforms.center_crop(image, 256, fraction=1), image)
+    np.testing.assert_array_equal(transforms.center_crop(image, 224, resize=256), image[16:240, 16:240])
+    np.testing.assert_array_equal(transforms.center_crop(image, 256, resize=256), image)
+
+
+def test_a_portrait_is_resized_by_its_shorter_side_and_cut_in_its_centre():
+    """As torchvision: Resize(8) of 20x41 pixels gives 8x16, CenterCrop(6) of that begins at column 1 and row 5."""
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (41, 20, 3)).astype(np.uint8))
+    small = np.asarray(image.resize((8, 16), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(transforms.center_crop(image, 6, resize=8), small[5:11, 1:7])
+
+
+def test_views_are_the_centre_the_corners_and_their_mirror_images():
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 3)).astype(np.uint8)
+    centre, mirror = pixels[2:8, 3:9], pixels[2:8, 3:9][:, ::-1]
+    corners = [pixels[:6, :6], pixels[:6, 6:], pixels[4:, :6], pixels[4:, 6:]]
+    mirrored = [corner[:, ::-1] for corner in corners]
+    wanted = {
+        "single": [centre],
+        "flip": [centre, mirror],
+        "five_crop": [centre, *corners],
+        "ten_crop": [centre, *corners, mirror, *mirrored],
+    }
+    assert wanted.keys() == set(transforms.VIEWS)
+    for views, crops in wanted.items():
+        np.testing.assert_array_equal(transforms.crop_views(pixels, 6, 10, views), crops)
 
 
 def test_resizing_is_antialiased():
     checkers = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
-    small = transforms.center_crop(np.stack([checkers] * 3, -1).astype(np.uint8), 32, fraction=1)
+    small = transforms.center_crop(np.stack([checkers] * 3, -1).astype(np.uint8), 32, resize=32)
     assert np.abs(small.astype(int) - 127).max() < 12
 
 
 @pytest.mark.parametrize("name", sorted(transforms.AUGMENTATIONS))
 def test_every_augmentation_is_a_function_of_image_and_generator(name):
     pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
-    transform = transforms.training_transform(name, size=48, fill=(1, 2, 3))
+    transform = transforms.training_transform(name, size=48, resize=48, fill=(1, 2, 3))
     first, second, third = (transform(pixels, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert first.shape == (48, 48, 3) and first.dtype == np.uint8
     np.testing.assert_array_equal(first, second)
@@ -94,7 +117,7 @@ def test_every_augmentation_is_a_function_of_image_and_generator(name):
 
 @pytest.mark.parametrize("name", ["scale_and_aspect", "scale", "pad_and_crop"])
 def test_training_images_are_flipped(name, ramps):
-    transform = transforms.training_transform(name, size=200, fill=(0, 0, 0))
+    transform = transforms.training_transform(name, size=200, resize=200, fill=(0, 0, 0))
     rng = np.random.default_rng(0)
     images = [transform(ramps, rng).astype(int) for _ in range(100)]
     flipped = sum(image[100, 100, 0] < image[100, 60, 0] for image in images)  # red falls to the right
@@ -103,7 +126,7 @@ def test_training_images_are_flipped(name, ramps):
 
 def test_unknown_augmentation_is_answered_with_the_nearest():
     with pytest.raises(DataError, match="did you mean 'pad_and_crop'"):
-        transforms.training_transform("pad_crop", size=32, fill=(0, 0, 0))
+        transforms.training_transform("pad_crop", size=32, resize=32, fill=(0, 0, 0))
 
 
 def test_decoding_gives_rgb_and_names_what_is_damaged():

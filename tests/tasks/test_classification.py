@@ -68,6 +68,25 @@ def test_gender_and_classification_have_accuracy():
     assert create_task("classification", NAMES).outputs == {"label": 3}
 
 
+def test_views_are_averaged_as_probabilities():
+    """Two views of one image that say (0.8, 0.2) and (0.4, 0.6): together (0.6, 0.4)."""
+    task = create_task("gender", NAMES)
+    logits = jnp.log(jnp.array([[[0.8, 0.2], [0.4, 0.6]]])) + jnp.array([[[3.0], [-5.0]]])  # offsets mean nothing
+    predictions = task.predict(task.average_views({"gender": logits, "features": jnp.zeros((1, 2, 7))}))
+    np.testing.assert_allclose(predictions["gender"]["probabilities"], [[0.6, 0.4]], rtol=1e-6)
+
+
+def test_top_5_of_many_classes():
+    """Twenty falling logits: classes 0 to 4 are the five likeliest. Padding and unknown labels do not count."""
+    task = create_task("classification", {"label": tuple(map(str, range(20)))})
+    logits = jnp.tile(-jnp.arange(20.0), (6, 1))
+    batch = {"label": jnp.array([0, 4, 5, 19, 1, -1]), "mask": jnp.array([1.0, 1, 1, 1, 0, 1])}
+    results = task.summarize(task.metrics({"label": logits}, batch))
+    assert (results["accuracy"], results["top_5"]) == (1 / 4, 2 / 4)
+    assert task.line(results) == "accuracy 25.00 %, top-5 50.00 %"
+    assert "top_5" not in create_task("classification", NAMES).metrics({"label": logits[:, :3]}, batch)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

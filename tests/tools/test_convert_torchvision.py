@@ -5,7 +5,6 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -14,12 +13,12 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
-import ror_jax.main
 from ror_jax.errors import UserError
 from ror_jax.models import create_model
 from ror_jax.models.surgery import ror_from_resnet
 from ror_jax.models.torchvision import load_state_dict, to_state_dict
 from ror_jax.models.weights import flatten, load_weights, save_weights
+from ror_jax.run import evaluate_checkpoint, train_and_test
 from ror_jax.training.experiment import create_experiment
 from tools.convert_torchvision import MEAN, STD, convert, main, read_weights
 
@@ -260,7 +259,7 @@ def test_a_run_starts_from_the_folder(run_config, folder, capsys):
     batch = next(iter(experiment.test_batches()))
     _, predictions = experiment.eval_step(experiment.state, batch, experiment.state.metrics)
     head = experiment.state.params["heads"]["age_group"]
-    logits = outputs(from_folder(folder), batch["image"], "features") @ head["kernel"] + head["bias"]
+    logits = outputs(from_folder(folder), batch["image"][:, 0], "features") @ head["kernel"] + head["bias"]
     np.testing.assert_allclose(predictions["age_group"]["probabilities"], jax.nn.softmax(logits), rtol=1e-3, atol=1e-5)
 
     kept = [tensor.size for name, tensor in tensors.items() if "heads" not in name]
@@ -297,7 +296,7 @@ def test_weights_of_another_model_are_refused(run_config, folder, file, tmp_path
         create_experiment(run_config(init_from=str(tmp_path)))
 
 
-def test_a_run_that_goes_on_needs_the_folder_no_more(tiny_config, tmp_path, monkeypatch, capsys):
+def test_a_run_that_goes_on_needs_the_folder_no_more(tiny_config, tmp_path, capsys):
     """Train, delete the folder, test the checkpoint again: the results are the same."""
     folder, workdir = tmp_path / "weights", tmp_path / "run"
     small = {"blocks_per_group": (1, 1), "widths": (4, 8)}
@@ -307,19 +306,16 @@ def test_a_run_that_goes_on_needs_the_folder_no_more(tiny_config, tmp_path, monk
     card = {"model": "cifar_resnet8", "overrides": small, "heads": {}, "mean": MEAN, "std": STD}
     save_weights(folder, *map(nnx.to_pure_dict, states), card)
 
-    def run(mode):
-        monkeypatch.setattr(ror_jax.main, "MODE", SimpleNamespace(value=mode))
-        monkeypatch.setattr(ror_jax.main, "CHECKPOINT", SimpleNamespace(value="latest"))
-        cache = jax.config.jax_compilation_cache_dir
-        ror_jax.main.run(config, workdir)
-        jax.config.update("jax_compilation_cache_dir", cache)
-        return capsys.readouterr().out, json.loads((workdir / "summary.json").read_text())["test"]
-
-    printed, trained = run("train")
-    assert printed.count("Starting from cifar_resnet8") == 1
+    cache = jax.config.jax_compilation_cache_dir
+    train_and_test(config, workdir)
+    assert capsys.readouterr().out.count("Starting from cifar_resnet8") == 1
     shutil.rmtree(folder)
-    printed, tested = run("evaluate")
-    assert "Starting from" not in printed
+    evaluate_checkpoint(config, workdir, "latest")
+    jax.config.update("jax_compilation_cache_dir", cache)
+    assert "Starting from" not in capsys.readouterr().out
+    trained, tested = (
+        json.loads((place / "summary.json").read_text())["test"] for place in (workdir, workdir / "evaluate_latest")
+    )
     assert tested["confusion"] == trained["confusion"]
     assert json.loads((workdir / "config.json").read_text())["init_from"] == str(folder)
     assert json.loads((workdir / "model.json").read_text())["mean"] == list(MEAN)

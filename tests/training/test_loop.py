@@ -110,7 +110,7 @@ def test_latest_and_best_checkpoints_are_kept(finished):
     """The last steps and the best test score are there, and the best is the one that the log says."""
     _, workdir = finished
     tests = [row for row in rows_without_times(workdir) if row["split"] == "test"]
-    best = max(tests, key=lambda row: row["exact"])["step"]
+    best = max(tests, key=lambda row: (row["exact"], row["step"]))["step"]  # the last of equals
     checkpoints = Checkpoints(workdir / "checkpoints")
     assert checkpoints.steps == [6, 12]
     assert checkpoints.best_step == best
@@ -163,7 +163,14 @@ def test_two_trainings_in_one_folder(experiment, tmp_path):
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("seed", -1), ("central_fraction", 2.0), ("optimizer__momentum", 2.0), ("model__dtype", "int32"), ("epochs", 0)],
+    [
+        ("seed", -1),
+        ("resize", 15),
+        ("views", "all"),
+        ("optimizer__momentum", 2.0),
+        ("model__dtype", "int32"),
+        ("epochs", 0),
+    ],
 )
 def test_settings_out_of_range_are_named(tiny_config, setting, value):
     with pytest.raises(UserError, match=setting.replace("__", ".")):
