@@ -1,0 +1,137 @@
+"""What the experiments of the RoR paper share: its recipes, and its rows by name.
+
+A row is a network with its recipe: `ror3_110`; with stochastic depth `ror3_110_sd`; with the shorter schedule of the
+paper's ablations `ror3_110_164epochs` (CIFAR only); or both, `ror3_110_sd_164epochs`. A comma and `smoke` make it a
+look at everything in a minute or two on a laptop: few blocks, images and epochs, the same levels and shortcuts.
+
+    python -m ror_jax.report --paper=ror --list    # the rows of the paper's tables, with parameters and errors
+"""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from ror_jax.config import default_config
+from ror_jax.errors import UserError, unknown
+from ror_jax.models.families import MODELS
+
+DEPTHS = (20, 32, 44, 56, 110, 164, 182, 218, 1202)
+WIDE = ("40_1", "40_2", "40_4", "58_2", "58_4", "28_10")
+SHORT, DROPPED, SMOKE = "_164epochs", "_sd", "smoke"
+
+
+def get_config(data: str, argument: str) -> ConfigDict:
+    """The settings of a row: `argument` is ROW or ROW,smoke; `data` one of "cifar10", "cifar100", "svhn", "imagenet".
+
+    Raises:
+      UserError: there is no such row; the nearest ones are named.
+    """
+    row, *rest = argument.split(",")
+    if rest not in ([], [SMOKE]):
+        raise UserError(f"unknown argument {','.join(rest)!r} after the row {row!r}; the only one is {SMOKE!r}")
+    rows = ROWS[data]()
+    if row not in rows:
+        raise unknown(f"{data} row", row, rows)
+    config = default_config()
+    config.name, config.row = f"{data}_{row}", f"{data}:{row}"
+    config.dataset.name, config.task.name = data, "classification"
+    config.model.update(rows[row])
+    if row.removesuffix(SHORT).endswith(DROPPED):
+        config.model.survival = 0.5
+    RECIPES[data](config, row)
+    if rest:
+        _shrink(config)
+    return config
+
+
+def _cifar(config: ConfigDict, row: str) -> None:
+    """Section V.A and V.B."""
+    config.image_size = config.resize = 32
+    config.augmentation = "pad_and_crop"
+    config.data_on_device = True
+    config.batch_size = 32 if "1202" in row else 128
+    config.test_batch_size = 250
+    config.epochs, config.optimizer.decay_epochs = (164, (80, 122)) if row.endswith(SHORT) else (500, (250, 375))
+
+
+def _svhn(config: ConfigDict, row: str) -> None:
+    """Section V.H."""
+    _cifar(config, row)
+    config.augmentation = "none"
+    config.epochs, config.optimizer.decay_epochs = 50, (30, 35)
+    config.test_every_steps = 200
+
+
+def _imagenet(config: ConfigDict, row: str) -> None:
+    """Section V.J: a RoR is built from a pretrained ResNet and trained on; the ResNets are the pretrained ones."""
+    depth = int(row.rpartition("_")[2].removeprefix("resnet"))
+    config.batch_size = {101: 64, 152: 48}.get(depth, 128)
+    config.views, config.test_batch_size = "ten_crop", 48
+    config.init_from = f"weights/{config.model.name}"
+    config.epochs, config.optimizer.learning_rate, config.optimizer.decay_epochs = 10, 0.001, (5,)
+
+
+RECIPES = {"cifar10": _cifar, "cifar100": _cifar, "svhn": _svhn, "imagenet": _imagenet}
+
+
+def _cifar_rows(many_classes: bool) -> dict[str, dict[str, Any]]:
+    """Row -> model. Section IV.B: shortcuts of type B in the final level on CIFAR-10, of type A on CIFAR-100."""
+    rows = {}
+    for depth in DEPTHS:
+        for kind in ("resnet", "preresnet"):
+            rows[f"{kind}{depth}"] = {"name": f"cifar_{kind}{depth}"}
+        by_type = {"a": {"name": f"cifar_resnet{depth}_a"}, "b": rows[f"resnet{depth}"]}  # Figures 6 and 7
+        usual, other = "ab" if many_classes else "ba"
+        rows |= {f"resnet{depth}": by_type[usual], f"resnet{depth}_{other}": by_type[other]}
+        for levels in (2, 3, 4, 5):
+            if (name := f"ror{levels}_{depth}") in MODELS:
+                rows[name] = {"name": f"{name}_ab" if many_classes else name}
+                # Table I: all but the final level of type A.
+                rows[f"{name}_a"] = {"name": name, "shortcut_types": ("A",) * (levels - 1) + (usual.upper(),)}
+                rows[f"pre{name}"] = {"name": f"pre{name}"}
+    for levels in (3, 4):
+        name = f"ror{levels}_164_b333"
+        rows[name] = {"name": name} | ({"shortcut_types": ("A",)} if many_classes else {})
+    rows |= _wide_rows()
+    return _with_drop_path(rows) | {f"{row}{SHORT}": model for row, model in _with_drop_path(rows).items()}
+
+
+def _wide_rows() -> dict[str, dict[str, Any]]:
+    return {f"{levels}wrn{size}": {"name": f"{levels}wrn{size}"} for levels in ("", "ror3_") for size in WIDE}
+
+
+def _with_drop_path(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return rows | {f"{row}{DROPPED}": model for row, model in rows.items()}
+
+
+def _imagenet_rows() -> dict[str, dict[str, Any]]:
+    depths = (18, 34, 50, 101, 152)
+    plain = {f"resnet{depth}": {"name": f"resnet{depth}"} for depth in depths}
+    return plain | {f"ror3_{depth}": {"name": f"ror{depth}"} for depth in depths}
+
+
+ROWS = {
+    "cifar10": lambda: _cifar_rows(many_classes=False),
+    "cifar100": lambda: _cifar_rows(many_classes=True),
+    "svhn": lambda: _with_drop_path(_wide_rows()),
+    "imagenet": _imagenet_rows,
+}
+
+
+def _shrink(config: ConfigDict) -> None:
+    """The same, small."""
+    model = MODELS[config.model.name]
+    groups = len(model.widths)
+    config.name += f"_{SMOKE}"
+    config.model.blocks_per_group = (max(2, 2 ** (model.levels - 3)),) * groups
+    config.model.widths = (16, 32, 64, 128)[:groups]
+    config.dataset.limit = 2000
+    config.epochs, config.optimizer.decay_epochs = 4, (2, 3)
+    config.batch_size = 50
+    config.test_every_steps = None
+    if config.dataset.name == "imagenet":
+        config.dataset.classes, config.dataset.limit = 0, 200
+        config.image_size, config.resize = 64, 72
+        config.batch_size, config.test_batch_size = 20, 20
+        config.init_from = None  # these networks have no pretrained counterpart
+        config.optimizer.learning_rate = 0.1
