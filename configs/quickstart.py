@@ -14,7 +14,7 @@ def get_config():
     config.dataset.name = "rendered_faces"
     config.dataset.resolution = 72
     config.dataset.fold = 0
-    config.image_size = 64
+    config.image_size, config.resize = 64, 72
     config.min_area = 0.5
     config.model.name = "small_preror"
     config.model.survival = 0.8

@@ -68,7 +68,8 @@ def _imagenet(config: ConfigDict, row: str) -> None:
     config.batch_size = {101: 64, 152: 48}.get(depth, 128)
     config.views, config.test_batch_size = "ten_crop", 48
     config.init_from = f"weights/{config.model.name}"
-    config.epochs, config.optimizer.learning_rate, config.optimizer.decay_epochs = 10, 0.001, (5,)
+    config.epochs = 0 if row.startswith("resnet") else 10
+    config.optimizer.learning_rate, config.optimizer.decay_epochs = 0.001, (5,)
 
 
 RECIPES = {"cifar10": _cifar, "cifar100": _cifar, "svhn": _svhn, "imagenet": _imagenet}

@@ -32,7 +32,7 @@ def default_config() -> ConfigDict:
     config.image_size = 224  # pixels a side, as the network sees them
     config.augmentation = "scale_and_aspect"  # or "scale", "pad_and_crop", "none"
     config.min_area = 0.08  # of the image, that a random crop of "scale_and_aspect" or "scale" keeps
-    config.resize = 256  # the shorter side of a test image, of which the network sees image_size x image_size pixels
+    config.resize = placeholder(int)  # shorter side of a test image before its centre is cut out; default: 256 for 224
     config.views = "single"  # of a test image: its centre; or "flip", "five_crop", "ten_crop"; probabilities averaged
     config.data_on_device = False  # keep all images, of one size, on the accelerator and augment them there
     config.workers = -1  # processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores
@@ -55,7 +55,7 @@ def default_config() -> ConfigDict:
     task.weights = placeholder(object)  # "LW0" ... "LW3", or a number for each class
     task.normalize_by = placeholder(str)
 
-    config.epochs = 164
+    config.epochs = 164  # 0: only test, such as weights of init_from
     config.batch_size = 64  # over all devices
     config.test_batch_size = 64
     config.optimizer = optimizer = ConfigDict()

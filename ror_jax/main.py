@@ -25,7 +25,7 @@ from ror_jax.training.loop import Stopped
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/NAME, with the name in the config.")
 MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train and test, or only test a checkpoint.")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "What to evaluate: 'latest', 'best', 'initial' or a step.")
+CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "What to evaluate: 'latest', 'best' or a step.")
 
 
 def main(argv) -> None:

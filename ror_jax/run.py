@@ -24,7 +24,7 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
     open_workdir(workdir, config)
     save_card(workdir, experiment.card)
     length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
-    print(f"Training {name} for {length} in {workdir}")
+    print(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
     state = train(
         experiment,
         workdir,
@@ -38,23 +38,17 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
-    """Tests a checkpoint of the run in `workdir`: "latest", "best" or a step.
-
-    Or "initial", what a run would begin with: the weights of `config.init_from`, as they are.
-    """
+    """Tests a checkpoint of the run in `workdir`: "latest", "best" or a step."""
     check_workdir(workdir, config, free=(*FREE, "views"))
     checkpoints = workdir / "checkpoints"
-    if which == "initial":
-        if config.init_from is None:
-            raise UserError("there is nothing to test yet: the initial checkpoint is the weights of --config.init_from")
-    elif not checkpoints.is_dir():
+    if not checkpoints.is_dir():
         raise UserError(f"no checkpoint in {checkpoints}; train first, or say which --workdir")
-    experiment, name = _open(config, None if which == "initial" else workdir)
+    experiment, name = _open(config, workdir)
     print(f"Testing the {which} checkpoint of {name} in {workdir}")
-    state = experiment.state if which == "initial" else Checkpoints(checkpoints).restore(experiment.state, which)
+    state = Checkpoints(checkpoints).restore(experiment.state, which)
     views = "" if config.views == "single" else f"_{config.views}"
     folder = workdir / f"evaluate_{which}{views}"  # the run's own result stays what it is
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     _test(experiment, state, workdir, folder)
 
 

@@ -12,7 +12,7 @@ def tiny_config(tmp_path_factory):
         config = default_config()
         config.name, config.cache_dir = "tiny", cache
         config.dataset.name, config.dataset.people, config.dataset.pictures_per_person = "rendered_faces", 30, 2
-        config.dataset.resolution = config.image_size = 16
+        config.dataset.resolution = config.image_size = config.resize = 16
         config.model.name, config.model.blocks_per_group, config.model.widths = "ror3_8", (2, 2), (4, 8)
         config.task.name = "age_group"
         config.batch_size = config.test_batch_size = 8

@@ -14,6 +14,7 @@ TINY = [
     "--config.dataset.pictures_per_person=2",
     "--config.dataset.resolution=16",
     "--config.image_size=16",
+    "--config.resize=16",
     "--config.model.widths=(4,8)",
     "--config.model.blocks_per_group=(1,1)",
     "--config.batch_size=8",
@@ -85,6 +86,16 @@ def test_evaluation_repeats_the_result_without_training(command, trained):
     assert (workdir / "metrics.jsonl").read_text() == log
 
 
+def test_evaluation_can_average_over_views(command, trained):
+    """An image and its mirror image: other sums than of the image alone, in a folder of their own."""
+    workdir, _ = trained
+    done = command(*TINY, f"--workdir={workdir}", "--mode=evaluate", "--config.views=flip")
+    assert done.returncode == 0, done.stderr
+    single = json.loads((workdir / "summary.json").read_text())["test"]
+    flipped = json.loads((workdir / "evaluate_latest_flip" / "summary.json").read_text())["test"]
+    assert flipped["images"] == single["images"] and flipped["cross_entropy"] != single["cross_entropy"]
+
+
 @pytest.mark.parametrize("mode", ["train", "evaluate"])
 def test_another_run_in_the_same_folder_is_refused(command, trained, mode):
     """The settings that differ are named, and nothing in the folder changes."""
@@ -102,6 +113,7 @@ def test_another_run_in_the_same_folder_is_refused(command, trained, mode):
         (["--config.modle.name=x"], "there is no setting modle; did you mean model instead of modle"),
         (["--config.optimizer.momentun=0"], "did you mean momentum instead of momentun"),
         (["--config=configs/quickstrt.py"], "the config: No such file or directory: 'configs/quickstrt.py'"),
+        (["--config=configs/cifar10.py:ror3_110sd"], "unknown cifar10 row 'ror3_110sd'; did you mean 'ror3_110_sd'"),
         (["--config.model.name=preror85"], "unknown model 'preror85'; did you mean 'preror82'"),
         (["--config.dataset.name=adiense"], "unknown data set 'adiense'; did you mean 'adience'"),
         ([ADIENCE], "adience needs data_dir"),

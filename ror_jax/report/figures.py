@@ -64,3 +64,55 @@ def save_examples(images: np.ndarray, true: list[str], predicted: list[str], tit
         right = label == guess
         axes.set_title(guess if right else f"{guess}  (is {label})", fontsize=7, color="black" if right else TEST)
     figure.savefig(path, dpi=130)
+
+
+def save_page(panels: list[dict], path: Path) -> bool:
+    """Draws a page of panels in two columns; returns whether there was anything to draw.
+
+    A panel has a `title` and either `curves` (test errors over the epochs, smoothed) or `bars` (last test errors beside
+    the published ones). Each of their entries is a dict with `label`, `runs` and perhaps `published`.
+    """
+    if not panels:
+        return False
+    rows = -(-len(panels) // 2)
+    figure = Figure(figsize=(12, 3.8 * rows), layout="constrained")
+    grid = list(figure.subplots(rows, 2, squeeze=False).flat)
+    for axes, panel in zip(grid, panels, strict=False):
+        axes.set_title(panel["title"], fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+        (_draw_curves if "curves" in panel else _draw_bars)(axes, panel)
+    for axes in grid[len(panels) :]:
+        axes.axis("off")
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def _draw_curves(axes, panel: dict) -> None:
+    for number, entry in enumerate(panel["curves"]):
+        for run in entry["runs"]:
+            epochs, errors = np.array(run.curve).T
+            # A running mean over a fiftieth of the tests; how much the paper smooths its curves it does not say.
+            half = len(errors) // 100
+            smooth = [errors[max(0, at - half) : at + half + 1].mean() for at in range(len(errors))]
+            marker = "o" if len(errors) < 20 else None
+            axes.plot(epochs, smooth, color=f"C{number}", marker=marker, markersize=4, linewidth=1.4)
+        if entry["runs"]:
+            axes.plot([], [], color=f"C{number}", label=entry["label"])
+    axes.set_xlabel("epoch", fontsize=9)
+    axes.set_ylabel("test error (%)", fontsize=9)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_bars(axes, panel: dict) -> None:
+    entries = panel["bars"]
+    places = np.arange(len(entries))
+    ours = [np.mean([run.value("error") for run in entry["runs"]]) if entry["runs"] else np.nan for entry in entries]
+    published = [entry.get("published", np.nan) for entry in entries]
+    for offset, values, color, label in ((-0.2, published, TRAIN, "published"), (0.2, ours, TEST, "ours")):
+        bars = axes.bar(places + offset, values, 0.38, color=color, label=label)
+        axes.bar_label(bars, ["" if np.isnan(value) else f"{value:.2f}" for value in values], fontsize=8)
+    axes.set_xticks(places, [entry["label"] for entry in entries], rotation=20, ha="right", fontsize=8)
+    axes.set_ylabel("test error (%)", fontsize=9)
+    axes.legend(frameon=False, fontsize=9)

@@ -122,14 +122,18 @@ class _Feed:
     load_test: Callable | None = None
 
 
+def _resize(config: ConfigDict) -> int:
+    return round(config.image_size * 256 / 224) if config.resize is None else config.resize
+
+
 def _transform_options(config: ConfigDict, fill) -> dict:
-    return {"size": config.image_size, "resize": config.resize, "fill": fill, "min_area": config.min_area}
+    return {"size": config.image_size, "resize": _resize(config), "fill": fill, "min_area": config.min_area}
 
 
 def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> _Feed:
     """Images are read, decoded and augmented on the host while the accelerator trains."""
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    crop = partial(transforms.crop_views, size=config.image_size, resize=config.resize, views=config.views)
+    crop = partial(transforms.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
     return _Feed(
         lambda start: pipeline.train_batches(
             dataset.train,
@@ -153,7 +157,7 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
         jax.device_put(on_device.load_columns(source), replicated(mesh)) for source in (dataset.train, dataset.test)
     )
     transform = on_device.training_transform(config.augmentation, **_transform_options(config, fill))
-    views = partial(on_device.crop_views, size=config.image_size, resize=config.resize, views=config.views)
+    views = partial(on_device.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
     return _Feed(
         lambda start: on_device.train_batches(
             train,
@@ -175,14 +179,15 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
 
 def _check(config: ConfigDict) -> None:
     """Raises UserError for numbers that make no sense and that nothing below would refuse."""
-    for setting in ("batch_size", "test_batch_size", "epochs", "test_every", "log_every"):
+    for setting in ("batch_size", "test_batch_size", "test_every", "log_every"):
         if config[setting] < 1:
             raise UserError(f"{setting} is {config[setting]}; it must be 1 or more")
     optimizer = config.optimizer
     ranges = {
         "seed": (config.seed >= 0, "0 or more"),
+        "epochs": (config.epochs >= 0, "0 or more"),
         "image_size": (config.image_size >= 8, "8 or more"),
-        "resize": (config.resize >= config.image_size, f"image_size, {config.image_size}, or more"),
+        "resize": (_resize(config) >= config.image_size, f"image_size, {config.image_size}, or more"),
         "views": (config.views in transforms.VIEWS, f"one of {', '.join(transforms.VIEWS)}"),
         "checkpoint_minutes": (config.checkpoint_minutes > 0, "positive"),
         "optimizer.momentum": (0 <= optimizer.momentum < 1, "in [0, 1)"),

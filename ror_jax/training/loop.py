@@ -51,12 +51,13 @@ def train(
         if checkpoints.steps:
             state = checkpoints.restore(state)
         step = int(state.step)
+        if step == total_steps:
+            return state
         log = stack.enter_context(contextlib.closing(MetricsLog(workdir, step)))
         progress = stack.enter_context(contextlib.closing(Progress(step, total_steps, steps_per_epoch)))
-        if 0 < step < total_steps:
+        if step:
             progress.say(f"Going on from step {step} of {total_steps}, epoch {step / steps_per_epoch:.2f}.")
-        if step < total_steps:
-            progress.say("Compiling; the first step takes up to a minute.")
+        progress.say("Compiling; the first step takes up to a minute.")
         asked_to_stop = stack.enter_context(_signals())
 
         unsettled = None  # the last step, until its loss has been looked at

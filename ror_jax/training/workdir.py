@@ -30,7 +30,8 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
     """
     path = workdir / "config.json"
     if path.exists():
-        _compare(workdir, _flat(json.loads(path.read_text())), _flat(json.loads(config.to_json_best_effort())), free)
+        before, now = json.loads(path.read_text()), json.loads(config.to_json_best_effort())
+        _compare(workdir, flat_settings(before), flat_settings(now), free)
 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:
@@ -71,8 +72,9 @@ def _compare(workdir: Path, before: dict, now: dict, free: tuple[str, ...]) -> N
         )
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
+def flat_settings(tree: dict, prefix: str = "") -> dict:
+    """The settings of `config.json` by dotted name."""
     flat = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

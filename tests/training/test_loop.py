@@ -75,6 +75,33 @@ def test_a_stopped_run_goes_on_bit_for_bit(experiment, finished, tmp_path, numbe
     assert rows_without_times(tmp_path) == rows_without_times(finished[1])
 
 
+def test_a_run_whose_images_are_on_the_device_goes_on_bit_for_bit(tiny_config, tmp_path):
+    """Crops, flips and order are the step's own, wherever the run begins; and they are not those of the host."""
+    resident = create_experiment(tiny_config(model__survival=0.5, data_on_device=True))
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole = train(fresh(resident), tmp_path / "whole", **SETTINGS)
+    stopping = disturbed(resident, 7, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        train(stopping, tmp_path / "stopped", **SETTINGS)
+    assert_same(train(fresh(resident), tmp_path / "stopped", **SETTINGS), whole)
+    assert rows_without_times(tmp_path / "stopped") == rows_without_times(tmp_path / "whole")
+    assert set(next(resident.train_batches(0))) == {"columns", "order"}
+
+
+def test_without_epochs_nothing_is_trained(tiny_config, tmp_path):
+    experiment = create_experiment(tiny_config(epochs=0, optimizer__decay_epochs=()))
+    assert_same(train(fresh(experiment), tmp_path, **SETTINGS), experiment.state)
+
+
+def test_tests_within_an_epoch_are_logged(experiment, tmp_path):
+    """Every fourth of six steps an epoch: after steps 4 and 8, besides the ends of the epochs at 6 and 12."""
+    train(fresh(experiment), tmp_path, test_every_steps=4, **SETTINGS)
+    tests = [row for row in rows_without_times(tmp_path) if row["split"] == "test"]
+    assert [row["step"] for row in tests] == [4, 6, 8, 12]
+    assert tests[0]["epoch"] == pytest.approx(4 / 6)
+
+
 def test_a_killed_run_repeats_what_was_not_saved(experiment, finished, tmp_path):
     """An exception in mid-epoch, as hard as a kill: the run goes on from the end of the last epoch, same result."""
 
@@ -169,7 +196,7 @@ def test_two_trainings_in_one_folder(experiment, tmp_path):
         ("views", "all"),
         ("optimizer__momentum", 2.0),
         ("model__dtype", "int32"),
-        ("epochs", 0),
+        ("epochs", -1),
     ],
 )
 def test_settings_out_of_range_are_named(tiny_config, setting, value):

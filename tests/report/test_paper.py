@@ -1,0 +1,158 @@
+"""The report: published numbers from their file, ours from what runs left, and what differed said."""
+
+import json
+
+import jax
+import pytest
+from flax import nnx
+
+from configs import cifar10, cifar100
+from ror_jax.errors import UserError
+from ror_jax.models import create_model
+from ror_jax.report.__main__ import main
+from ror_jax.report.paper import find_runs, load_paper
+
+
+def leave_run(folder, config, accuracy, *, epochs, finished=True):
+    """What a run leaves behind; the last epoch has that accuracy, each one before it a hundredth less."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(config.to_json_best_effort())
+    rows = []
+    for epoch in range(1, epochs + 1):
+        step = 390 * epoch
+        rows.append({"split": "train", "step": step, "epoch": epoch, "accuracy": 0.5, "images_per_second": 1000.0})
+        test = {"accuracy": accuracy - (epochs - epoch) / 100}
+        rows.append({"split": "test", "step": step, "epoch": epoch} | test)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if finished:
+        summary = {"step": 390 * epochs, "epoch": epochs, "test": {"accuracy": accuracy}}
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+
+def changed(config, **settings):
+    for name, value in settings.items():
+        setattr(config, name, value)
+    return config
+
+
+def row_after(text, title, label):
+    """Of the table of that title, the cells of the row of that label and of the row of ours below it."""
+    lines = text.split(title)[1].split("\n")
+    at = next(number for number, line in enumerate(lines) if line.startswith(f"| {label} |"))
+    return [[cell.strip() for cell in line.strip("|").split("|")[1:]] for line in lines[at : at + 2]]
+
+
+@pytest.fixture
+def report(tmp_path, capsys):
+    """A function that writes the report and returns its text and what was printed."""
+
+    def write():
+        main(["--paper=ror", f"--runs={tmp_path}", f"--output={tmp_path / 'out'}"])
+        return (tmp_path / "out" / "ror.md").read_text(), capsys.readouterr()
+
+    return write
+
+
+def test_runs_with_the_papers_settings_are_averaged_over_their_seeds(tmp_path, report):
+    """94 and 95 % correct: an error of 5.50 %, standard deviation sqrt(0.5) = 0.71."""
+    leave_run(tmp_path / "a", cifar10.get_config("resnet110"), 0.94, epochs=500)
+    leave_run(tmp_path / "deep" / "b", changed(cifar10.get_config("resnet110"), seed=1), 0.95, epochs=500)
+    leave_run(tmp_path / "c", changed(cifar10.get_config("resnet110"), epochs=5), 0.60, epochs=5)
+    text, printed = report()
+    published, ours = row_after(text, "## Table II:", "110 layers")
+    assert published == ["5.43", "", "", "", "5.08", ""]
+    assert ours == ["5.50 ± 0.71 (2)", "", "", "", "", ""]
+    assert "3 runs of the paper's rows" in printed.out and "2 of them with all the paper's settings" in printed.out
+    assert (tmp_path / "out" / "ror.png").stat().st_size > 10_000
+    # Table X: 500 epochs of 390 steps of 128 images at 1000 images a second.
+    _, hours = row_after(text, "## Table X:", "ResNet-110")
+    assert hours == ["6.93 ± 0.00 (2)", ""]
+
+
+def test_a_run_with_other_settings_or_an_unfinished_one_is_marked_and_explained(tmp_path, report):
+    short = changed(cifar100.get_config("ror3_110_sd"), epochs=4, batch_size=64)
+    leave_run(tmp_path / "short", short, 0.40, epochs=4)
+    leave_run(tmp_path / "stopped", cifar100.get_config("ror3_164_sd"), 0.30, epochs=3, finished=False)
+    text, printed = report()
+    _, ours = row_after(text, "## Table III:", "110 layers")
+    assert ours[-1] == "60.00 [1]"
+    _, ours = row_after(text, "## Table III:", "164 layers")
+    assert ours[-1] == "70.00 [2]"
+    assert "batch_size 64 instead of 128; epochs 4 instead of 500 | short |" in text
+    assert "stopped after 3 of 500 epochs | stopped |" in text
+    assert "0 of them with all the paper's settings" in printed.out
+
+
+def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
+    leave_run(tmp_path / "small", cifar10.get_config("ror3_20"), 0.91, epochs=500)
+    leave_run(tmp_path / "broken", cifar10.get_config("ror3_32"), 0.91, epochs=500)
+    (tmp_path / "broken" / "summary.json").write_text("{")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text('{"name": "quickstart"}')  # no row of a paper
+    text, printed = report()
+    assert "| cifar10:ror3_20 | 9.00 |" in text
+    assert "ror3_32" not in text
+    assert printed.err.startswith(f"left out {tmp_path / 'broken'}: JSONDecodeError")
+    assert "1 runs of the paper's rows" in printed.out
+
+
+def test_without_runs_the_published_numbers_stand_alone(tmp_path, report):
+    text, _ = report()
+    assert "no runs were found" in text and "| RoR-3-WRN58-4 | 3.77 | 19.73 |" in text
+    assert not (tmp_path / "out" / "ror.png").exists()
+
+
+def test_curves_are_those_of_the_log(tmp_path):
+    leave_run(tmp_path / "a", cifar10.get_config("ror3_20"), 0.91, epochs=3)
+    (run,), problems = find_runs(tmp_path)
+    assert not problems
+    assert [(epoch, round(error, 6)) for epoch, error in run.curve] == [(1, 11.0), (2, 10.0), (3, 9.0)]
+
+
+def test_every_table_is_complete():
+    """Tables I to XIII with as many cells as columns, Figures 5 to 14."""
+    paper = load_paper("ror")
+    assert [table["number"] for table in paper["tables"]] == [
+        "I",
+        "II",
+        "III",
+        "IV",
+        "V",
+        "VI",
+        "VII",
+        "VIII",
+        *("IX", "X", "XI", "XII", "XIII"),
+    ]
+    assert all(len(row) == 1 + len(table["columns"]) for table in paper["tables"] for row in table["rows"])
+    assert [figure["number"] for figure in paper["figures"]] == list(range(5, 15))
+
+
+def test_the_listing_tells_how_to_run_a_row_and_how_large_it_is(capsys):
+    main(["--list"])
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("--config=configs/cifar100.py:ror3_110_sd")
+    assert lines[at + 1].startswith(f"    ror3_110_ab, {parameter_count('ror3_110_ab', 100):,} parameters; 500 epochs")
+    assert lines[at + 1].endswith("batches of 128, rate 0.1 divided by ten after 250 and 375, p_L 0.5")
+    assert lines[at + 2].startswith("    published: 23.48 % (Table III, Table VII, Figure 9); 7.75 h (Table X); not in")
+
+
+def parameter_count(name, classes):
+    _, params, _ = nnx.split(create_model(name, classes, rngs=nnx.Rngs(0)), nnx.Param, ...)
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--runs=nowhere"], "error: there is no folder nowhere"),
+        (["--paper=rox", "--list"], "error: unknown paper 'rox'; did you mean 'ror'"),
+    ],
+)
+def test_mistakes_get_one_line(arguments, message):
+    with pytest.raises(SystemExit, match=message):
+        main(arguments)
+
+
+def test_an_unknown_paper_is_refused():
+    with pytest.raises(UserError, match="unknown paper"):
+        load_paper("multitask")
