@@ -16,7 +16,7 @@ from ror_jax.errors import UserError, unknown
 from ror_jax.models.families import MODELS
 
 DEPTHS = (20, 32, 44, 56, 110, 164, 182, 218, 1202)
-WIDE = ("40_1", "40_2", "40_4", "58_2", "58_4", "28_10")
+WIDE = ("40_2", "40_4", "58_2", "58_4")
 SHORT, DROPPED, SMOKE = "_164epochs", "_sd", "smoke"
 
 
@@ -29,7 +29,7 @@ def get_config(data: str, argument: str) -> ConfigDict:
     row, *rest = argument.split(",")
     if rest not in ([], [SMOKE]):
         raise UserError(f"unknown argument {','.join(rest)!r} after the row {row!r}; the only one is {SMOKE!r}")
-    rows = ROWS[data]()
+    rows, set_recipe = EXPERIMENTS[data]
     if row not in rows:
         raise unknown(f"{data} row", row, rows)
     config = default_config()
@@ -38,7 +38,7 @@ def get_config(data: str, argument: str) -> ConfigDict:
     config.model.update(rows[row])
     if row.removesuffix(SHORT).endswith(DROPPED):
         config.model.survival = 0.5
-    RECIPES[data](config, row)
+    set_recipe(config, row)
     if rest:
         _shrink(config)
     return config
@@ -50,7 +50,7 @@ def _cifar(config: ConfigDict, row: str) -> None:
     config.augmentation = "pad_and_crop"
     config.data_on_device = True
     config.batch_size = 32 if "1202" in row else 128
-    config.test_batch_size = 250
+    config.test_batch_size = 256
     config.epochs, config.optimizer.decay_epochs = (164, (80, 122)) if row.endswith(SHORT) else (500, (250, 375))
 
 
@@ -72,37 +72,38 @@ def _imagenet(config: ConfigDict, row: str) -> None:
     config.optimizer.learning_rate, config.optimizer.decay_epochs = 0.001, (5,)
 
 
-RECIPES = {"cifar10": _cifar, "cifar100": _cifar, "svhn": _svhn, "imagenet": _imagenet}
+def _cifar_rows(final: str) -> dict[str, dict[str, Any]]:
+    """Row -> model, with shortcuts of the type `final` in the final level of post-activation networks.
 
-
-def _cifar_rows(many_classes: bool) -> dict[str, dict[str, Any]]:
-    """Row -> model. Section IV.B: shortcuts of type B in the final level on CIFAR-10, of type A on CIFAR-100."""
-    rows = {}
+    Section IV.B: type B on CIFAR-10, type A on CIFAR-100; above the final level type B always; Pre-RoR as on CIFAR-100.
+    """
+    other = {"A": "B", "B": "A"}[final]
+    rows = _wide_rows()
     for depth in DEPTHS:
-        for kind in ("resnet", "preresnet"):
-            rows[f"{kind}{depth}"] = {"name": f"cifar_{kind}{depth}"}
-        by_type = {"a": {"name": f"cifar_resnet{depth}_a"}, "b": rows[f"resnet{depth}"]}  # Figures 6 and 7
-        usual, other = "ab" if many_classes else "ba"
-        rows |= {f"resnet{depth}": by_type[usual], f"resnet{depth}_{other}": by_type[other]}
+        by_type = {"A": {"name": f"cifar_resnet{depth}_a"}, "B": {"name": f"cifar_resnet{depth}"}}
+        rows[f"resnet{depth}"], rows[f"resnet{depth}_{other.lower()}"] = by_type[final], by_type[other]
+        # Pre-RoR is made "only by adding" levels to a Pre-ResNet (section V.E), so that has type A as well.
+        rows[f"preresnet{depth}"] = {"name": f"cifar_preresnet{depth}", "shortcut_types": ("A",)}
         for levels in (2, 3, 4, 5):
             if (name := f"ror{levels}_{depth}") in MODELS:
-                rows[name] = {"name": f"{name}_ab" if many_classes else name}
-                # Table I: all but the final level of type A.
-                rows[f"{name}_a"] = {"name": name, "shortcut_types": ("A",) * (levels - 1) + (usual.upper(),)}
+                rows[name] = {"name": f"{name}_ab" if final == "A" else name}
+                # Table I: type A in all levels but the final one.
+                rows[f"{name}_a"] = {"name": name, "shortcut_types": ("A",) * (levels - 1) + (final,)}
                 rows[f"pre{name}"] = {"name": f"pre{name}"}
-    for levels in (3, 4):
-        name = f"ror{levels}_164_b333"
-        rows[name] = {"name": name} | ({"shortcut_types": ("A",)} if many_classes else {})
-    rows |= _wide_rows()
-    return _with_drop_path(rows) | {f"{row}{SHORT}": model for row, model in _with_drop_path(rows).items()}
+    for name in ("ror3_164_b333", "ror4_164_b333"):
+        rows[name] = {"name": name, "shortcut_types": (final,)}
+    rows |= {f"{row}{DROPPED}": model for row, model in rows.items()}
+    return rows | {f"{row}{SHORT}": model for row, model in rows.items()}
 
 
 def _wide_rows() -> dict[str, dict[str, Any]]:
-    return {f"{levels}wrn{size}": {"name": f"{levels}wrn{size}"} for levels in ("", "ror3_") for size in WIDE}
+    """WRN like Pre-ResNet: type A in the final level, as RoR-WRN has it."""
+    plain = {f"wrn{size}": {"name": f"wrn{size}", "shortcut_types": ("A",)} for size in WIDE}
+    return plain | {f"ror3_wrn{size}": {"name": f"ror3_wrn{size}"} for size in WIDE}
 
 
-def _with_drop_path(rows: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return rows | {f"{row}{DROPPED}": model for row, model in rows.items()}
+def _svhn_rows() -> dict[str, dict[str, Any]]:
+    return _wide_rows() | {f"{row}{DROPPED}": model for row, model in _wide_rows().items()}
 
 
 def _imagenet_rows() -> dict[str, dict[str, Any]]:
@@ -111,11 +112,11 @@ def _imagenet_rows() -> dict[str, dict[str, Any]]:
     return plain | {f"ror3_{depth}": {"name": f"ror{depth}"} for depth in depths}
 
 
-ROWS = {
-    "cifar10": lambda: _cifar_rows(many_classes=False),
-    "cifar100": lambda: _cifar_rows(many_classes=True),
-    "svhn": lambda: _with_drop_path(_wide_rows()),
-    "imagenet": _imagenet_rows,
+EXPERIMENTS = {  # data -> rows and recipe
+    "cifar10": (_cifar_rows("B"), _cifar),
+    "cifar100": (_cifar_rows("A"), _cifar),
+    "svhn": (_svhn_rows(), _svhn),
+    "imagenet": (_imagenet_rows(), _imagenet),
 }
 
 
@@ -128,11 +129,11 @@ def _shrink(config: ConfigDict) -> None:
     config.model.widths = (16, 32, 64, 128)[:groups]
     config.dataset.limit = 2000
     config.epochs, config.optimizer.decay_epochs = 4, (2, 3)
-    config.batch_size = 50
+    config.batch_size = 64
     config.test_every_steps = None
     if config.dataset.name == "imagenet":
         config.dataset.classes, config.dataset.limit = 0, 200
         config.image_size, config.resize = 64, 72
-        config.batch_size, config.test_batch_size = 20, 20
+        config.batch_size, config.test_batch_size = 16, 16
         config.init_from = None  # these networks have no pretrained counterpart
         config.optimizer.learning_rate = 0.1

@@ -1,6 +1,7 @@
 """Files on disk -> batches.
 
-`create_dataset` finds a data set by name, `transforms` cuts and flips its images, `pipeline` makes batches of them.
+`create_dataset` finds a data set by name, `transforms` cuts and flips its images, `pipeline` makes batches of them;
+`on_device` does both on the accelerator.
 """
 
 import dataclasses

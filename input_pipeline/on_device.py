@@ -93,23 +93,32 @@ def train_batches(
     records = len(columns["mask"])
     steps = pipeline.steps_per_epoch(records, batch_size)
     first, done = divmod(start_step, steps)
-    with ThreadPoolExecutor(1) as ahead:  # finding the next epoch's order takes a second for CIFAR
+    ahead = ThreadPoolExecutor(1)  # finding the next epoch's order takes a second for CIFAR
+    try:
         following = ahead.submit(epoch_order, records, batch_size, seed, first)
         for epoch in range(first, epochs):
             order = place(following.result())
-            following = ahead.submit(epoch_order, records, batch_size, seed, epoch + 1)
+            if epoch + 1 < epochs:
+                following = ahead.submit(epoch_order, records, batch_size, seed, epoch + 1)
             for _ in range(done, steps):
                 yield {"columns": columns, "order": order}
             done = 0
+    finally:
+        ahead.shutdown(wait=False)
 
 
-def test_batches(columns: dict[str, jax.Array], *, batch_size: int) -> Iterator[dict]:
-    """All records in order, as `test_rows` takes them: the columns, the numbers of the batch's rows and their mask."""
+def test_batches(
+    columns: dict[str, jax.Array], *, batch_size: int, place: Callable[[np.ndarray], jax.Array]
+) -> Iterator[dict]:
+    """All records in order, as `test_rows` takes them: the columns, the numbers of the batch's rows and their mask.
+
+    `place` puts an array [batch_size] on the accelerator.
+    """
     records = len(columns["mask"])
     for start in range(0, records, batch_size):
-        numbers = np.arange(start, start + batch_size)
+        numbers = np.arange(start, start + batch_size, dtype=np.int32)
         mask = (numbers < records).astype(np.float32)
-        yield {"columns": columns, "numbers": np.minimum(numbers, records - 1).astype(np.int32), "mask": mask}
+        yield {"columns": columns, "numbers": place(np.minimum(numbers, records - 1)), "mask": place(mask)}
 
 
 def training_rows(batch: dict, step: jax.Array, transform: Callable, key: jax.Array) -> dict:
@@ -156,14 +165,17 @@ def training_transform(
 def crop_views(images: jax.Array, size: int, resize: int, views: str) -> jax.Array:
     """`transforms.crop_views` of uint8 [B, H, W, 3] -> uint8 [B, V, size, size, 3]."""
     shape = images.shape[1:3]
-    resized, corners, mirrored = transforms.view_geometry(*shape, size, resize, views)
-    if resized == shape:
-        crops = [images[:, y : y + size, x : x + size] for y, x in corners]
-    else:
-        boxes = [_unresized(shape, resized, corner, size) for corner in corners]
-        crops = [jax.vmap(functools.partial(resample, box=box, size=size))(images) for box in boxes]
-    crops = jnp.stack(crops, axis=1)
-    return jnp.concatenate([crops, crops[..., ::-1, :]], axis=1) if mirrored else crops
+    resized, places = transforms.view_geometry(*shape, size, resize, views)
+
+    def crop(y, x, mirrored):
+        if resized == shape:
+            pixels = images[:, y : y + size, x : x + size]
+        else:
+            box = _unresized(shape, resized, (y, x), size)
+            pixels = jax.vmap(functools.partial(resample, box=box, size=size))(images)
+        return pixels[:, :, ::-1] if mirrored else pixels
+
+    return jnp.stack([crop(*place) for place in places], axis=1)
 
 
 # From here on for one image [H, W, 3]. A box is float32 [4]: left, top, right, bottom, in pixels.
@@ -179,7 +191,7 @@ def draw_scale_and_aspect(key: jax.Array, height: int, width: int, size: int, mi
     fits = ((sides > 0) & (sides <= np.array([[width], [height]]))).all(axis=0)
     first = jnp.argmax(fits)
     box = _place(sides[:, first], jnp.stack(place)[:, first], height, width)
-    resized, (corner,), _ = transforms.view_geometry(height, width, size, size, "single")
+    resized, ((*corner, _),) = transforms.view_geometry(height, width, size, size, "single")
     return jnp.where(fits.any(), box, _unresized((height, width), resized, corner, size))
 
 

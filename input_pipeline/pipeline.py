@@ -25,7 +25,13 @@ GEOMETRY = ("box", "landmarks", "yaw")
 
 
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
-    """Batches in an epoch of training. The rest that does not fill a batch is left out, another one in every epoch."""
+    """Batches in an epoch of training. The rest that does not fill a batch is left out, another one in every epoch.
+
+    Raises:
+        DataError: there are fewer records than one batch.
+    """
+    if num_records < batch_size:
+        raise DataError(f"{num_records} records do not fill one batch of {batch_size}: choose a smaller batch size")
     return num_records // batch_size
 
 
@@ -59,8 +65,6 @@ def train_batches(
     """
     local_size = _local_size(batch_size, process_count)
     steps = steps_per_epoch(len(source), batch_size)
-    if not steps:
-        raise DataError(f"{len(source)} records do not fill one batch of {batch_size}: choose a smaller batch size")
     dataset = grain.MapDataset.source(source).seed(seed).shuffle()[: steps * batch_size].repeat(epochs)
     dataset = dataset.random_map(functools.partial(_train_example, transform)).batch(local_size)
     return _iterate(dataset[start_step * process_count + process_index :: process_count], workers)

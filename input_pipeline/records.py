@@ -13,9 +13,12 @@ and further keys where a data set knows more. A label that an image does not hav
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
+
+from input_pipeline.errors import DataError
 
 
 class Source(Protocol):
@@ -67,6 +70,12 @@ class Subset:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self._source[int(self._numbers[index])]
+
+
+def check_label(name: str, labels: Sequence[str]) -> None:
+    """Raises DataError unless the wanted `labels` are the "label" alone that a data set of plain classes has."""
+    if set(labels) != {"label"}:
+        raise DataError(f"{name} has the label 'label' alone, not {', '.join(labels)}")
 
 
 def pixel_sums(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

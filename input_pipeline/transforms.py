@@ -108,21 +108,29 @@ def crop_views(image: Picture, size: int, resize: int, views: str) -> np.ndarray
             centre; "ten_crop", these and their mirror images (Krizhevsky et al. 2012; RoR, Table XIII).
     """
     image = _pillow(image)
-    (height, width), corners, mirrored = view_geometry(image.height, image.width, size, resize, views)
+    (height, width), places = view_geometry(image.height, image.width, size, resize, views)
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))  # a copy where the sizes agree
-    crops = np.stack([pixels[y : y + size, x : x + size] for y, x in corners])
-    return np.concatenate([crops, crops[:, :, ::-1]]) if mirrored else crops
+    crops = [pixels[y : y + size, x : x + size] for y, x, _ in places]
+    return np.stack([crop[:, ::-1] if mirrored else crop for crop, (*_, mirrored) in zip(crops, places, strict=True)])
 
 
 def view_geometry(height: int, width: int, size: int, resize: int, views: str):
-    """What an image is resized to, (height, width); where its crops begin, [(y, x)]; whether all are mirrored, too."""
+    """What an image is resized to, (height, width), and its crops: [(top, left, whether it is then mirrored)]."""
     short = min(height, width)
     height, width = resize * height // short, resize * width // short
     bottom, right = height - size, width - size
-    corners = [(round(bottom / 2), round(right / 2))]
-    if views in ("five_crop", "ten_crop"):
-        corners += [(0, 0), (0, right), (bottom, 0), (bottom, right)]
-    return (height, width), corners, views in ("flip", "ten_crop")
+    centre = (round(bottom / 2), round(right / 2), False)
+    corners = [(y, x, False) for y in (0, bottom) for x in (0, right)]
+    five = [centre, *corners]
+    # The crops of the mirrored image, as torchvision has them: its centre is a pixel off where `right` is odd.
+    mirrored = [(y, right - x, True) for y, x, _ in five]
+    views_by_name = {
+        "single": [centre],
+        "flip": [centre, (*centre[:2], True)],
+        "five_crop": five,
+        "ten_crop": [*five, *mirrored],
+    }
+    return (height, width), views_by_name[views]
 
 
 def _scale_and_aspect(image, rng, size, *, min_area, **_):

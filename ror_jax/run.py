@@ -52,7 +52,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
     _test(experiment, state, workdir, folder)
 
 
-def _open(config: ConfigDict, workdir: Path | None) -> tuple[Experiment, str]:
+def _open(config: ConfigDict, workdir: Path) -> tuple[Experiment, str]:
     """The experiment, and what it works with in words."""
     jax.config.update("jax_compilation_cache_dir", str(Path(config.cache_dir).expanduser() / "xla"))
     experiment = create_experiment(config, workdir)

@@ -14,7 +14,7 @@ import numpy as np
 
 from input_pipeline.datasets.downloads import Original, download
 from input_pipeline.errors import DataError
-from input_pipeline.records import ArraySource, Dataset, mean_and_std, pixel_sums
+from input_pipeline.records import ArraySource, Dataset, check_label, mean_and_std, pixel_sums
 
 SIDE = 32
 WANTED = "wanted is the binary version from www.cs.toronto.edu/~kriz/cifar.html"
@@ -85,8 +85,7 @@ def create_cifar100(
 
 
 def _create(version: Version, data_dir, cache_dir, labels: Sequence[str]) -> Dataset:
-    if set(labels) != {"label"}:
-        raise DataError(f"{version.name} has the label 'label' alone, not {', '.join(labels)}")
+    check_label(version.name, labels)
     if data_dir is None:
         data_dir = download([version.folder], cache_dir, WANTED)
     folder = pathlib.Path(data_dir).expanduser()

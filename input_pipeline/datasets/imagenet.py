@@ -25,7 +25,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from input_pipeline.errors import DataError
-from input_pipeline.records import Dataset, Source, mean_and_std, pixel_sums
+from input_pipeline.records import Dataset, Source, check_label, mean_and_std, pixel_sums
 from input_pipeline.transforms import decode_image
 
 PREPARED = "imagenet2012"
@@ -120,8 +120,7 @@ def create(
     Raises:
         DataError: the files are not as described, or an image for the mean is damaged; or, from a record, it is gone.
     """
-    if set(labels) != {"label"}:
-        raise DataError(f"imagenet has the label 'label' alone, not {', '.join(labels)}")
+    check_label("imagenet", labels)
     if data_dir is None:
         raise DataError(f"imagenet needs data_dir; {WANTED}")
     folder = pathlib.Path(data_dir).expanduser()
@@ -137,7 +136,7 @@ def create(
     )
 
 
-def _check_classes(names: Sequence[str], classes: int | None, folder: pathlib.Path) -> None:
+def _check_classes(names: Sequence[str], classes: int, folder: pathlib.Path) -> None:
     if len(names) < 2:
         raise DataError(f"{folder}: {len(names)} classes are too few, at least 2 are needed; {WANTED}")
     if classes not in (0, len(names)):
@@ -195,9 +194,9 @@ def _open_folders(folder: pathlib.Path, classes: int) -> tuple[Source, Source, t
     _none_of(strays, folder, "things in class folders are no images", f"only {', '.join(SUFFIXES)} files may be there")
     empty = [str(path) for path, (images, _) in zip(paths, listed, strict=True) if not len(images)]
     _none_of(empty, folder, "class folders are empty", "fill them, or remove them in both splits")
-    files, classes = [images for images, _ in listed], tuple(names["train"])
-    train = FolderSource(folder, "train", classes, files[: len(classes)])
-    return train, FolderSource(folder, val, classes, files[len(classes) :]), classes
+    files, both = [images for images, _ in listed], tuple(names["train"])
+    train = FolderSource(folder, "train", both, files[: len(both)])
+    return train, FolderSource(folder, val, both, files[len(both) :]), both
 
 
 def _none_of(found: Sequence[str], folder: pathlib.Path, what: str, advice: str) -> None:

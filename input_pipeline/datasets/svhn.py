@@ -16,7 +16,7 @@ from scipy.io.matlab import MatReadWarning
 
 from input_pipeline.datasets.downloads import Original, download
 from input_pipeline.errors import DataError
-from input_pipeline.records import ArraySource, Dataset, mean_and_std, pixel_sums
+from input_pipeline.records import ArraySource, Dataset, check_label, mean_and_std, pixel_sums
 
 SIDE, CLASSES = 32, 10
 HOME = "http://ufldl.stanford.edu/housenumbers"
@@ -49,8 +49,7 @@ def create(
     Raises:
         DataError: a file is missing or damaged, or cannot be downloaded; the message says which.
     """
-    if set(labels) != {"label"}:
-        raise DataError(f"svhn has the label 'label' alone, not {', '.join(labels)}")
+    check_label("svhn", labels)
     train_files = ["train_32x32.mat", "extra_32x32.mat"] if extra else ["train_32x32.mat"]
     test_files = ["test_32x32.mat"]
     if data_dir is None:

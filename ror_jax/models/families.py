@@ -25,9 +25,7 @@ for depth in (8, 20, 32, 44, 56, 110, 164, 182, 218, 1202):  # 6n + 2
             MODELS[f"ror{levels}_{depth}"] = dataclasses.replace(plain, levels=levels)
             MODELS[f"ror{levels}_{depth}_ab"] = dataclasses.replace(plain, levels=levels, shortcut_types=("A",))
             MODELS[f"preror{levels}_{depth}"] = dataclasses.replace(before, levels=levels, shortcut_types=("A",))
-    for levels in (1, 2, 3):  # Table I and Figures 6 and 7: type A in all levels
-        name = "cifar_resnet" if levels == 1 else f"ror{levels}_"
-        MODELS[f"{name}{depth}_a"] = dataclasses.replace(plain, levels=levels, shortcut_types=("A",) * levels)
+    MODELS[f"cifar_resnet{depth}_a"] = dataclasses.replace(plain, shortcut_types=("A",))  # Figures 6 and 7
 
 for levels in (3, 4):  # Table IV: B(3,3,3), depth 9n + 2
     MODELS[f"ror{levels}_164_b333"] = ResidualConfig((18,) * 3, (16, 32, 64), kernels=(3, 3, 3), levels=levels)

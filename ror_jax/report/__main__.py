@@ -21,7 +21,9 @@ def main(arguments: list[str] | None = None) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--list", action="store_true", help="print all rows: command, size, recipe, published error")
     what.add_argument("--runs", type=Path, metavar="DIR", help="folder in which to look for runs, however deep")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where to write PAPER.md and .png; default: --runs")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to write NAME.md and NAME.png; default: --runs"
+    )
     options = parser.parse_args(arguments)
     try:
         paper = load_paper(options.paper)

@@ -6,55 +6,56 @@ import jax
 from flax import nnx
 
 from ror_jax.models import create_model
-from ror_jax.report.paper import row_config
+from ror_jax.report.paper import cells, row_settings
+from ror_jax.training.state import count_parameters
 
 UNITS = {"error": " %", "top_5_error": " % top-5", "hours": " h"}
 CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}
 
 
 def list_rows(paper: dict) -> str:
-    """Three lines for each row."""
-    entries = [
-        (f"Table {table['number']}", cell) for table in paper["tables"] for _, *cells in table["rows"] for cell in cells
-    ]
-    for figure in paper["figures"]:
-        entries += [(f"Figure {figure['number']}", entry) for entry in figure.get("bars") or figure["curves"]]
+    """Three lines for each row, in the paper's order."""
     published: dict[str, dict[str, list[str]]] = {}  # row -> number -> where it stands
-    for place, cell in entries:
+    for place, cell in cells(paper):
         if "run" in cell:
-            number = "not in our copy"
+            number = "no number"
             if "published" in cell:
                 number = f"{cell['published']:.2f}{UNITS[cell.get('metric', 'error')]}"
             published.setdefault(cell["run"], {}).setdefault(number, []).append(place)
-    lines = []
-    for row in sorted(published):
-        file, _, name = row.partition(":")
-        config = row_config(file, name)
-        overrides = {key: value for key, value in config.model.items() if value is not None}
-        drop_path = f", p_L {config.model.survival:g}" if config.model.survival else ""
-        decays = " and ".join(f"{epoch:g}" for epoch in config.optimizer.decay_epochs)
-        recipe = "only tested"
-        if config.epochs:
-            recipe = (
-                f"{config.epochs} epochs of batches of {config.batch_size}, rate {config.optimizer.learning_rate:g}"
-                f" divided by ten after {decays}{drop_path}"
-            )
-        parameters = _count_parameters(file, tuple(overrides.items()))
-        lines += [
-            f"--config=configs/{file}.py:{name}",
-            f"    {config.model.name}, {parameters:,} parameters; {recipe}",
-            "    published: "
-            + "; ".join(f"{number} ({', '.join(places)})" for number, places in published[row].items()),
-        ]
-    return "\n".join(lines)
+    return "\n".join(line for row, numbers in published.items() for line in _lines(row, numbers))
+
+
+def _lines(row: str, published: dict[str, list[str]]) -> list[str]:
+    file, _, name = row.partition(":")
+    settings = row_settings(row)
+    model = {
+        key.removeprefix("model."): tuple(value) if isinstance(value, list) else value
+        for key, value in settings.items()
+        if key.startswith("model.") and value is not None
+    }
+    parameters = _parameters(CLASSES[file], tuple(model.items()))
+    network = [model.pop("name"), *(f"{key} {_words(value)}" for key, value in model.items())]
+    recipe = "only tested"
+    if settings["epochs"]:
+        batches = f"{settings['epochs']} epochs of batches of {settings['batch_size']}"
+        rate = f"rate {settings['optimizer.learning_rate']:g} divided by ten after"
+        recipe = f"{batches}, {rate} {_words(settings['optimizer.decay_epochs'])}"
+    numbers = "; ".join(f"{number} ({', '.join(places)})" for number, places in published.items())
+    return [
+        f"--config=configs/{file}.py:{name}",
+        f"    {', '.join(network)}; {parameters:,} parameters; {recipe}",
+        f"    published: {numbers}",
+    ]
+
+
+def _words(value) -> str:
+    return " and ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 @cache
-def _count_parameters(data: str, model: tuple) -> int:
-    def parameters():
-        _, params, _ = nnx.split(
-            create_model(num_classes=CLASSES[data], rngs=nnx.Rngs(0), **dict(model)), nnx.Param, ...
-        )
+def _parameters(classes: int, model: tuple) -> int:
+    def params():
+        _, params, _ = nnx.split(create_model(num_classes=classes, rngs=nnx.Rngs(0), **dict(model)), nnx.Param, ...)
         return nnx.to_pure_dict(params)
 
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(parameters)))
+    return count_parameters(jax.eval_shape(params))

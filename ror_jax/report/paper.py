@@ -1,27 +1,29 @@
 """A paper's tables and figures with its published numbers beside ours.
 
-The published numbers are in `PAPER.toml` beside this file; each cell names the experiment, FILE:ROW of `configs/`, that
+The published numbers are in a `.toml` beside this file; each cell names the experiment, FILE:ROW of `configs/`, that
 makes the same number here. Ours are read from what runs left behind, and from nowhere else.
 """
 
 import dataclasses
 import importlib
 import json
+import os
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from ror_jax.errors import UserError, unknown
+from ror_jax.models.weights import load_card
 from ror_jax.report.figures import save_page
 from ror_jax.training.logging import read_rows
 from ror_jax.training.workdir import FREE, flat_settings
 
 FOLDER = Path(__file__).parent
 # Settings that make no other experiment: a seed, a name, how often to test, where data and first weights lie.
-BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device", "init_from")
+BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device")
 
 
 def load_paper(name: str) -> dict:
@@ -36,6 +38,15 @@ def load_paper(name: str) -> dict:
     return tomllib.loads((FOLDER / f"{name}.toml").read_text())
 
 
+def cells(paper: dict) -> Iterator[tuple[str, dict]]:
+    """Every cell of the tables and figures, with where it stands."""
+    for table in paper["tables"]:
+        for _, *row in table["rows"]:
+            yield from ((f"Table {table['number']}", cell) for cell in row)
+    for figure in paper["figures"]:
+        yield from ((f"Figure {figure['number']}", entry) for entry in figure.get("bars") or figure["curves"])
+
+
 @dataclasses.dataclass(frozen=True)
 class Run:
     """One run of one row, as it was found.
@@ -47,6 +58,7 @@ class Run:
       results: of the last test.
       curve: (epoch, test error in percent) of all tests.
       hours: of training for as many epochs as the paper's, at the median speed of this run; None if unknown.
+      small: it saw a part of the images only.
     """
 
     folder: Path
@@ -57,6 +69,7 @@ class Run:
     results: dict
     curve: tuple[tuple[float, float], ...]
     hours: float | None
+    small: bool
 
     def value(self, metric: str) -> float | None:
         """`error` or `top_5_error` in percent, or `hours`."""
@@ -81,7 +94,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
             settings = json.loads(path.read_text())
             if settings.get("row") and (run := _read_run(place, settings)):
                 runs.append(run)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
             problems.append(f"left out {place}: {type(error).__name__}: {error}")
     return runs, problems
 
@@ -97,34 +110,55 @@ def _read_run(folder: Path, settings: dict) -> Run | None:
         epoch, results = tests[-1]["epoch"], tests[-1]
     else:
         return None
-    paper = _row_settings(settings["row"])
+    paper = row_settings(settings["row"])
     found = flat_settings(settings)
     differences = [
         f"{key} {_short(found[key])} instead of {_short(paper[key])}"
         for key in sorted(found.keys() & paper.keys())
-        if found[key] != paper[key] and key.split(".")[0] not in BESIDES
+        if found[key] != paper[key] and key.split(".")[0] not in (*BESIDES, "init_from")
     ]
+    if (found["init_from"] is None) != (paper["init_from"] is None):
+        differences.append("from scratch" if paper["init_from"] else f"from {found['init_from']}")
+    elif found["init_from"] and _new_shortcut_init(folder) == "zero":
+        differences.append("new shortcuts zero instead of he")
     if epoch < settings["epochs"]:
         differences.append(f"stopped after {epoch:.4g} of {settings['epochs']} epochs")
-    speeds = [row["images_per_second"] for row in rows if "images_per_second" in row]
-    steps = [row["step"] / row["epoch"] for row in rows if row["split"] == "train"]
-    hours = None
-    if speeds and steps:
-        images = paper["epochs"] * steps[0] * settings["batch_size"]
-        hours = images / float(np.median(speeds)) / 3600
     curve = tuple((row["epoch"], 100 * (1 - row["accuracy"])) for row in tests)
-    return Run(folder, settings["row"], settings["seed"], tuple(differences), epoch, results, curve, hours)
+    return Run(
+        folder,
+        settings["row"],
+        settings["seed"],
+        tuple(differences),
+        epoch,
+        results,
+        curve,
+        _hours(rows, settings, paper["epochs"]),
+        small=found["dataset.limit"] is not None,
+    )
+
+
+def _new_shortcut_init(folder: Path) -> str:
+    """How the weights that the run began with were made into a RoR, as the run's own card remembers."""
+    overrides = load_card(folder)["init_from"]["overrides"]
+    return overrides.get("new_shortcut_init", "he")
+
+
+def _hours(rows: list[dict], settings: dict, epochs: int) -> float | None:
+    """Time for so many epochs at the median speed of those that were logged."""
+    trained = [row for row in rows if row["split"] == "train"]
+    speeds = [row["images_per_second"] for row in trained if "images_per_second" in row]
+    if not speeds or settings["dataset"]["limit"]:
+        return None
+    images_per_epoch = trained[0]["step"] / trained[0]["epoch"] * settings["batch_size"]
+    return epochs * images_per_epoch / float(np.median(speeds)) / 3600
 
 
 @cache
-def _row_settings(row: str) -> dict:
+def row_settings(row: str) -> dict:
+    """The settings of FILE:ROW by dotted name."""
     file, _, name = row.partition(":")
-    return flat_settings(json.loads(row_config(file, name).to_json_best_effort()))
-
-
-def row_config(file: str, row: str) -> ConfigDict:
-    """The settings of a row of configs/FILE.py."""
-    return importlib.import_module(f"configs.{file}").get_config(row)
+    config = importlib.import_module(f"configs.{file}").get_config(name)
+    return flat_settings(json.loads(config.to_json_best_effort()))
 
 
 def _short(value) -> str:
@@ -132,10 +166,10 @@ def _short(value) -> str:
 
 
 def choose(runs: list[Run], row: str) -> list[Run]:
-    """The runs that stand for a row: all with the paper's settings; or else the one that has come farthest."""
+    """The runs that stand for a row: one a seed with the paper's settings; or else the one that has come farthest."""
     candidates = [run for run in runs if run.row == row]
-    exact = [run for run in candidates if not run.differences]
-    return exact or sorted(candidates, key=lambda run: run.epoch)[-1:]
+    exact = {run.seed: run for run in candidates if not run.differences}
+    return list(exact.values()) or sorted(candidates, key=lambda run: (not run.small, run.epoch))[-1:]
 
 
 # --- Markdown -------------------------------------------------------------------------------------------------------
@@ -154,7 +188,7 @@ def write_report(paper: dict, runs: list[Run], folder: Path, name: str) -> list[
     lines += _other_rows(tabled, runs)
     if drawn:
         lines += ["## Figures", "", f"![Test errors of our runs, and the published ones]({picture.name})", ""]
-    lines += _run_list(runs)
+    lines += _run_list(runs, folder)
     text = folder / f"{name}.md"
     text.write_text("\n".join(lines).rstrip() + "\n")
     return [text, picture] if drawn else [text]
@@ -174,11 +208,11 @@ def _table(table: dict, runs: list[Run]) -> list[str]:
     page = f", page {table['page']}" if "page" in table else ""
     lines = [f"## Table {table['number']}: {table['caption']}{page}", ""]
     lines += ["| | " + " | ".join(table["columns"]) + " |", "|---|" + "---:|" * len(table["columns"])]
-    for label, *cells in table["rows"]:
-        published = [f"{cell['published']:.2f}" if "published" in cell else "" for cell in cells]
+    for label, *row in table["rows"]:
+        published = [f"{cell['published']:.2f}" if "published" in cell else "" for cell in row]
         lines.append(f"| {label} | " + " | ".join(published) + " |")
-        if any("run" in cell for cell in cells):
-            ours = [_ours(cell, runs) for cell in cells]
+        if any("run" in cell for cell in row):
+            ours = [_ours(cell, runs) for cell in row]
             lines.append("| *ours* | " + " | ".join(ours) + " |")
     return lines
 
@@ -202,7 +236,7 @@ def _other_rows(tabled: set[str], runs: list[Run]) -> list[str]:
     return [*lines, *(f"| {row} | {_ours({'run': row}, runs)} |" for row in rows), ""]
 
 
-def _run_list(runs: list[Run]) -> list[str]:
+def _run_list(runs: list[Run], folder: Path) -> list[str]:
     if not runs:
         return []
     lines = ["## Runs", "", "| | row | seed | epochs | test error | differs from the paper's settings | folder |"]
@@ -210,7 +244,7 @@ def _run_list(runs: list[Run]) -> list[str]:
     for number, run in enumerate(runs, start=1):
         differences = "; ".join(run.differences) or "no"
         numbers = f"{run.seed} | {run.epoch:.4g} | {run.value('error'):.2f}"
-        lines.append(f"| [{number}] | {run.row} | {numbers} | {differences} | {run.folder.name} |")
+        lines.append(f"| [{number}] | {run.row} | {numbers} | {differences} | {os.path.relpath(run.folder, folder)} |")
     return lines
 
 
@@ -222,7 +256,7 @@ def _panels(paper: dict, runs: list[Run]) -> list[dict]:
     panels, drawn = [], set()
 
     def with_runs(entry: dict) -> dict:
-        chosen = choose(runs, entry["run"])
+        chosen = [run for run in choose(runs, entry["run"]) if run.curve]
         number = f" [{runs.index(chosen[0]) + 1}]" if chosen and chosen[0].differences else ""
         return entry | {"runs": chosen, "label": entry["label"] + number}
 
@@ -231,8 +265,9 @@ def _panels(paper: dict, runs: list[Run]) -> list[dict]:
         entries = [with_runs(entry) for entry in figure[kind]]
         drawn |= {entry["run"] for entry in entries}
         if any(entry["runs"] for entry in entries):
-            panels.append({"title": f"Figure {figure['number']}: {figure['caption']}", kind: entries})
-    rest = sorted({run.row for run in runs} - drawn)
+            page = f", page {figure['page']}" if "page" in figure else ""
+            panels.append({"title": f"Figure {figure['number']}: {figure['caption']}{page}", kind: entries})
+    rest = sorted({run.row for run in runs if run.curve} - drawn)
     for data in sorted({row.partition(":")[0] for row in rest}):
         names = [row.partition(":")[2] for row in rest if row.startswith(f"{data}:")]
         entries = [with_runs({"label": name, "run": f"{data}:{name}"}) for name in names]

@@ -44,7 +44,8 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, rows: li
         f"Test after epoch {epoch:g}: {task.line(results)}   ({results['images']} images; {majority})",
         *_recalls(results["recall"]),
     ]
-    scores = {row["epoch"]: row[task.primary] for row in rows if row["split"] == "test"}
+    tests = [row for row in rows if row["split"] == "test" and row["step"] % experiment.steps_per_epoch == 0]
+    scores = {row["epoch"]: row[task.primary] for row in tests}
     if scores:
         best = max(scores, key=lambda epoch: (scores[epoch], epoch))  # the last of equals, as the checkpoints keep it
         lines.append(

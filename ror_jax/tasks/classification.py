@@ -12,7 +12,7 @@ from ror_jax.errors import UserError
 from ror_jax.tasks import metrics
 from ror_jax.tasks.losses import class_weights, weighted_cross_entropy
 
-MANY = 20  # classes, from which top-5 accuracy says something
+TOP_5_FROM = 20  # classes; of fewer, top-5 accuracy says little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +74,8 @@ class Classification:
         mean = weighted_cross_entropy(logits, labels, ones, mask)
         counts = metrics.confusion(logits.argmax(-1), labels, mask, len(self.names))
         sums = {"confusion": counts, "cross_entropy": mean * mask.sum()}
-        if len(self.names) >= MANY:
-            sums["top_5"] = metrics.among_the_likeliest(logits, labels, mask, 5)
+        if len(self.names) >= TOP_5_FROM:
+            sums["top_5"] = metrics.top_k_correct(logits, labels, mask, 5)
         return sums
 
     def summarize(self, sums: dict) -> dict:

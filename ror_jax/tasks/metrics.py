@@ -14,13 +14,14 @@ def confusion(predictions, labels, mask, num_classes: int):
     return counts.at[jnp.where(mask > 0, labels, 0), predictions].add((mask > 0).astype(jnp.int32))
 
 
-def among_the_likeliest(logits, labels, mask, number: int):
-    """Images whose class is among the `number` likeliest, int32: top-`number` accuracy's numerator.
+def top_k_correct(logits, labels, mask, k: int):
+    """Images whose class is among the k likeliest, int32: what top-k accuracy counts.
 
     `logits` are [B, K], the others [B]. A class that is as likely as the label's counts as less likely.
     """
     of_label = jnp.take_along_axis(logits, jnp.where(mask > 0, labels, 0)[:, None], axis=1)
-    return ((logits > of_label).sum(1) < number).astype(jnp.int32) @ (mask > 0).astype(jnp.int32)
+    likelier = (~(logits <= of_label)).sum(1)  # so that what is not a number is never correct
+    return (likelier < k).astype(jnp.int32) @ (mask > 0).astype(jnp.int32)
 
 
 def accuracy(counts: np.ndarray) -> float:

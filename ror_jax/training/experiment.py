@@ -108,6 +108,8 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
             "heads": task.outputs,
             "mean": [float(number) for number in mean],
             "std": [float(number) for number in std],
+            # The card of the folder that the run began with; of a run that goes on, that of its own card.
+            "init_from": weights and weights.card.get("init_from", weights.card),
         },
     )
 
@@ -158,6 +160,15 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
     )
     transform = on_device.training_transform(config.augmentation, **_transform_options(config, fill))
     views = partial(on_device.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
+
+    def place(*axes) -> Callable:
+        return partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(*axes)))
+
+    def test_batches(source=None) -> Iterator[dict]:
+        if source is not None:
+            return _streamed(config, dataset, fill).test_batches(source)
+        return on_device.test_batches(test, batch_size=config.test_batch_size, place=place("data"))
+
     return _Feed(
         lambda start: on_device.train_batches(
             train,
@@ -165,13 +176,9 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
             seed=config.seed,
             epochs=config.epochs,
             start_step=start,
-            place=partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(None, "data"))),
+            place=place(None, "data"),
         ),
-        lambda source=None: (
-            on_device.test_batches(test, batch_size=config.test_batch_size)
-            if source is None
-            else _streamed(config, dataset, fill).test_batches(source)
-        ),
+        test_batches,
         lambda batch, step, key: on_device.training_rows(batch, step, transform, key),
         lambda batch: on_device.test_rows(batch, views),
     )
@@ -189,6 +196,7 @@ def _check(config: ConfigDict) -> None:
         "image_size": (config.image_size >= 8, "8 or more"),
         "resize": (_resize(config) >= config.image_size, f"image_size, {config.image_size}, or more"),
         "views": (config.views in transforms.VIEWS, f"one of {', '.join(transforms.VIEWS)}"),
+        "test_every_steps": (config.test_every_steps is None or config.test_every_steps > 0, "1 or more, or None"),
         "checkpoint_minutes": (config.checkpoint_minutes > 0, "positive"),
         "optimizer.momentum": (0 <= optimizer.momentum < 1, "in [0, 1)"),
         "optimizer.weight_decay": (0 <= optimizer.weight_decay < 1, "in [0, 1)"),

@@ -1,5 +1,6 @@
 """What a run leaves behind and what it shows: JSON lines, TensorBoard, a progress bar."""
 
+import contextlib
 import importlib.metadata
 import json
 import platform
@@ -136,6 +137,14 @@ class Progress:
         self._bar.set_description_str(epoch, refresh=False)
         self._bar.set_postfix_str(numbers, refresh=False)
         self._bar.update(step - self._bar.n)
+
+    @contextlib.contextmanager
+    def paused(self):
+        """What happens inside is no training: its time does not count."""
+        began = time.monotonic()
+        yield
+        if self._started is not None:
+            self._started += time.monotonic() - began
 
     def end_epoch(self) -> dict[str, float]:
         """Images per second and the share of the time spent waiting for data, in the epoch that ends here.

@@ -87,28 +87,32 @@ def train(
             step += 1
             unsettled = step, loss, metrics, experiment.batch_size
 
-            # --- The end of an epoch: sum up, test ------------------------------------------------------------------
+            # --- The end of an epoch: sum up ------------------------------------------------------------------------
+            end_of_epoch = step % steps_per_epoch == 0
+            epoch = step // steps_per_epoch if end_of_epoch else step / steps_per_epoch
             score = None
-            if end_of_epoch := step % steps_per_epoch == 0:
+            if end_of_epoch:
                 settle()
-                epoch = step // steps_per_epoch
                 results = task.summarize(jax.device_get(state.metrics))
                 rate = {"learning_rate": float(experiment.schedule(step - 1))}
                 speed = progress.end_epoch()
                 log.write("train", step, epoch, results | rate | speed)
                 state = dataclasses.replace(state, metrics=empty_metrics(task, mesh))
                 line = f"epoch {epoch}/{total_steps // steps_per_epoch}  train {task.line(results)}"
-                if epoch % test_every == 0 or step == total_steps:
+
+            # --- Test -----------------------------------------------------------------------------------------------
+            by_epochs = end_of_epoch and (epoch % test_every == 0 or step == total_steps)
+            if by_epochs or (test_every_steps and step % test_every_steps == 0):
+                settle()
+                with progress.paused():
                     results = evaluate(experiment.eval_step, state, experiment.test_batches(), task, mesh)
-                    log.write("test", step, epoch, results)
+                log.write("test", step, epoch, results)
+                if end_of_epoch:
                     state = dataclasses.replace(state, task_state=task.after_validation(state.task_state, results))
                     score = results[task.primary]
                     line += f"  |  test {task.line(results)}"
+            if end_of_epoch:
                 progress.say(line + (f"  |  {speed['images_per_second']:.0f} images/s" if speed else ""))
-            elif test_every_steps and step % test_every_steps == 0:
-                settle()
-                results = evaluate(experiment.eval_step, state, experiment.test_batches(), task, mesh)
-                log.write("test", step, step / steps_per_epoch, results)
 
             # --- Save at the end of an epoch, every few minutes, and before leaving ---------------------------------
             if end_of_epoch or asked_to_stop or time.monotonic() - saved_at > 60 * checkpoint_minutes:

@@ -1,11 +1,11 @@
-"""The rows of the RoR paper: the networks and recipes that PAPER.toml names exist and are what the paper says."""
+"""The rows of the RoR paper: the networks and recipes that ror.toml names exist and are what the paper says."""
 
 import pytest
 
 from configs import cifar10, cifar100, imagenet, ror, svhn
 from ror_jax.errors import UserError
 from ror_jax.models import model_config
-from ror_jax.report.paper import load_paper
+from ror_jax.report.paper import cells, load_paper
 
 FILES = {"cifar10": cifar10, "cifar100": cifar100, "svhn": svhn, "imagenet": imagenet}
 
@@ -20,10 +20,7 @@ def network_of(row):
 
 
 def rows_of_the_paper():
-    paper = load_paper("ror")
-    cells = [cell for table in paper["tables"] for _, *row in table["rows"] for cell in row]
-    cells += [entry for figure in paper["figures"] for entry in figure.get("bars", figure.get("curves"))]
-    return sorted({cell["run"] for cell in cells if "run" in cell})
+    return sorted({cell["run"] for _, cell in cells(load_paper("ror")) if "run" in cell})
 
 
 @pytest.mark.parametrize("row", rows_of_the_paper())
@@ -79,6 +76,10 @@ def test_shortcut_types_are_those_of_section_iv_b():
     assert network_of("cifar100:ror3_110_a").shortcut_types == ("A", "A", "A")
     assert network_of("cifar10:preror3_164").shortcut_types == ("A",)
     assert network_of("cifar10:resnet110").shortcut_types == ("B",)
+    assert network_of("cifar10:resnet110_a").shortcut_types == ("A",)
+    assert network_of("cifar100:resnet110_b").shortcut_types == ("B",)
+    for row in ("cifar10:preresnet164", "cifar100:preresnet164", "cifar10:wrn40_2", "svhn:wrn58_4"):
+        assert network_of(row).shortcut_types == ("A",)  # so that a RoR differs from it by its levels alone
     assert network_of("cifar100:resnet110").shortcut_types == ("A",)
     assert network_of("cifar100:ror3_164_b333").kernels == (3, 3, 3)
 

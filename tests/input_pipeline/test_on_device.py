@@ -129,7 +129,7 @@ def test_resident_batches_are_those_of_the_pipeline():
 
     views = functools.partial(on_device.crop_views, size=8, resize=8, views="single")
     single = functools.partial(transforms.crop_views, size=8, resize=8, views="single")
-    tested = on_device.test_batches(columns, batch_size=10)
+    tested = on_device.test_batches(columns, batch_size=10, place=jax.device_put)
     for batch, other in zip(tested, pipeline.test_batches(source, transform=single, batch_size=10), strict=True):
         assert_batches_equal(on_device.test_rows(batch, views), other)
 

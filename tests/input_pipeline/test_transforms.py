@@ -83,15 +83,18 @@ def test_a_portrait_is_resized_by_its_shorter_side_and_cut_in_its_centre():
 
 
 def test_views_are_the_centre_the_corners_and_their_mirror_images():
-    pixels = np.random.default_rng(0).integers(0, 256, (10, 12, 3)).astype(np.uint8)
-    centre, mirror = pixels[2:8, 3:9], pixels[2:8, 3:9][:, ::-1]
-    corners = [pixels[:6, :6], pixels[:6, 6:], pixels[4:, :6], pixels[4:, 6:]]
-    mirrored = [corner[:, ::-1] for corner in corners]
+    """Ten crops are those of the image and of the mirrored image: with 5 columns to spare its centre is another."""
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 11, 3)).astype(np.uint8)
+
+    def five(pixels):
+        return [pixels[2:8, 2:8], pixels[:6, :6], pixels[:6, 5:], pixels[4:, :6], pixels[4:, 5:]]
+
+    centre, mirrored = pixels[2:8, 2:8], pixels[:, ::-1]
     wanted = {
         "single": [centre],
-        "flip": [centre, mirror],
-        "five_crop": [centre, *corners],
-        "ten_crop": [centre, *corners, mirror, *mirrored],
+        "flip": [centre, centre[:, ::-1]],
+        "five_crop": five(pixels),
+        "ten_crop": [*five(pixels), *five(mirrored)],
     }
     assert wanted.keys() == set(transforms.VIEWS)
     for views, crops in wanted.items():

@@ -6,8 +6,7 @@ import jax
 import pytest
 from flax import nnx
 
-from configs import cifar10, cifar100
-from ror_jax.errors import UserError
+from configs import cifar10, cifar100, imagenet
 from ror_jax.models import create_model
 from ror_jax.report.__main__ import main
 from ror_jax.report.paper import find_runs, load_paper
@@ -57,12 +56,13 @@ def test_runs_with_the_papers_settings_are_averaged_over_their_seeds(tmp_path, r
     """94 and 95 % correct: an error of 5.50 %, standard deviation sqrt(0.5) = 0.71."""
     leave_run(tmp_path / "a", cifar10.get_config("resnet110"), 0.94, epochs=500)
     leave_run(tmp_path / "deep" / "b", changed(cifar10.get_config("resnet110"), seed=1), 0.95, epochs=500)
-    leave_run(tmp_path / "c", changed(cifar10.get_config("resnet110"), epochs=5), 0.60, epochs=5)
+    leave_run(tmp_path / "copy", changed(cifar10.get_config("resnet110"), seed=1), 0.95, epochs=500)
+    leave_run(tmp_path / "short", changed(cifar10.get_config("resnet110"), epochs=5), 0.60, epochs=5)
     text, printed = report()
     published, ours = row_after(text, "## Table II:", "110 layers")
     assert published == ["5.43", "", "", "", "5.08", ""]
     assert ours == ["5.50 ± 0.71 (2)", "", "", "", "", ""]
-    assert "3 runs of the paper's rows" in printed.out and "2 of them with all the paper's settings" in printed.out
+    assert "4 runs of the paper's rows" in printed.out and "3 of them with all the paper's settings" in printed.out
     assert (tmp_path / "out" / "ror.png").stat().st_size > 10_000
     # Table X: 500 epochs of 390 steps of 128 images at 1000 images a second.
     _, hours = row_after(text, "## Table X:", "ResNet-110")
@@ -78,9 +78,41 @@ def test_a_run_with_other_settings_or_an_unfinished_one_is_marked_and_explained(
     assert ours[-1] == "60.00 [1]"
     _, ours = row_after(text, "## Table III:", "164 layers")
     assert ours[-1] == "70.00 [2]"
-    assert "batch_size 64 instead of 128; epochs 4 instead of 500 | short |" in text
-    assert "stopped after 3 of 500 epochs | stopped |" in text
+    assert "batch_size 64 instead of 128; epochs 4 instead of 500 | ../short |" in text
+    assert "stopped after 3 of 500 epochs | ../stopped |" in text
     assert "0 of them with all the paper's settings" in printed.out
+
+
+def test_a_run_on_a_part_of_the_images_stands_for_a_row_only_if_there_is_no_other(tmp_path, report):
+    leave_run(tmp_path / "smoke", cifar10.get_config("ror3_110,smoke"), 0.40, epochs=4)
+    _, ours = row_after(report()[0], "## Table II:", "110 layers")
+    assert ours[4] == "60.00 [1]"
+    _, ours = row_after(report()[0], "## Table X:", "RoR-3-110")
+    assert ours[0] == ""  # hours of a few images say nothing
+    leave_run(tmp_path / "whole", cifar10.get_config("ror3_110"), 0.30, epochs=3, finished=False)
+    _, ours = row_after(report()[0], "## Table II:", "110 layers")
+    assert ours[4] == "70.00 [2]"
+
+
+def test_imagenet_says_what_a_network_was_made_from(tmp_path, report):
+    """A ResNet that was only tested; a RoR from its weights, He- and zero-initialised; one from scratch."""
+
+    def leave(name, row, epochs, card=None, **settings):
+        folder = tmp_path / name
+        leave_run(folder, changed(imagenet.get_config(row), **settings), 0.75, epochs=epochs)
+        start = {"init_from": {"overrides": card}, "model": row, "overrides": {}, "mean": [0] * 3, "std": [1] * 3}
+        (folder / "model.json").write_text(json.dumps(start))
+
+    leave("tested", "resnet34", 0, {})
+    leave("he", "ror3_34", 10, {})
+    leave("scratch", "ror3_18", 10, init_from=None)
+    leave("zero", "ror3_101", 10, {"new_shortcut_init": "zero"})
+    text, printed = report()
+    assert row_after(text, "## Table XIII:", "ResNets-34 [38]")[1] == ["25.00", ""]
+    assert row_after(text, "## Table XIII:", "RoR-3-34")[1] == ["25.00", ""]
+    assert "2 of them with all the paper's settings" in printed.out
+    assert "| from scratch | ../scratch |" in text
+    assert "| new shortcuts zero instead of he | ../zero |" in text
 
 
 def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
@@ -89,10 +121,12 @@ def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
     (tmp_path / "broken" / "summary.json").write_text("{")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"name": "quickstart"}')  # no row of a paper
+    leave_run(tmp_path / "renamed", changed(cifar10.get_config("ror3_20"), row="cifar11:ror3_20"), 0.9, epochs=5)
     text, printed = report()
     assert "| cifar10:ror3_20 | 9.00 |" in text
     assert "ror3_32" not in text
     assert printed.err.startswith(f"left out {tmp_path / 'broken'}: JSONDecodeError")
+    assert f"left out {tmp_path / 'renamed'}: ModuleNotFoundError" in printed.err
     assert "1 runs of the paper's rows" in printed.out
 
 
@@ -131,9 +165,10 @@ def test_the_listing_tells_how_to_run_a_row_and_how_large_it_is(capsys):
     main(["--list"])
     lines = capsys.readouterr().out.splitlines()
     at = lines.index("--config=configs/cifar100.py:ror3_110_sd")
-    assert lines[at + 1].startswith(f"    ror3_110_ab, {parameter_count('ror3_110_ab', 100):,} parameters; 500 epochs")
-    assert lines[at + 1].endswith("batches of 128, rate 0.1 divided by ten after 250 and 375, p_L 0.5")
-    assert lines[at + 2].startswith("    published: 23.48 % (Table III, Table VII, Figure 9); 7.75 h (Table X); not in")
+    network = f"    ror3_110_ab, survival 0.5; {parameter_count('ror3_110_ab', 100):,} parameters; 500 epochs"
+    assert lines[at + 1] == f"{network} of batches of 128, rate 0.1 divided by ten after 250 and 375"
+    numbers = "23.48 % (Table III, Table VII); 7.75 h (Table X); no number (Figure 9, Figure 11)"
+    assert lines[at + 2] == f"    published: {numbers}"
 
 
 def parameter_count(name, classes):
@@ -151,8 +186,3 @@ def parameter_count(name, classes):
 def test_mistakes_get_one_line(arguments, message):
     with pytest.raises(SystemExit, match=message):
         main(arguments)
-
-
-def test_an_unknown_paper_is_refused():
-    with pytest.raises(UserError, match="unknown paper"):
-        load_paper("multitask")

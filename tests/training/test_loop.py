@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import create_experiment
@@ -92,6 +93,13 @@ def test_a_run_whose_images_are_on_the_device_goes_on_bit_for_bit(tiny_config, t
 def test_without_epochs_nothing_is_trained(tiny_config, tmp_path):
     experiment = create_experiment(tiny_config(epochs=0, optimizer__decay_epochs=()))
     assert_same(train(fresh(experiment), tmp_path, **SETTINGS), experiment.state)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_fewer_images_than_a_batch_are_refused(tiny_config, resident, epochs):
+    with pytest.raises(DataError, match="5 records do not fill one batch of 8"):
+        create_experiment(tiny_config(dataset__limit=5, epochs=epochs, data_on_device=resident))
 
 
 def test_tests_within_an_epoch_are_logged(experiment, tmp_path):
