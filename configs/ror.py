@@ -31,7 +31,8 @@ def get_config(data: str, argument: str) -> ConfigDict:
         raise UserError(f"unknown argument {','.join(rest)!r} after the row {row!r}; the only one is {SMOKE!r}")
     rows, set_recipe = EXPERIMENTS[data]
     if row not in rows:
-        raise unknown(f"{data} row", row, rows)
+        listing = "python -m ror_jax.report --paper=ror --list prints the paper's rows"
+        raise UserError(f"{unknown(f'{data} row', row, rows)} ({listing})")
     config = default_config()
     config.name, config.row = f"{data}_{row}", f"{data}:{row}"
     config.dataset.name, config.task.name = data, "classification"

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from input_pipeline.errors import DataError, unknown_name
 
@@ -31,7 +31,8 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data)).convert("RGB")
     except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
-        raise DataError(f"{name}: the image cannot be decoded ({error})") from error
+        reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
+        raise DataError(f"{name}: the image cannot be decoded ({reason})") from error
 
 
 def scale_and_aspect_crop(

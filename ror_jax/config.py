@@ -34,7 +34,8 @@ def default_config() -> ConfigDict:
     config.min_area = 0.08  # of the image, that a random crop of "scale_and_aspect" or "scale" keeps
     config.resize = placeholder(int)  # shorter side of a test image before its centre is cut out; default: 256 for 224
     config.views = "single"  # of a test image: its centre; or "flip", "five_crop", "ten_crop"; probabilities averaged
-    config.data_on_device = False  # keep all images, of one size, on the accelerator and augment them there
+    # Keep all images, of one size, on the accelerator and augment them there, by other random numbers than on the host.
+    config.data_on_device = False
     config.workers = -1  # processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores
 
     config.model = model = ConfigDict()

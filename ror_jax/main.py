@@ -62,6 +62,8 @@ def parse(argv: list[str]) -> list[str]:
             first = first.__context__
         if isinstance(first, UserError):  # what a config file says, wrapped by the flags
             sys.exit(f"error: {first}")
+        if isinstance(first, TypeError) and "get_config()" in str(first):
+            sys.exit(f"error: the config takes no such argument after its name: {first}")
         return app.parse_flags_with_usage(argv)  # says it and ends the program
     except OSError as error:
         sys.exit(f"error: the config: {str(error).strip().rpartition('] ')[2]}")

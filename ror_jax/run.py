@@ -62,5 +62,6 @@ def _open(config: ConfigDict, workdir: Path) -> tuple[Experiment, str]:
 
 
 def _test(experiment: Experiment, state: TrainState, workdir: Path, folder: Path) -> None:
+    print(f"Testing on {len(experiment.dataset.test)} images.", flush=True)
     results = evaluate(experiment.eval_step, state, experiment.test_batches(), experiment.task, experiment.mesh)
     print(summarize(experiment, state, results, read_rows(workdir / "metrics.jsonl"), folder))

@@ -37,7 +37,8 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     A state dict may lie under "state_dict" or "model", and its names may begin with "module." or "model.".
 
     Raises:
-      UserError: there is no such file, it holds no state dict, it would run code, or PyTorch is missing.
+      UserError: there is no such file, it holds no state dict, or numbers that are not finite, it would run code, or
+        PyTorch is missing.
     """
     if path.suffix not in (".pth", ".pt", ".safetensors"):
         raise UserError(f"{path}: weights are .pth, .pt or .safetensors files")
@@ -53,6 +54,9 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     names = {name: re.sub(r"^((module|model)\.)+", "", name) for name in state}
     if len(set(names.values())) < len(names):
         raise UserError(f"{path} holds several networks: names are the same without 'module.' and 'model.'")
+    broken = [name for name, array in state.items() if array.dtype.kind == "f" and not np.isfinite(array).all()]
+    if broken:
+        raise UserError(f"{path} has numbers that are not finite in {', '.join(broken[:8])}")
     return {names[name]: array for name, array in state.items()}
 
 

@@ -76,7 +76,7 @@ def load_card(folder: Path) -> dict:
         numbers = [float(number) for key in ("mean", "std") for number in card[key]]
         sound = len(numbers) == 6 and isinstance(card["model"], str) and isinstance(card["overrides"], dict)
     except OSError as error:
-        hint = "python -m tools.convert_torchvision makes such a folder"
+        hint = f"python -m tools.convert_torchvision --weights FILE --model NAME --output {folder} makes it"
         raise UserError(f"no weights in {folder}: {CARD}: {error.strerror}; {hint}") from error
     except (KeyError, TypeError, ValueError):
         sound = False

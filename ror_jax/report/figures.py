@@ -20,7 +20,7 @@ def save_curves(rows: list[dict], metrics: list[str], path: Path) -> None:
                 axes.plot(*zip(*points, strict=True), color=color, label=split, marker=marker, linewidth=1.6)
         axes.set_title(metric.replace("_", " "), fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
@@ -35,11 +35,13 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
     side = max(3.5, 0.55 * len(names) + 1.6) if named else 8
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(share, cmap="Reds", vmin=0, vmax=100)
+    picture = axes.imshow(share, cmap="Reds", vmin=0, vmax=100)
     if named:
         images = [f"{name}  ({n})" for name, n in zip(names, counts.sum(1), strict=True)]
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
         axes.set_yticks(range(len(names)), images, fontsize=8)
+    else:
+        figure.colorbar(picture, shrink=0.8)
     axes.set_xlabel("predicted, percent of each row")
     axes.set_ylabel("true (images)" if named else "true")
     axes.set_title(title, fontsize=9)
@@ -55,14 +57,14 @@ def save_examples(images: np.ndarray, true: list[str], predicted: list[str], tit
     """Draws images [N, H, W, 3] uint8 in rows of eight, each with its true and predicted class, mistakes in red."""
     columns = 8
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.25 * columns, 1.45 * rows + 0.3), layout="constrained")
+    figure = Figure(figsize=(1.25 * columns, 1.55 * rows + 0.3), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
         axes.axis("off")
     for axes, image, label, guess in zip(grid.flat, images, true, predicted, strict=False):
         axes.imshow(image)
         right = label == guess
-        axes.set_title(guess if right else f"{guess}  (is {label})", fontsize=7, color="black" if right else TEST)
+        axes.set_title(guess if right else f"{guess}\nis {label}", fontsize=7, color="black" if right else TEST)
     figure.savefig(path, dpi=130)
 
 
@@ -100,7 +102,7 @@ def _draw_curves(axes, panel: dict) -> None:
             axes.plot([], [], color=f"C{number}", label=entry["label"])
     axes.set_xlabel("epoch", fontsize=9)
     axes.set_ylabel("test error (%)", fontsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
 

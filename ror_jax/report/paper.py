@@ -26,6 +26,14 @@ FOLDER = Path(__file__).parent
 BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device")
 
 
+IMAGES = {
+    "cifar10": {"train": 50_000, "test": 10_000},
+    "cifar100": {"train": 50_000, "test": 10_000},
+    "svhn": {"train": 604_388, "test": 26_032},
+    "imagenet": {"train": 1_281_167, "test": 50_000},
+}
+
+
 def load_paper(name: str) -> dict:
     """The published numbers of a paper: `title`, `tables`, `figures`.
 
@@ -95,7 +103,7 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
             if settings.get("row") and (run := _read_run(place, settings)):
                 runs.append(run)
         except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-            problems.append(f"left out {place}: {type(error).__name__}: {error}")
+            problems.append(f"left out {place}, whose files are damaged: {type(error).__name__}: {error}")
     return runs, problems
 
 
@@ -103,9 +111,10 @@ def _read_run(folder: Path, settings: dict) -> Run | None:
     """The run in that folder; None if it was not tested yet."""
     rows = read_rows(folder / "metrics.jsonl")
     tests = [row for row in rows if row["split"] == "test"]
+    images = {}
     if (summary := folder / "summary.json").exists():
         content = json.loads(summary.read_text())
-        epoch, results = content["epoch"], content["test"]
+        epoch, results, images = content["epoch"], content["test"], content["images"]
     elif tests:
         epoch, results = tests[-1]["epoch"], tests[-1]
     else:
@@ -121,6 +130,10 @@ def _read_run(folder: Path, settings: dict) -> Run | None:
         differences.append("from scratch" if paper["init_from"] else f"from {found['init_from']}")
     elif found["init_from"] and _new_shortcut_init(folder) == "zero":
         differences.append("new shortcuts zero instead of he")
+    for split, number in images.items():
+        whole = IMAGES[settings["dataset"]["name"]][split]
+        if number != whole:
+            differences.append(f"{number} {split} images instead of {whole}")
     if epoch < settings["epochs"]:
         differences.append(f"stopped after {epoch:.4g} of {settings['epochs']} epochs")
     curve = tuple((row["epoch"], 100 * (1 - row["accuracy"])) for row in tests)

@@ -27,6 +27,7 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, rows: li
         "step": step,
         "epoch": epoch,
         "data": experiment.dataset.description,
+        "images": {"train": len(experiment.dataset.train), "test": len(experiment.dataset.test)},
         "classes": task.names,
         "test": results,
     }
@@ -72,15 +73,14 @@ def _save_examples(experiment: Experiment, state: TrainState, title: str, path: 
     """A random few of the test images with the labels that they have and got."""
     task, test = experiment.task, experiment.dataset.test
     chosen = np.random.default_rng(0).choice(len(test), min(EXAMPLES, len(test)), replace=False)
-    batch = next(experiment.test_batches([test[int(index)] for index in chosen]))
-    sharded = shard_batch(batch, experiment.mesh)
-    _, predictions = experiment.eval_step(state, sharded, empty_metrics(task, experiment.mesh))
-    guesses = jax.device_get(predictions[task.target]["class"])
-    shown = [index for index in range(len(guesses)) if batch["mask"][index] and batch[task.target][index] >= 0]
-    save_examples(
-        batch["image"][shown, 0],
-        [task.names[batch[task.target][index]] for index in shown],
-        [task.names[guesses[index]] for index in shown],
-        title,
-        path,
-    )
+    images, true, guessed = [], [], []
+    for batch in experiment.test_batches([test[int(index)] for index in chosen]):
+        sharded = shard_batch(batch, experiment.mesh)
+        _, predictions = experiment.eval_step(state, sharded, empty_metrics(task, experiment.mesh))
+        guesses = jax.device_get(predictions[task.target]["class"])
+        for image, label, guess, mask in zip(batch["image"], batch[task.target], guesses, batch["mask"], strict=True):
+            if mask and label >= 0:
+                images.append(image[0])
+                true.append(task.names[label])
+                guessed.append(task.names[guess])
+    save_examples(np.stack(images), true, guessed, title, path)

@@ -75,7 +75,8 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
     dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
     task = create_task(labels=dataset.labels, **_options(config.task))
 
-    steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size)
+    # Without epochs there is nothing to divide into batches, however few images there are.
+    steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else 1
     optimizer, schedule = create_optimizer(steps_per_epoch=steps, **config.optimizer)
 
     # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.
@@ -86,7 +87,7 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
 
     graph, state = create_state(make_model, optimizer, task, mesh, config.seed)
     if weights and weights.tensors:
-        state = _start_from(state, weights, config.init_from)
+        state = _start_from(state, weights, config.init_from, to_train=config.epochs > 0)
 
     feed = _resident(config, dataset, mean, mesh) if config.data_on_device else _streamed(config, dataset, mean)
     return Experiment(
@@ -237,7 +238,7 @@ def _first_weights(folder: str | None, model_options: dict, workdir: Path | None
     return weights
 
 
-def _start_from(state: TrainState, weights: Weights, folder: str) -> TrainState:
+def _start_from(state: TrainState, weights: Weights, folder: str, to_train: bool) -> TrainState:
     """The state with all weights that fit it; says in one line which did."""
     model = flatten(state.params, state.batch_stats)
     try:
@@ -245,6 +246,11 @@ def _start_from(state: TrainState, weights: Weights, folder: str) -> TrainState:
     except UserError as error:
         raise UserError(f"init_from: {folder}: {error}") from error
     fresh, left = model.keys() - taken.keys(), weights.tensors.keys() - taken.keys()
+    if fresh and not to_train:
+        raise UserError(
+            f"init_from: {folder} has no {', '.join(sorted(fresh))} for these classes, and with epochs=0 they would"
+            " stay random: the test would mean nothing"
+        )
     print(
         f"Starting from {weights.card['model']} in {folder}: took {len(taken)} tensors with"
         f" {sum(tensor.size for tensor in taken.values()):,} numbers;"

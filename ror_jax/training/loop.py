@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 
+from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.training.checkpoint import Checkpoints
@@ -104,8 +105,12 @@ def train(
             by_epochs = end_of_epoch and (epoch % test_every == 0 or step == total_steps)
             if by_epochs or (test_every_steps and step % test_every_steps == 0):
                 settle()
-                with progress.paused():
-                    results = evaluate(experiment.eval_step, state, experiment.test_batches(), task, mesh)
+                try:
+                    with progress.paused():
+                        results = evaluate(experiment.eval_step, state, experiment.test_batches(), task, mesh)
+                except DataError:  # a damaged test image must not cost what was trained
+                    checkpoints.save(state)
+                    raise
                 log.write("test", step, epoch, results)
                 if end_of_epoch:
                     state = dataclasses.replace(state, task_state=task.after_validation(state.task_state, results))

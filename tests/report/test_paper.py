@@ -6,13 +6,13 @@ import jax
 import pytest
 from flax import nnx
 
-from configs import cifar10, cifar100, imagenet
+from configs import cifar10, cifar100, imagenet, svhn
 from ror_jax.models import create_model
 from ror_jax.report.__main__ import main
-from ror_jax.report.paper import find_runs, load_paper
+from ror_jax.report.paper import IMAGES, find_runs, load_paper
 
 
-def leave_run(folder, config, accuracy, *, epochs, finished=True):
+def leave_run(folder, config, accuracy, *, epochs, finished=True, **images):
     """What a run leaves behind; the last epoch has that accuracy, each one before it a hundredth less."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(config.to_json_best_effort())
@@ -24,7 +24,8 @@ def leave_run(folder, config, accuracy, *, epochs, finished=True):
         rows.append({"split": "test", "step": step, "epoch": epoch} | test)
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if finished:
-        summary = {"step": 390 * epochs, "epoch": epochs, "test": {"accuracy": accuracy}}
+        images = IMAGES[config.dataset.name] | images
+        summary = {"step": 390 * epochs, "epoch": epochs, "test": {"accuracy": accuracy}, "images": images}
         (folder / "summary.json").write_text(json.dumps(summary))
 
 
@@ -73,7 +74,9 @@ def test_a_run_with_other_settings_or_an_unfinished_one_is_marked_and_explained(
     short = changed(cifar100.get_config("ror3_110_sd"), epochs=4, batch_size=64)
     leave_run(tmp_path / "short", short, 0.40, epochs=4)
     leave_run(tmp_path / "stopped", cifar100.get_config("ror3_164_sd"), 0.30, epochs=3, finished=False)
+    leave_run(tmp_path / "toy", svhn.get_config("wrn58_4"), 1.0, epochs=50, train=600)
     text, printed = report()
+    assert "| 600 train images instead of 604388 | ../toy |" in text
     _, ours = row_after(text, "## Table III:", "110 layers")
     assert ours[-1] == "60.00 [1]"
     _, ours = row_after(text, "## Table III:", "164 layers")
@@ -125,8 +128,8 @@ def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
     text, printed = report()
     assert "| cifar10:ror3_20 | 9.00 |" in text
     assert "ror3_32" not in text
-    assert printed.err.startswith(f"left out {tmp_path / 'broken'}: JSONDecodeError")
-    assert f"left out {tmp_path / 'renamed'}: ModuleNotFoundError" in printed.err
+    assert printed.err.startswith(f"left out {tmp_path / 'broken'}, whose files are damaged: JSONDecodeError")
+    assert f"left out {tmp_path / 'renamed'}, whose files are damaged: ModuleNotFoundError" in printed.err
     assert "1 runs of the paper's rows" in printed.out
 
 

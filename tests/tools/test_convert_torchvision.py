@@ -151,6 +151,12 @@ def test_files_of_torch_without_a_state_dict_are_refused(content, tmp_path):
         read_weights(tmp_path / "w.pth")
 
 
+def test_numbers_that_are_not_finite_are_refused(tmp_path):
+    save_file({"a": np.ones(3, np.float32), "b": np.array([1, np.nan], np.float32)}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"w\.safetensors has numbers that are not finite in b"):
+        read_weights(tmp_path / "w.safetensors")
+
+
 # --- Writing folders ----------------------------------------------------------------------------------------------
 
 
@@ -268,6 +274,11 @@ def test_a_run_starts_from_the_folder(run_config, folder, capsys):
         " params.heads.age_group.bias, params.heads.age_group.kernel; not used: params.heads.label.bias,"
         " params.heads.label.kernel.\n"
     )
+
+
+def test_a_random_prediction_layer_is_not_tested(run_config, folder):
+    with pytest.raises(UserError, match=r"has no params\.heads\.age_group\.bias, .* the test would mean nothing"):
+        create_experiment(run_config(epochs=0))
 
 
 def test_a_prediction_layer_of_the_same_name_and_size_is_taken(run_config, file, tmp_path):
