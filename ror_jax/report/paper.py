@@ -24,8 +24,7 @@ from ror_jax.training.workdir import FREE, flat_settings
 FOLDER = Path(__file__).parent
 # Settings that make no other experiment: a seed, a name, how often to test, where data and first weights lie.
 BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device")
-
-
+# What a run must have seen to be the paper's experiment.
 IMAGES = {
     "cifar10": {"train": 50_000, "test": 10_000},
     "cifar100": {"train": 50_000, "test": 10_000},
