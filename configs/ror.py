@@ -2,7 +2,7 @@
 
 A row is a network with its recipe: `ror3_110`; with stochastic depth `ror3_110_sd`; with the shorter schedule of the
 paper's ablations `ror3_110_164epochs` (CIFAR only); or both, `ror3_110_sd_164epochs`. A comma and `smoke` make it a
-look at everything in a minute or two on a laptop: few blocks, images and epochs, the same levels and shortcuts.
+look at everything within minutes on a laptop: few blocks, images and epochs, the same levels and shortcuts.
 
     python -m ror_jax.report --paper=ror --list    # the rows of the paper's tables, with parameters and errors
 """

@@ -22,8 +22,9 @@ from ror_jax.training.logging import read_rows
 from ror_jax.training.workdir import FREE, flat_settings
 
 FOLDER = Path(__file__).parent
-# Settings that make no other experiment: a seed, a name, how often to test, where data and first weights lie.
-BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device")
+# Settings that make no other experiment: a seed, a name, how often to test, where data and first weights lie. (Whether
+# there are first weights does; `_read_run` looks at that.)
+BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device", "init_from")
 # What a run must have seen to be the paper's experiment.
 IMAGES = {
     "cifar10": {"train": 50_000, "test": 10_000},
@@ -123,7 +124,7 @@ def _read_run(folder: Path, settings: dict) -> Run | None:
     differences = [
         f"{key} {_short(found[key])} instead of {_short(paper[key])}"
         for key in sorted(found.keys() & paper.keys())
-        if found[key] != paper[key] and key.split(".")[0] not in (*BESIDES, "init_from")
+        if found[key] != paper[key] and key.split(".")[0] not in BESIDES
     ]
     if (found["init_from"] is None) != (paper["init_from"] is None):
         differences.append("from scratch" if paper["init_from"] else f"from {found['init_from']}")
@@ -194,9 +195,7 @@ def write_report(paper: dict, runs: list[Run], folder: Path, name: str) -> list[
     lines = [f"# {paper['title']}", "", _legend(runs), ""]
     for table in paper["tables"]:
         lines += [*_table(table, runs), ""]
-    tabled = {
-        cell["run"] for table in paper["tables"] for cells in table["rows"] for cell in cells[1:] if "run" in cell
-    }
+    tabled = {cell["run"] for place, cell in cells(paper) if "run" in cell and place.startswith("Table")}
     lines += _other_rows(tabled, runs)
     if drawn:
         lines += ["## Figures", "", f"![Test errors of our runs, and the published ones]({picture.name})", ""]
