@@ -136,11 +136,12 @@ def _transform_options(config: ConfigDict, fill) -> dict:
 def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> _Feed:
     """Images are read, decoded and augmented on the host while the accelerator trains."""
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
+    augment = transforms.training_transform(config.augmentation, **_transform_options(config, fill))
     crop = partial(transforms.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
     return _Feed(
         lambda start: pipeline.train_batches(
             dataset.train,
-            transform=transforms.training_transform(config.augmentation, **_transform_options(config, fill)),
+            transform=augment,
             batch_size=config.batch_size,
             seed=config.seed,
             epochs=config.epochs,

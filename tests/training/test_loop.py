@@ -102,6 +102,12 @@ def test_fewer_images_than_a_batch_are_refused(tiny_config, resident):
     create_experiment(tiny_config(dataset__limit=5, data_on_device=resident, epochs=0))  # to be tested only
 
 
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_misspelt_augmentation_is_refused_before_anything_is_written(tiny_config, resident):
+    with pytest.raises(DataError, match="unknown augmentation 'scale_and_aspct'; did you mean 'scale_and_aspect'"):
+        create_experiment(tiny_config(augmentation="scale_and_aspct", data_on_device=resident))
+
+
 def test_a_damaged_test_image_costs_nothing_of_what_was_trained(experiment, tmp_path):
     def damaged():
         raise DataError("face 7: the image cannot be decoded")
