@@ -48,6 +48,8 @@ def default_config() -> ConfigDict:
     model.drop_path = placeholder(str)
     model.dropout = placeholder(float)
     model.new_shortcut_init = placeholder(str)
+    model.remat = placeholder(bool)  # less memory for more arithmetic
+    model.unroll = placeholder(bool)  # equal blocks one after the other instead of in a loop
     model.dtype = placeholder(str)  # "float32" or "bfloat16"
     model.param_dtype = placeholder(str)
 
@@ -76,5 +78,6 @@ def default_config() -> ConfigDict:
     config.test_every_steps = placeholder(int)  # and so often within an epoch
     config.log_every = 20  # steps between lines of metrics.jsonl within an epoch
     config.checkpoint_minutes = 10.0  # within long epochs; the end of every epoch is saved anyway
+    config.profile = False  # trace a few steps of this start for TensorBoard and Perfetto, in the run's folder
     config.closing_words = ""  # printed when all is done
     return config.lock()

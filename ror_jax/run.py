@@ -32,6 +32,7 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
         test_every_steps=config.test_every_steps,
         log_every=config.log_every,
         checkpoint_minutes=config.checkpoint_minutes,
+        profile=config.profile,
     )
     _test(experiment, state, workdir, workdir)
     print(config.closing_words, end="")

@@ -23,7 +23,7 @@ from flax import nnx
 from jax import lax
 
 from ror_jax.errors import UserError
-from ror_jax.models.layers import BatchNorm, Conv
+from ror_jax.models.layers import KEPT, BatchNorm, Conv
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +50,9 @@ class ResidualConfig:
       both_preact: a projection of the final level shares the block's first BN-ReLU (pre-activation only).
       downsample: how shortcut type A shrinks images: "subsample" or "average" (at the edges of what is there).
       new_shortcut_init: "he", or "zero": the shortcuts above the final level start at exactly zero.
+      remat: keep only the input of every block for the backward pass, and compute the rest of it again: less memory,
+        a third more arithmetic.
+      unroll: run equal blocks one after the other instead of in a loop: the same numbers, a longer compilation.
       dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
     """
 
@@ -69,6 +72,8 @@ class ResidualConfig:
     both_preact: bool = False
     downsample: str = "subsample"
     new_shortcut_init: str = "he"
+    remat: bool = False
+    unroll: bool = False
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
@@ -235,7 +240,8 @@ class Run(nnx.Module):
     """Equal final-level residuals, one after the other: one module whose arrays have a leading axis [L]."""
 
     def __init__(self, config: ResidualConfig, shape: Shape, length: int):
-        self.length = length
+        self.length, self.unroll = length, config.unroll
+        self.keep = () if config.remat else KEPT
         self.residuals = nnx.vmap(lambda: FinalResidual(config, shape), axis_size=length)()
 
     def __call__(self, x, draws: Draw, train: bool):
@@ -247,8 +253,11 @@ class Run(nnx.Module):
             x = residual(x, draw, train)
             return x, nnx.state(residual, nnx.BatchStat) if train else None
 
+        if train:
+            policy = jax.checkpoint_policies.save_only_these_names(*self.keep)
+            step = jax.checkpoint(step, prevent_cse=self.length == 1 or self.unroll, policy=policy)
         if self.length > 1:
-            x, statistics = lax.scan(step, x, (state, draws))
+            x, statistics = lax.scan(step, x, (state, draws), unroll=self.unroll)
         else:  # a block that changes the shape cannot be a loop's body
             x, statistics = step(x, jax.tree.map(lambda leaf: leaf[0], (state, draws)))
             statistics = jax.tree.map(lambda leaf: leaf[None], statistics)

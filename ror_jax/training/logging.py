@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
+TRACED = range(5, 15)  # steps, counted from a start
 LINE_EVERY, REDRAW_EVERY = 30.0, 0.5  # seconds, without and with a terminal
 
 
@@ -172,3 +173,19 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+def traced(batches: Iterator, folder: Path, say: Callable[[str], None]) -> Iterator:
+    """The same batches. What the host and the devices do with some of them is written to `folder`.
+
+    They come after the first ones, with which programs are compiled and buffers fill.
+    """
+    with contextlib.ExitStack() as trace:
+        for number, batch in enumerate(batches):
+            if number == TRACED.start:
+                trace.callback(say, f"A trace of some steps is in {folder}, for TensorBoard and ui.perfetto.dev.")
+                trace.enter_context(jax.profiler.trace(folder))
+            with jax.profiler.StepTraceAnnotation("train", step_num=number):
+                yield batch
+            if number == TRACED[-1]:
+                trace.close()

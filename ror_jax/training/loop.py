@@ -14,7 +14,7 @@ from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import Experiment
-from ror_jax.training.logging import MetricsLog, Progress
+from ror_jax.training.logging import MetricsLog, Progress, traced
 from ror_jax.training.mesh import shard_batch
 from ror_jax.training.state import TrainState, empty_metrics
 from ror_jax.training.workdir import locked
@@ -32,6 +32,7 @@ def train(
     test_every_steps: int | None = None,
     log_every: int,
     checkpoint_minutes: float,
+    profile: bool = False,
 ) -> TrainState:
     """Trains to the end of the last epoch, from the latest checkpoint in `workdir` if there is one.
 
@@ -81,6 +82,8 @@ def train(
 
         saved_at = time.monotonic()
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
+        if profile:
+            batches = stack.enter_context(contextlib.closing(traced(batches, workdir / "profile", progress.say)))
         for batch in progress.timed(batches):
             # --- One step; the loss of the one before is fetched while this one runs --------------------------------
             state, loss, metrics = experiment.train_step(state, shard_batch(batch, mesh))

@@ -18,6 +18,7 @@ FREE = (
     "data_dir",
     "log_every",
     "mesh",
+    "profile",
     "test_batch_size",
     "workers",
 )

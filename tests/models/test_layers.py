@@ -104,6 +104,31 @@ def test_batch_norm_of_equal_numbers_is_zero(jit):
     np.testing.assert_allclose(gradient, 0, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradient_of_batch_norm(dtype, jit):
+    """The gradient written by hand is the one that JAX derives from the definition."""
+    x, cotangent = jnp.asarray(3 + normal(4, 5, 6, 3), dtype), jnp.asarray(normal(4, 5, 6, 3, seed=1), dtype)
+    scale, bias = np.exp(normal(3, seed=2)), normal(3, seed=3)
+
+    def ours(x, scale, bias):
+        norm = BatchNorm(3, config=CONFIG)
+        norm.scale[...], norm.bias[...] = scale, bias
+        return norm(x, train=True)
+
+    def definition(x, scale, bias):
+        x = x.astype(jnp.float32)
+        normalized = (x - x.mean((0, 1, 2))) / jnp.sqrt(x.var((0, 1, 2)) + BatchNorm.epsilon)
+        return (normalized * scale + bias).astype(dtype)
+
+    def values_and_gradients(function):
+        y, pull_back = jax.vjp(function, x, scale, bias)
+        return [leaf.astype(jnp.float32) for leaf in (y, *pull_back(cotangent))]
+
+    tolerance = 1e-4 if dtype == jnp.float32 else 2e-2
+    for one, other in zip(*jit(lambda: (values_and_gradients(ours), values_and_gradients(definition)))(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
 @pytest.fixture(scope="module")
 def make_parameters():
     def make(seed, **overrides):

@@ -232,3 +232,13 @@ def test_a_checkpoint_that_does_not_exist_is_named(finished, experiment, tmp_pat
         Checkpoints(finished[1] / "checkpoints").restore(experiment.state, "7")
     with pytest.raises(UserError, match="no checkpoint in"):
         Checkpoints(tmp_path / "checkpoints").restore(experiment.state)
+
+
+def test_profile_leaves_a_trace(experiment, finished, tmp_path, capsys):
+    """A few steps of the run lie in its folder, in TensorBoard's and in Perfetto's form; the result is the same."""
+    state = train(fresh(experiment), tmp_path, **SETTINGS, profile=True)
+    assert_same(state, finished[0])
+    names = [path.name for path in (tmp_path / "profile").rglob("*")]
+    assert any(name.endswith(".xplane.pb") for name in names)
+    assert any(name.endswith(".trace.json.gz") for name in names)
+    assert f"in {tmp_path / 'profile'}" in capsys.readouterr().out
