@@ -80,14 +80,16 @@ def train_batches(
     epochs: int,
     start_step: int,
     place: Callable[[np.ndarray], jax.Array],
+    steps_per_call: int = 1,
 ) -> Iterator[dict]:
-    """For each step of training, all that `training_rows` needs: the columns and the order of the epoch.
+    """For each call of the training step, all that `training_rows` needs: the columns and the order of the epoch.
 
     They are the same arrays throughout an epoch: between two steps the host has nothing to do.
 
     Args:
         columns: of `load_columns`, on the accelerator.
         place: puts an epoch's order, int32 [steps, batch_size], there too.
+        steps_per_call: how many steps a call does; the steps of an epoch are divided by it.
         The others are those of `pipeline.train_batches`.
     """
     records = len(columns["mask"])
@@ -100,7 +102,7 @@ def train_batches(
             order = place(following.result())
             if epoch + 1 < epochs:
                 following = ahead.submit(epoch_order, records, batch_size, seed, epoch + 1)
-            for _ in range(done, steps):
+            for _ in range(done, steps, steps_per_call):
                 yield {"columns": columns, "order": order}
             done = 0
     finally:

@@ -36,6 +36,7 @@ def default_config() -> ConfigDict:
     config.views = "single"  # of a test image: its centre; or "flip", "five_crop", "ten_crop"; probabilities averaged
     # Keep all images, of one size, on the accelerator and augment them there, by other random numbers than on the host.
     config.data_on_device = False
+    config.steps_per_call = 1  # of training, in one call of the accelerator: for small networks, with data_on_device
     config.workers = -1  # processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores
 
     config.model = model = ConfigDict()

@@ -48,6 +48,7 @@ class Experiment:
     schedule: optax.Schedule
     batch_size: int
     steps_per_epoch: int
+    steps_per_call: int
     total_steps: int
     card: dict
 
@@ -76,7 +77,8 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
     task = create_task(labels=dataset.labels, **_options(config.task))
 
     # Without epochs there is nothing to divide into batches, however few images there are.
-    steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else 1
+    steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else config.steps_per_call
+    _check_calls(config, steps)
     optimizer, schedule = create_optimizer(steps_per_epoch=steps, **config.optimizer)
 
     # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.
@@ -95,13 +97,14 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
         task=task,
         mesh=mesh,
         state=state,
-        train_step=make_train_step(graph, task, optimizer, config.seed, feed.load_training),
+        train_step=make_train_step(graph, task, optimizer, config.seed, feed.load_training, config.steps_per_call),
         eval_step=make_eval_step(graph, task, feed.load_test),
         train_batches=feed.train_batches,
         test_batches=feed.test_batches,
         schedule=schedule,
         batch_size=config.batch_size,
         steps_per_epoch=steps,
+        steps_per_call=config.steps_per_call,
         total_steps=steps * config.epochs,
         card={
             "model": model_options.pop("name"),
@@ -179,6 +182,7 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
             epochs=config.epochs,
             start_step=start,
             place=place(None, "data"),
+            steps_per_call=config.steps_per_call,
         ),
         test_batches,
         lambda batch, step, key: on_device.training_rows(batch, step, transform, key),
@@ -188,7 +192,7 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
 
 def _check(config: ConfigDict) -> None:
     """Raises UserError for numbers that make no sense and that nothing below would refuse."""
-    for setting in ("batch_size", "test_batch_size", "test_every", "log_every"):
+    for setting in ("batch_size", "test_batch_size", "test_every", "log_every", "steps_per_call"):
         if config[setting] < 1:
             raise UserError(f"{setting} is {config[setting]}; it must be 1 or more")
     optimizer = config.optimizer
@@ -214,6 +218,19 @@ def _check(config: ConfigDict) -> None:
         or min(optimizer.decay_epochs, default=1) <= 0
     ):
         raise UserError(f"optimizer.decay_epochs is {optimizer.decay_epochs}; epochs must be positive and rise")
+
+
+def _check_calls(config: ConfigDict, steps: int) -> None:
+    """Raises UserError if an epoch, or what lies between two tests, is no whole number of calls."""
+    count, between = config.steps_per_call, config.test_every_steps or 0
+    if count > 1 and not config.data_on_device:
+        raise UserError(f"steps_per_call is {count}, which needs data_on_device=True: one call has one batch otherwise")
+    if steps % count or between % count:
+        divisors = [str(number) for number in range(1, 101) if steps % number == between % number == 0]
+        raise UserError(
+            f"steps_per_call is {count}; it must divide the {steps} steps of an epoch"
+            f"{f' and test_every_steps, {between}' if between else ''}: {', '.join(divisors)}"
+        )
 
 
 def _value(config: ConfigDict, setting: str):

@@ -105,7 +105,7 @@ class Progress:
         )
 
     def _start_epoch(self) -> None:
-        self._started, self._images, self._waited, self._steps = None, 0, 0.0, 0
+        self._started, self._first_step, self._images, self._waited = None, 0, 0, 0.0
 
     def timed(self, batches: Iterator) -> Iterator:
         """The same batches; the time spent waiting for them is counted."""
@@ -118,14 +118,14 @@ class Progress:
             yield batch
 
     def update(self, step: int, loss: float, images: int, describe: Callable[[], str]) -> None:
-        """Tells that `step` steps are done, the last one with `loss` over so many `images`.
+        """Tells that `step` steps are done, those since the last time with `loss` over so many `images`.
 
         `describe` says how the epoch goes so far; it is called no oftener than is shown.
         """
         if self._started is None:  # the first step of a process compiles; it would spoil the rate
-            self._started = time.monotonic()
+            self._started, self._first_step = time.monotonic(), step
         else:
-            self._images, self._steps = self._images + images, self._steps + 1
+            self._images += images
         if time.monotonic() - self._shown < (LINE_EVERY if self._bar.disable else REDRAW_EVERY) or not self._images:
             return
         self._shown = time.monotonic()
@@ -133,7 +133,7 @@ class Progress:
         seconds = self._shown - self._started
         numbers = f"loss {loss:.3f}, {describe()}, {self._images / seconds:.0f} images/s"
         if self._bar.disable:
-            left = (self._total - step) * seconds / self._steps
+            left = (self._total - step) * seconds / (step - self._first_step)
             self.say(f"{epoch}  step {step}/{self._total}  {numbers}, {_duration(left)} left")
         self._bar.set_description_str(epoch, refresh=False)
         self._bar.set_postfix_str(numbers, refresh=False)

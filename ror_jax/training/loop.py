@@ -45,6 +45,7 @@ def train(
     """
     task, mesh, state = experiment.task, experiment.mesh, experiment.state
     steps_per_epoch, total_steps = experiment.steps_per_epoch, experiment.total_steps
+    per_call = experiment.steps_per_call
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(workdir))
@@ -77,7 +78,7 @@ def train(
                     f" the last good checkpoint {kept}. A lower optimizer.learning_rate is the usual remedy"
                 )
             progress.update(step, loss, images, lambda: task.line(task.summarize(jax.device_get(metrics))))
-            if step % log_every == 0:
+            if step % log_every < per_call:
                 log.write("step", step, step / steps_per_epoch, {"loss": loss})
 
         saved_at = time.monotonic()
@@ -85,11 +86,11 @@ def train(
         if profile:
             batches = stack.enter_context(contextlib.closing(traced(batches, workdir / "profile", progress.say)))
         for batch in progress.timed(batches):
-            # --- One step; the loss of the one before is fetched while this one runs --------------------------------
+            # --- One step, or several; the loss of the one before is fetched while this one runs --------------------
             state, loss, metrics = experiment.train_step(state, shard_batch(batch, mesh))
             settle()
-            step += 1
-            unsettled = step, loss, metrics, experiment.batch_size
+            step += per_call
+            unsettled = step, loss, metrics, experiment.batch_size * per_call
 
             # --- The end of an epoch: sum up ------------------------------------------------------------------------
             end_of_epoch = step % steps_per_epoch == 0

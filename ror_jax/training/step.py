@@ -11,12 +11,18 @@ from ror_jax.training.state import TrainState
 
 
 def make_train_step(
-    graph: nnx.GraphDef, task, optimizer: optax.GradientTransformation, seed: int, load: Callable | None = None
+    graph: nnx.GraphDef,
+    task,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    load: Callable | None = None,
+    steps: int = 1,
 ) -> Callable:
     """`(state, batch) -> (state, loss, metrics)`, the last being the task's sums over the epoch so far.
 
     The given state's memory is taken over: do not use it again. `load(batch, step, key)`, if given, makes the images
-    and labels from what comes as a batch.
+    and labels from what comes as a batch. One call can do several `steps`, with all that `load` makes of the same
+    batch; the loss is their mean. Where a step takes a millisecond, the host cannot call fast enough one by one.
 
     The random numbers of step k are those of `fold_in(seed, k)`, on any number of devices.
     """
@@ -47,7 +53,15 @@ def make_train_step(
         )
         return state, loss, state.metrics
 
-    return jax.jit(train_step, donate_argnums=0, compiler_options=_compiler_options())
+    def train_steps(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
+        def step(state, _):
+            state, loss, _ = train_step(state, batch)
+            return state, loss
+
+        state, losses = jax.lax.scan(step, state, length=steps)
+        return state, losses.mean(), state.metrics
+
+    return jax.jit(train_step if steps == 1 else train_steps, donate_argnums=0, compiler_options=_compiler_options())
 
 
 def make_eval_step(graph: nnx.GraphDef, task, load: Callable | None = None) -> Callable:

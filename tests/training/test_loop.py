@@ -76,18 +76,54 @@ def test_a_stopped_run_goes_on_bit_for_bit(experiment, finished, tmp_path, numbe
     assert rows_without_times(tmp_path) == rows_without_times(finished[1])
 
 
-def test_a_run_whose_images_are_on_the_device_goes_on_bit_for_bit(tiny_config, tmp_path):
+RESIDENT = {"model__survival": 0.5, "data_on_device": True}
+
+
+@pytest.fixture(scope="module")
+def resident(tiny_config, tmp_path_factory):
+    """An experiment whose images are on the device, and the state and the folder of its undisturbed run."""
+    experiment, workdir = create_experiment(tiny_config(**RESIDENT)), tmp_path_factory.mktemp("resident")
+    return experiment, train(fresh(experiment), workdir, **SETTINGS), workdir
+
+
+def test_a_run_whose_images_are_on_the_device_goes_on_bit_for_bit(resident, tmp_path):
     """Crops, flips and order are the step's own, wherever the run begins; and they are not those of the host."""
-    resident = create_experiment(tiny_config(model__survival=0.5, data_on_device=True))
-    for name in ("whole", "stopped"):
-        (tmp_path / name).mkdir()
-    whole = train(fresh(resident), tmp_path / "whole", **SETTINGS)
-    stopping = disturbed(resident, 7, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+    experiment, whole, workdir = resident
+    stopping = disturbed(experiment, 7, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Stopped):
-        train(stopping, tmp_path / "stopped", **SETTINGS)
-    assert_same(train(fresh(resident), tmp_path / "stopped", **SETTINGS), whole)
-    assert rows_without_times(tmp_path / "stopped") == rows_without_times(tmp_path / "whole")
-    assert set(next(resident.train_batches(0))) == {"columns", "order"}
+        train(stopping, tmp_path, **SETTINGS)
+    assert_same(train(fresh(experiment), tmp_path, **SETTINGS), whole)
+    assert rows_without_times(tmp_path) == rows_without_times(workdir)
+    assert set(next(experiment.train_batches(0))) == {"columns", "order"}
+
+
+def test_several_steps_in_one_call_are_the_same_steps(resident, tiny_config, tmp_path):
+    """Three steps a call: the same weights and statistics but for rounding, and as much in the log."""
+    _, whole, workdir = resident
+    state = train(create_experiment(tiny_config(steps_per_call=3, **RESIDENT)), tmp_path, **SETTINGS)
+    assert int(state.step) == 12
+    for one, other in ((state.params, whole.params), (state.batch_stats, whole.batch_stats)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), one, other)
+    rows, others = rows_without_times(tmp_path), rows_without_times(workdir)
+    assert [row["step"] for row in rows if row["split"] == "step"] == [3, 6, 9, 12]
+    for row, other in zip(*([row for row in log if row["split"] != "step"] for log in (rows, others)), strict=True):
+        assert row["exact"] == other["exact"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"steps_per_call": 2}, "steps_per_call is 2, which needs data_on_device=True"),
+        ({"steps_per_call": 4, "data_on_device": True}, r"must divide the 6 steps of an epoch: 1, 2, 3, 6"),
+        (
+            {"steps_per_call": 3, "data_on_device": True, "test_every_steps": 2},
+            r"must divide the 6 steps of an epoch and test_every_steps, 2: 1, 2$",
+        ),
+    ],
+)
+def test_calls_that_do_not_fit_an_epoch_are_refused(tiny_config, settings, said):
+    with pytest.raises(UserError, match=said):
+        create_experiment(tiny_config(**settings))
 
 
 def test_without_epochs_nothing_is_trained(tiny_config, tmp_path):
