@@ -194,3 +194,14 @@ def _kernel_gradient(x, kernel, cotangent, stride, padding):
 
 
 _convolve_cpu.defvjp(_forward, _backward)
+
+
+def compiler_options() -> dict[str, str]:
+    """For `jax.jit` of a program with these layers.
+
+    On CPU, XLA gives sums, matrix products and convolutions to YNNPACK, whose convolutions and matrix products are
+    slower than XLA's own here: leaving it only the sums makes a training step of resnet34 1.4 times faster.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}

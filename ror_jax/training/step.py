@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from ror_jax.models.layers import compiler_options
 from ror_jax.training.state import TrainState
 
 
@@ -41,11 +42,12 @@ def make_train_step(
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
         # A step that ruins the parameters shows in its own loss, before they can be saved as good ones.
-        loss = jnp.where(jnp.isfinite(optax.tree.norm(updates)), loss, jnp.nan)
+        loss = jnp.where(jnp.isfinite(optax.tree.norm(params)), loss, jnp.nan)
         state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
             task_state=state.task_state,
@@ -61,7 +63,7 @@ def make_train_step(
         state, losses = jax.lax.scan(step, state, length=steps)
         return state, losses.mean(), state.metrics
 
-    return jax.jit(train_step if steps == 1 else train_steps, donate_argnums=0, compiler_options=_compiler_options())
+    return jax.jit(train_step if steps == 1 else train_steps, donate_argnums=0, compiler_options=compiler_options())
 
 
 def make_eval_step(graph: nnx.GraphDef, task, load: Callable | None = None) -> Callable:
@@ -79,11 +81,4 @@ def make_eval_step(graph: nnx.GraphDef, task, load: Callable | None = None) -> C
         outputs = task.average_views(outputs)
         return jax.tree.map(jnp.add, sums, task.metrics(outputs, batch)), task.predict(outputs)
 
-    return jax.jit(eval_step, donate_argnums=2, compiler_options=_compiler_options())
-
-
-def _compiler_options() -> dict[str, str]:
-    """On CPU, XLA leaves sums, matrix products and convolutions to YNNPACK; its own convolutions are faster."""
-    if jax.default_backend() != "cpu":
-        return {}
-    return {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+    return jax.jit(eval_step, donate_argnums=2, compiler_options=compiler_options())

@@ -39,12 +39,13 @@ HEADER = ["benchmark", "what", "ours", "theirs", "ratio", "goal", "met", "spread
 
 
 def table(rows: Sequence[tuple[str, Row]]) -> str:
-    """A line a row, then what is to be said about them."""
+    """A line a row, in Markdown, then what is to be said about them."""
     lines = [HEADER, *([name, row.what, *row.cells()] for name, row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    said = [f"{name}: {remark}" for name, row in rows for remark in (row.wrong, row.note) if remark]
-    return "\n".join([text[0], "-" * len(text[0]), *text[1:], *said])
+    lines.insert(1, ["-" * width for width in widths])
+    text = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]
+    said = [f"- {name}: {remark}" for name, row in rows for remark in (row.wrong, row.note) if remark]
+    return "\n".join([*text, "", *said])
 
 
 def circumstances() -> dict[str, str]:

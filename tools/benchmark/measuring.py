@@ -15,6 +15,7 @@ from flax import nnx
 
 from ror_jax.config import default_config
 from ror_jax.models import create_model, model_config
+from ror_jax.models.layers import compiler_options
 from ror_jax.tasks import Classification
 from ror_jax.training.mesh import create_mesh, shard_batch
 from ror_jax.training.optimizer import create_optimizer
@@ -51,11 +52,11 @@ class Options:
     rounds: int
     tiny: bool
 
-    def workload(self, model: str, batch_size: int, pixels: int, survival: float = 1.0) -> "Workload":
+    def workload(self, model: str, batch_size: int, pixels: int, **overrides) -> "Workload":
         """This one, or with `tiny` a small one of the same kind."""
         if self.tiny:
             model, batch_size, pixels = TINY[model], min(batch_size, 4), 16 if pixels == 32 else 32
-        return Workload(model, batch_size, pixels, survival)
+        return Workload(model, batch_size, pixels, **overrides)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +67,12 @@ class Workload:
     batch_size: int
     pixels: int
     survival: float = 1.0
+    remat: bool = False
 
     @property
     def name(self) -> str:
-        return self.model + (f" survival {self.survival:g}" if self.survival < 1 else "")
+        survival = f" survival {self.survival:g}" if self.survival < 1 else ""
+        return f"{self.model}{survival}{' remat' if self.remat else ''}"
 
     def __str__(self) -> str:
         return f"{self.name}, batch {self.batch_size}, {self.pixels} px"
@@ -139,16 +142,17 @@ class Ours:
         task = Classification(names=tuple(str(number) for number in range(work.classes)))
         sgd = default_config().optimizer.to_dict() | {"learning_rate": LEARNING_RATE, "decay_epochs": ()}
         optimizer, _ = create_optimizer(steps_per_epoch=1, **sgd)
-        options = {"mean": MEAN, "std": STD, "dtype": getattr(jnp, precision()), "survival": work.survival}
+        options = {"mean": MEAN, "std": STD, "dtype": getattr(jnp, precision())}
+        options |= {"survival": work.survival, "remat": work.remat}
 
         def make_model(rngs: nnx.Rngs) -> nnx.Module:
             return create_model(work.model, task.outputs, rngs=rngs, **options)
 
         self.graph, self.state = create_state(make_model, optimizer, task, mesh, seed=0)
         self.batch = shard_batch(work.batch(), mesh)
-        self.make_step = lambda: make_train_step(self.graph, task, optimizer, seed=0)
+        self.make_step = lambda steps=1: make_train_step(self.graph, task, optimizer, seed=0, steps=steps)
         self.step = self.make_step()
-        self._evaluate = jax.jit(self.forward)
+        self._evaluate = jax.jit(self.forward, compiler_options=compiler_options())
 
     def make_irregular(self) -> None:
         """Gives BN and biases, which begin as zeros and ones, numbers that cannot be mistaken for one another."""
