@@ -1,14 +1,21 @@
-"""Models: images in, features and named outputs out. `create_model` builds any of `list_models` by name."""
+"""Models: images in, features and named outputs out.
+
+`create_model` builds any of `list_models` by name, `load_model` the one whose weights are in a folder.
+"""
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ror_jax.errors import UserError, unknown
 from ror_jax.models import cnn_4c2f, families, vgg
 from ror_jax.models.layers import initialize
 from ror_jax.models.network import Network
+from ror_jax.models.weights import flatten, load_weights, take
 
 _MODELS = families.MODELS | cnn_4c2f.MODELS | vgg.MODELS
 
@@ -67,3 +74,26 @@ def create_model(
     network = Network(model_config(name, **overrides).build(), outputs, mean=mean, std=std)
     initialize(network, rngs)
     return network
+
+
+def load_model(folder: Path) -> Network:
+    """The network in a folder of weights, such as `tools.convert_torchvision` makes (see `models.weights`).
+
+    Raises:
+      UserError: there are no weights, or they are damaged or of another model than the folder says.
+    """
+    tensors, card = load_weights(folder)
+    options = {"mean": card["mean"], "std": card["std"]} | card["overrides"]
+    model = nnx.eval_shape(lambda: create_model(card["model"], card["heads"], rngs=nnx.Rngs(0), **options))
+    graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+    params, batch_stats = map(nnx.to_pure_dict, states)
+    wanted = flatten(params, batch_stats)
+    try:
+        taken = take(tensors, wanted)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from error
+    if missing := wanted.keys() - taken.keys():
+        raise UserError(f"{folder} has no {', '.join(sorted(missing))}")
+    leaves = [jnp.asarray(taken[name], leaf.dtype) for name, leaf in wanted.items()]
+    filled = jax.tree.unflatten(jax.tree.structure({"params": params, "batch_stats": batch_stats}), leaves)
+    return nnx.merge(graph, filled["params"], filled["batch_stats"])

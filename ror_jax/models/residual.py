@@ -121,6 +121,11 @@ class ResidualConfig:
     def build(self) -> "ResidualNetwork":
         return ResidualNetwork(self)
 
+    def survivals(self) -> np.ndarray:
+        """The survival probability of each block, falling in equal steps to `survival`: float32 [blocks]."""
+        count = sum(self.blocks_per_group)
+        return 1 - np.arange(1, count + 1, dtype=np.float32) / count * (1 - self.survival)
+
 
 class Shape(NamedTuple):
     """What a residual does to an image: channels in and out, and the stride. For blocks also the inner width."""
@@ -325,8 +330,7 @@ class ResidualNetwork(nnx.Module):
         random = train and (config.survival < 1 or config.dropout > 0)
         if random and rngs is None:
             raise ValueError("training with stochastic depth or dropout needs `rngs`")
-        survival = 1 - np.arange(1, count + 1, dtype=np.float32) / count * (1 - config.survival)
-        draws = Draw(jnp.asarray(survival), jax.random.split(rngs.drop_path(), count) if random else None)
+        draws = Draw(jnp.asarray(config.survivals()), jax.random.split(rngs.drop_path(), count) if random else None)
 
         x = self.stem(images)
         if not config.preactivation:

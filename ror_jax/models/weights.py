@@ -69,19 +69,20 @@ def save_card(folder: Path, card: dict) -> None:
 
 
 def load_card(folder: Path) -> dict:
-    """Reads `model.json`; raises UserError where there is none, or one without model, mean and std."""
+    """Reads `model.json`; raises UserError where there is none, or one without model, heads, mean and std."""
     path = folder / CARD
     try:
         card = json.loads(path.read_text())
         numbers = [float(number) for key in ("mean", "std") for number in card[key]]
-        sound = len(numbers) == 6 and isinstance(card["model"], str) and isinstance(card["overrides"], dict)
+        dicts = isinstance(card["overrides"], dict) and isinstance(card["heads"], dict)
+        sound = len(numbers) == 6 and isinstance(card["model"], str) and dicts
     except OSError as error:
         hint = f"python -m tools.convert_torchvision --weights FILE --model NAME --output {folder} makes it"
         raise UserError(f"no weights in {folder}: {CARD}: {error.strerror}; {hint}") from error
     except (KeyError, TypeError, ValueError):
         sound = False
     if not sound:
-        raise UserError(f"{path} is damaged: it must be JSON with model, overrides, mean and std")
+        raise UserError(f"{path} is damaged: it must be JSON with model, overrides, heads, mean and std")
     return card
 
 

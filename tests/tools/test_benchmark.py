@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tools.benchmark import measuring
+from tools.benchmark import comparisons, measuring
 from tools.benchmark.__main__ import main
 from tools.benchmark.comparisons import AGAINST_TORCH, BENCHMARKS, multiply_adds
 from tools.benchmark.measuring import INSTALL_TORCH, Ours, Row, Workload, by_turns
@@ -45,16 +45,21 @@ def test_unknown_names_are_refused(capsys):
 def test_a_tiny_run_prints_a_table_and_writes_json(capsys, tmp_path):
     """Rows, positive times, their goals, and what the numbers depend on."""
     pytest.importorskip("torch", reason="the comparison needs PyTorch")
+    pytest.importorskip("onnxruntime", reason="one of the rows needs pip install -e '.[onnx]'")
     arguments = ["host", "inference_torch", "--tiny", "--rounds=2", f"--json={tmp_path / 'b.json'}"]
     assert main(arguments) == 0
     out, report = capsys.readouterr().out, json.loads((tmp_path / "b.json").read_text())
     assert "TINY" in out and "first to third quartile" in out and "WRONG" not in out
     host, _, *rows = report["rows"]
     assert host["benchmark"] == "host" and min(host["ours"]) > 0 and host["goal"] == ["<=", 1.0]
-    assert [row["benchmark"] for row in rows] == ["inference_torch"] * 2
+    assert [row["benchmark"] for row in rows] == ["inference_torch"] * 4
     for row in rows:
         assert len(row["ours"]) == len(row["theirs"]) == 2 and min(row["ours"] + row["theirs"]) > 0
-        assert row["what"] in out and row["met"] == (row["judged"] >= 1)
+        assert row["what"] in out and row["met"] == (row["judged"] >= 1 if row["goal"] else None)
+    for pair in (rows[:2], rows[2:]):  # the goal is for the faster one
+        assert [row["what"].rpartition(", ")[2] for row in pair] == ["ONNX Runtime", "XLA"]
+        faster, slower = sorted(pair, key=lambda row: -np.median(row["ours"]))
+        assert faster["goal"] == [">=", 1.0] and slower["goal"] is None
     circumstances = ("machine", "versions", "precision", "threads", "date", "load")
     assert report["tiny"] and all(report[key] in out for key in circumstances)
 
@@ -81,6 +86,8 @@ def test_rows_are_judged_by_the_median_of_the_ratios():
     """By the ratio where there is another, by ours where there is not."""
     row = Row("x", "s", ("<=", 1.0), (1.0, 2.0, 9.0), (2.0, 2.0, 3.0))
     assert row.met() and row.cells() == ["2 s", "2 s", "1.000", "<= 1", "yes", "0.75 ... 2"]
+    no_goal = Row("x", "s", None, (1.0,), (2.0,))
+    assert no_goal.met() is None and no_goal.cells() == ["1 s", "2 s", "0.500", "-", "-", "-"]
     alone = Row("x", "ms", (">=", 3.0), (1.0, 2.0, 9.0))
     assert not alone.met() and alone.cells() == ["2 ms", "-", "-", ">= 3 ms", "no", "1.5 ... 5.5"]
 
@@ -129,3 +136,14 @@ def test_without_pytorch_a_line_says_how_to_get_it(monkeypatch, capsys):
     assert main(["--against=torch", "--tiny"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "skipped" in line]
     assert INSTALL_TORCH in line and all(name in line for name in AGAINST_TORCH)
+
+
+def test_without_onnx_runtime_a_line_says_how_to_get_it(ours, monkeypatch, capsys):
+    """XLA is compared all the same, and has the goal."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(comparisons, "pair", lambda work: (ours, ours, ""))
+    assert main(["inference_torch", "--rounds=1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line for line in lines if line.startswith("inference_torch ")]
+    assert len(rows) == 2 and all("XLA" in row and ">= 1" in row for row in rows)
+    assert any("ONNX Runtime is not measured" in line and "pip install -e '.[onnx]'" in line for line in lines)

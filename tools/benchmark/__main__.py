@@ -52,9 +52,8 @@ def circumstances() -> dict[str, str]:
     """What the numbers depend on, in words."""
     found = environment()
     versions = {"python": found["python"]} | found["versions"]
-    if torch := sys.modules.get("torch"):
-        versions["torch"] = torch.__version__
-    wanted = ("python", "jax", "jaxlib", "flax", "torch", "numpy", "pillow")
+    versions |= {name: sys.modules[name].__version__ for name in ("torch", "onnxruntime") if sys.modules.get(name)}
+    wanted = ("python", "jax", "jaxlib", "flax", "torch", "onnxruntime", "numpy", "pillow")
     return {
         "machine": f"{_cpu()}, {threads()} cores; JAX on {found['devices']}",
         "versions": ", ".join(f"{name} {versions[name]}" for name in wanted if name in versions),

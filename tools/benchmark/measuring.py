@@ -3,10 +3,11 @@
 import dataclasses
 import math
 import operator
-import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from flax import nnx
 
 from ror_jax.config import default_config
 from ror_jax.models import create_model, model_config
+from ror_jax.models.export import open_onnx, threads, to_onnx
 from ror_jax.models.layers import compiler_options
 from ror_jax.tasks import Classification
 from ror_jax.training.mesh import create_mesh, shard_batch
@@ -97,7 +99,7 @@ class Row:
     Attributes:
       what: was measured.
       unit: of the numbers.
-      goal: such as ("<=", 1.02), for the ratio; where there is nothing to compare with, for ours.
+      goal: such as ("<=", 1.02), for the ratio; where there is nothing to compare with, for ours. None: no goal.
       ours, theirs: a number for each round. `theirs` may be another one of ours, and None is nothing.
       wrong: how the outputs of the two differ, if they do.
       note: what one should know to read the numbers.
@@ -105,7 +107,7 @@ class Row:
 
     what: str
     unit: str
-    goal: tuple[str, float]
+    goal: tuple[str, float] | None
     ours: tuple[float, ...]
     theirs: tuple[float, ...] | None = None
     wrong: str = ""
@@ -115,7 +117,9 @@ class Row:
         """What the goal is for, a number for each round."""
         return np.array(self.ours) / np.array(self.theirs) if self.theirs else np.array(self.ours)
 
-    def met(self) -> bool:
+    def met(self) -> bool | None:
+        if self.goal is None:
+            return None
         sign, limit = self.goal
         return bool(COMPARE[sign](np.median(self.judged()), limit))
 
@@ -125,8 +129,8 @@ class Row:
         ours = f"{np.median(self.ours):.4g} {self.unit}"
         theirs = f"{np.median(self.theirs):.4g} {self.unit}" if self.theirs else "-"
         ratio = f"{np.median(self.judged()):.3f}" if self.theirs else "-"
-        goal = f"{self.goal[0]} {self.goal[1]:g}" + ("" if self.theirs else f" {self.unit}")
-        met = "WRONG" if self.wrong else "yes" if self.met() else "no"
+        goal = f"{self.goal[0]} {self.goal[1]:g}" + ("" if self.theirs else f" {self.unit}") if self.goal else "-"
+        met = "WRONG" if self.wrong else {True: "yes", False: "no", None: "-"}[self.met()]
         spread = f"{first:.4g} ... {third:.4g}" if len(self.ours) > 1 else "-"
         return [ours, theirs, ratio, goal, met, spread]
 
@@ -186,14 +190,30 @@ class Ours:
         return self.make_step().lower(self.state, self.batch).compile()
 
 
+class OursInOnnxRuntime:
+    """The network of `Ours` with its weights and batch, exported and run by ONNX Runtime.
+
+    Raises:
+      UserError: a package for it is missing.
+    """
+
+    def __init__(self, ours: Ours):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            to_onnx(nnx.merge(ours.graph, ours.state.params, ours.state.batch_stats), file)
+            self._run = open_onnx(file)
+        self._images = np.asarray(ours.batch["image"])
+
+    def infer(self, times: int) -> np.ndarray:
+        """The logits [B, K] in evaluation mode, computed so many times."""
+        for _ in range(times):
+            logits = self._run(self._images)["label"]
+        return logits
+
+
 def precision() -> str:
     """Of the computation; parameters are float32 everywhere."""
     return "float32" if jax.default_backend() == "cpu" else "bfloat16"
-
-
-def threads() -> int:
-    """Of either side's computation on CPU."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 # --- Theirs -------------------------------------------------------------------------------------------------------
@@ -235,7 +255,7 @@ def pair(work: Workload):
     return ours, theirs, difference(ours, theirs)
 
 
-def difference(ours: Ours, theirs) -> str:
+def difference(ours: Ours | OursInOnnxRuntime, theirs) -> str:
     """How the outputs of the two in evaluation mode differ; nothing if they do not."""
     mine, other = ours.infer(1), theirs.infer(1)
     error, limit = float(np.abs(mine - other).max() / np.abs(other).max()), TOLERANCE[precision()]
