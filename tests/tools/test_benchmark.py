@@ -144,6 +144,6 @@ def test_without_onnx_runtime_a_line_says_how_to_get_it(ours, monkeypatch, capsy
     monkeypatch.setattr(comparisons, "pair", lambda work: (ours, ours, ""))
     assert main(["inference_torch", "--rounds=1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    rows = [line for line in lines if line.startswith("inference_torch ")]
+    rows = [line for line in lines if line.startswith("| inference_torch")]
     assert len(rows) == 2 and all("XLA" in row and ">= 1" in row for row in rows)
     assert any("ONNX Runtime is not measured" in line and "pip install -e '.[onnx]'" in line for line in lines)
