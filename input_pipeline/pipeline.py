@@ -16,7 +16,7 @@ from absl import flags
 
 from input_pipeline.errors import DataError
 from input_pipeline.records import Source
-from input_pipeline.transforms import decode_image
+from input_pipeline.transforms import EncodedImage, Picture
 
 Batch = dict[str, np.ndarray]
 
@@ -38,7 +38,7 @@ def steps_per_epoch(num_records: int, batch_size: int) -> int:
 def train_batches(
     source: Source,
     *,
-    transform: Callable[[Any, np.random.Generator], np.ndarray],
+    transform: Callable[[Picture, np.random.Generator], np.ndarray],
     batch_size: int,
     seed: int,
     epochs: int,
@@ -73,7 +73,7 @@ def train_batches(
 def test_batches(
     source: Source,
     *,
-    transform: Callable[[Any], np.ndarray],
+    transform: Callable[[Picture], np.ndarray],
     batch_size: int,
     process_index: int = 0,
     process_count: int = 1,
@@ -105,12 +105,12 @@ def _test_example(source: Source, transform, index: int) -> dict[str, Any]:
     return batch_row(record, transform(record_image(record)), mask=index < len(source))
 
 
-def record_image(record: dict[str, Any]):
-    """The image of a record, decoded."""
+def record_image(record: dict[str, Any]) -> Picture:
+    """The image of a record; a file is not decoded yet, for a transform may need less than all of it."""
     image = record["image"]
     if isinstance(image, bytes):
         name = ", ".join(f"{key} {value}" for key, value in record.items() if isinstance(value, str))
-        return decode_image(image, f"record with {name}")
+        return EncodedImage(image, f"record with {name}")
     return image
 
 

@@ -1,20 +1,22 @@
 """One image in, one image of the size that the network sees out.
 
-Images come as Pillow images or uint8 [H, W, 3] arrays and leave as uint8 [size, size, 3]. What is random takes its
-numbers from the generator it is given, and from nowhere else. Resizing is bilinear and antialiased.
+Images come as JPEG or PNG files, Pillow images or uint8 [H, W, 3] arrays and leave as uint8 [size, size, 3]. What is
+random takes its numbers from the generator it is given, and from nowhere else. Resizing is bilinear and antialiased.
 """
 
+import contextlib
 import functools
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
+import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from input_pipeline.errors import DataError, unknown_name
 
-Picture = Image.Image | np.ndarray
+cv2.setNumThreads(0)  # the pipeline has threads or processes of its own, one a core
 
 TRIES = 10
 PADDING = 4
@@ -22,17 +24,53 @@ VIEWS = ("single", "flip", "five_crop", "ten_crop")
 MIN_AREA = 0.08  # fb.resnet.torch
 
 
-def decode_image(data: bytes, name: str) -> Image.Image:
-    """Decodes a JPEG or PNG file to an RGB image.
+class EncodedImage:
+    """A JPEG or PNG file: its size is known at once, its pixels are decoded when they are asked for.
+
+    Args:
+        data: the file.
+        name: what an error message begins with.
 
     Raises:
-        DataError: the bytes are damaged; the message begins with `name`.
+        DataError: the file is damaged. The beginning is looked at here, the rest when it is decoded.
     """
-    try:
-        return Image.open(io.BytesIO(data)).convert("RGB")
-    except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
-        reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
-        raise DataError(f"{name}: the image cannot be decoded ({reason})") from error
+
+    def __init__(self, data: bytes, name: str):
+        self._data, self._name = data, name
+        with self._naming_damage():
+            self.width, self.height = self.size = Image.open(io.BytesIO(data)).size
+
+    def decode(self, shrink: int = 1) -> tuple[Image.Image, int]:
+        """The whole image in RGB, and by what it is shrunk: a JPEG by `shrink` (1, 2, 4 or 8), other files by 1.
+
+        A JPEG holds frequencies. To shrink it is to leave out those that are too high for the smaller image.
+        """
+        with self._naming_damage():
+            file = Image.open(io.BytesIO(self._data))
+            drafted = file.draft("RGB", (self.width // shrink, self.height // shrink))
+            file.load()
+            image = file if file.mode == "RGB" else file.convert("RGB")
+        return image, shrink if drafted else 1
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        """The whole image, uint8 [H, W, 3]: what `np.asarray` makes of this."""
+        return np.array(self.decode()[0], dtype, copy=copy)
+
+    @contextlib.contextmanager
+    def _naming_damage(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
+            reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
+            raise DataError(f"{self._name}: the image cannot be decoded ({reason})") from error
+
+
+Picture = EncodedImage | Image.Image | np.ndarray
+
+
+def decode_image(data: bytes, name: str) -> Image.Image:
+    """Decodes a JPEG or PNG file to an RGB image. Arguments and errors as those of `EncodedImage`."""
+    return EncodedImage(data, name).decode()[0]
 
 
 def scale_and_aspect_crop(
@@ -44,7 +82,7 @@ def scale_and_aspect_crop(
     Deep-RoR's section IV names "scale and aspect ratio augmentation". When ten tries gave no crop that fits into the
     image, the central square is taken.
     """
-    image = _pillow(image)
+    image = _with_size(image)
     for _ in range(TRIES):
         area = image.width * image.height * rng.uniform(min_area, 1)
         aspect = rng.uniform(3 / 4, 4 / 3)
@@ -62,7 +100,7 @@ def scale_crop(image: Picture, rng: np.random.Generator, size: int, min_area: fl
 
     The "scale augmentation" of the 4c2f network (Deep-RoR, section IV).
     """
-    image = _pillow(image)
+    image = _with_size(image)
     side = max(1, round(min(image.size) * math.sqrt(rng.uniform(min_area, 1))))
     x, y = rng.integers(image.width - side + 1), rng.integers(image.height - side + 1)
     return _resized(image, (x, y, x + side, y + side), size)
@@ -90,7 +128,7 @@ def pad_and_crop(image: Picture, rng: np.random.Generator, size: int, fill: Sequ
 
 def flip(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Mirrors left and right every second time."""
-    return pixels[:, ::-1] if rng.random() < 0.5 else pixels
+    return cv2.flip(pixels, 1) if rng.random() < 0.5 else pixels
 
 
 def center_crop(image: Picture, size: int, resize: int) -> np.ndarray:
@@ -108,7 +146,7 @@ def crop_views(image: Picture, size: int, resize: int, views: str) -> np.ndarray
         views: "single", the centre; "flip", the centre and its mirror image; "five_crop", the four corners and the
             centre; "ten_crop", these and their mirror images (Krizhevsky et al. 2012; RoR, Table XIII).
     """
-    image = _pillow(image)
+    image = _decoded(image)
     (height, width), places = view_geometry(image.height, image.width, size, resize, views)
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))  # a copy where the sizes agree
     crops = [pixels[y : y + size, x : x + size] for y, x, _ in places]
@@ -181,10 +219,26 @@ def training_transform(
     return functools.partial(AUGMENTATIONS[name], **options)
 
 
-def _pillow(image: Picture) -> Image.Image:
-    return image if isinstance(image, Image.Image) else Image.fromarray(image)
+def _with_size(image: Picture) -> EncodedImage | Image.Image:
+    return Image.fromarray(image) if isinstance(image, np.ndarray) else image
 
 
-def _resized(image: Image.Image, box: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """The box (left, top, right, bottom) of the image at size x size. Pillow only copies where the sizes agree."""
+def _decoded(image: Picture) -> Image.Image:
+    return image.decode()[0] if isinstance(image, EncodedImage) else _with_size(image)
+
+
+def _resized(image: EncodedImage | Image.Image, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+    """The box (left, top, right, bottom) of the image at size x size.
+
+    Two things are done for speed. A JPEG is decoded shrunk where the box keeps `size` pixels in both directions: on
+    portraits that changes the result by 0.3 levels in the mean. And where nothing is shrunk, so that nothing needs
+    antialiasing, OpenCV does what Pillow does (but for rounding), in a seventh of the time. In the two rows of
+    `python -m tools.benchmark input_torch` the images a second are 1.3 and 1.5 times those without both.
+    """
+    width, height = box[2] - box[0], box[3] - box[1]
+    if isinstance(image, EncodedImage):
+        image, shrunk = image.decode(max(n for n in (1, 2, 4, 8) if n == 1 or n * size <= min(width, height)))
+        box = tuple(edge / shrunk for edge in box)
+    if max(width, height) <= size:
+        return cv2.resize(np.asarray(image.crop(box)), (size, size), interpolation=cv2.INTER_LINEAR)
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))

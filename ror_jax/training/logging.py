@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow")
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow"),
+    "opencv-python-headless",
+)
 TRACED = range(5, 15)  # steps, counted from a start
 LINE_EVERY, REDRAW_EVERY = 30.0, 0.5  # seconds, without and with a terminal
 
@@ -88,12 +92,21 @@ def read_rows(path: Path) -> list[dict]:
 
 
 class Progress:
-    """A bar over the steps of a run on a terminal, a line every half minute elsewhere."""
+    """A bar over the steps of a run on a terminal, a line every half minute elsewhere; and how fast it goes.
 
-    def __init__(self, first_step: int, total_steps: int, steps_per_epoch: int):
-        self._total, self._steps_per_epoch = total_steps, steps_per_epoch
+    The devices *wait for input* while they have nothing left to do and no batch has come: from when the step before is
+    done or the next batch is asked for, whichever is later, until that batch is there. What the loader does while they
+    work costs nothing and is not counted; nor is the batch's way to the devices.
+    """
+
+    def __init__(self, first_step: int, total_steps: int, steps_per_epoch: int, batch_size: int):
+        self._step, self._total, self._steps_per_epoch = first_step, total_steps, steps_per_epoch
+        self._batch_size = batch_size
         self._shown = time.monotonic()
-        self._start_epoch()
+        self._images, self._waited, self._paused = 0, 0.0, 0.0  # the last two in seconds
+        self._epoch = self._interval = None  # what `_counts` gave when they began
+        self._watcher = ThreadPoolExecutor(1)
+        self._done: Future[float] | None = None  # when the step is done that was dispatched last
         form = "{desc} |{bar:20}| {percentage:3.0f}% [{elapsed}<{remaining}]{postfix}"
         self._bar = tqdm(
             total=total_steps,
@@ -104,36 +117,40 @@ class Progress:
             mininterval=0,
         )
 
-    def _start_epoch(self) -> None:
-        self._started, self._first_step, self._images, self._waited = None, 0, 0, 0.0
-
     def timed(self, batches: Iterator) -> Iterator:
-        """The same batches; the time spent waiting for them is counted."""
+        """The same batches; the time for which the devices wait for them is counted."""
         while True:
-            started = time.monotonic()
+            asked = time.monotonic()
             batch = next(batches, None)
             if batch is None:
                 return
-            self._waited += time.monotonic() - started if self._started else 0.0
+            if self._done and self._done.done():
+                self._waited += time.monotonic() - max(asked, self._done.result())
             yield batch
 
-    def update(self, step: int, loss: float, images: int, describe: Callable[[], str]) -> None:
-        """Tells that `step` steps are done, those since the last time with `loss` over so many `images`.
+    def dispatched(self, loss: jax.Array) -> None:
+        """Tells that the devices have been given a step, which is done when its loss is there."""
+        self._done = self._watcher.submit(_when_ready, loss)
+
+    def update(self, step: int, loss: float, describe: Callable[[], str]) -> None:
+        """Tells that `step` steps are done, those since the last time with `loss`.
 
         `describe` says how the epoch goes so far; it is called no oftener than is shown.
         """
-        if self._started is None:  # the first step of a process compiles; it would spoil the rate
-            self._started, self._first_step = time.monotonic(), step
+        if self._epoch is None:  # the first step of a process compiles; it would spoil the rate
+            self._epoch = self._interval = self._counts()
         else:
-            self._images += images
-        if time.monotonic() - self._shown < (LINE_EVERY if self._bar.disable else REDRAW_EVERY) or not self._images:
+            self._images += (step - self._step) * self._batch_size
+        self._step = step
+        rates = self._rates(self._epoch)
+        if time.monotonic() - self._shown < (LINE_EVERY if self._bar.disable else REDRAW_EVERY) or not rates:
             return
         self._shown = time.monotonic()
         epoch = f"epoch {(step - 1) // self._steps_per_epoch + 1}/{self._total // self._steps_per_epoch}"
-        seconds = self._shown - self._started
-        numbers = f"loss {loss:.3f}, {describe()}, {self._images / seconds:.0f} images/s"
+        speed = rates["images_per_second"]
+        numbers = f"loss {loss:.3f}, {describe()}, {speed:.0f} images/s"
         if self._bar.disable:
-            left = (self._total - step) * seconds / (step - self._first_step)
+            left = (self._total - step) * self._batch_size / speed
             self.say(f"{epoch}  step {step}/{self._total}  {numbers}, {_duration(left)} left")
         self._bar.set_description_str(epoch, refresh=False)
         self._bar.set_postfix_str(numbers, refresh=False)
@@ -144,20 +161,27 @@ class Progress:
         """What happens inside is no training: its time does not count."""
         began = time.monotonic()
         yield
-        if self._started is not None:
-            self._started += time.monotonic() - began
+        self._paused += time.monotonic() - began
+
+    def end_interval(self) -> dict[str, float]:
+        """`images_per_second` and `input_wait`, the share of the time spent waiting for input, since the last call.
+
+        An interval does not reach back beyond the first step of its epoch; empty where there is no more than that step.
+        """
+        rates, self._interval = self._rates(self._interval), self._counts()
+        return rates
 
     def end_epoch(self) -> dict[str, float]:
-        """Images per second and the share of the time spent waiting for data, in the epoch that ends here.
+        """The same of the epoch that ends here, without its first step."""
+        rates, self._epoch = self._rates(self._epoch), None
+        return rates
 
-        Empty if no more than the first step of a process was seen.
-        """
-        numbers = {}
-        if self._images:
-            seconds = time.monotonic() - self._started
-            numbers = {"images_per_second": self._images / seconds, "input_wait": self._waited / seconds}
-        self._start_epoch()
-        return numbers
+    def _counts(self) -> tuple[float, int, float]:
+        return time.monotonic() - self._paused, self._images, self._waited
+
+    def _rates(self, began: tuple[float, int, float]) -> dict[str, float]:
+        seconds, images, waited = (now - then for now, then in zip(self._counts(), began, strict=True))
+        return {"images_per_second": images / seconds, "input_wait": waited / seconds} if images else {}
 
     @staticmethod
     def say(line: str) -> None:
@@ -167,6 +191,12 @@ class Progress:
 
     def close(self) -> None:
         self._bar.close()
+        self._watcher.shutdown()
+
+
+def _when_ready(loss: jax.Array) -> float:
+    loss.block_until_ready()
+    return time.monotonic()
 
 
 def _duration(seconds: float) -> str:

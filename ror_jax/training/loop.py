@@ -57,7 +57,8 @@ def train(
         if step == total_steps:
             return state
         log = stack.enter_context(contextlib.closing(MetricsLog(workdir, step)))
-        progress = stack.enter_context(contextlib.closing(Progress(step, total_steps, steps_per_epoch)))
+        progress = Progress(step, total_steps, steps_per_epoch, experiment.batch_size)
+        stack.enter_context(contextlib.closing(progress))
         if step:
             progress.say(f"Going on from step {step} of {total_steps}, epoch {step / steps_per_epoch:.2f}.")
         progress.say("Compiling; the first step takes up to a minute.")
@@ -70,16 +71,16 @@ def train(
             nonlocal unsettled
             if unsettled is None:
                 return
-            (step, loss, metrics, images), unsettled = unsettled, None
+            (step, loss, metrics), unsettled = unsettled, None
             if not math.isfinite(loss := float(loss)):
                 kept = f"is at step {checkpoints.steps[-1]}" if checkpoints.steps else "does not exist yet"
                 raise UserError(
                     f"the loss became {loss} in step {step} (epoch {step / steps_per_epoch:.2f});"
                     f" the last good checkpoint {kept}. A lower optimizer.learning_rate is the usual remedy"
                 )
-            progress.update(step, loss, images, lambda: task.line(task.summarize(jax.device_get(metrics))))
+            progress.update(step, loss, lambda: task.line(task.summarize(jax.device_get(metrics))))
             if step % log_every < per_call:
-                log.write("step", step, step / steps_per_epoch, {"loss": loss})
+                log.write("step", step, step / steps_per_epoch, {"loss": loss} | progress.end_interval())
 
         saved_at = time.monotonic()
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
@@ -88,9 +89,10 @@ def train(
         for batch in progress.timed(batches):
             # --- One step, or several; the loss of the one before is fetched while this one runs --------------------
             state, loss, metrics = experiment.train_step(state, shard_batch(batch, mesh))
+            progress.dispatched(loss)
             settle()
             step += per_call
-            unsettled = step, loss, metrics, experiment.batch_size * per_call
+            unsettled = step, loss, metrics
 
             # --- The end of an epoch: sum up ------------------------------------------------------------------------
             end_of_epoch = step % steps_per_epoch == 0
@@ -121,7 +123,9 @@ def train(
                     score = results[task.primary]
                     line += f"  |  test {task.line(results)}"
             if end_of_epoch:
-                progress.say(line + (f"  |  {speed['images_per_second']:.0f} images/s" if speed else ""))
+                if speed:
+                    line += f"  |  {speed['images_per_second']:.0f} images/s, input wait {speed['input_wait']:.1%}"
+                progress.say(line)
 
             # --- Save at the end of an epoch, every few minutes, and before leaving ---------------------------------
             if end_of_epoch or asked_to_stop or time.monotonic() - saved_at > 60 * checkpoint_minutes:

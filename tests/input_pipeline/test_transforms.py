@@ -7,6 +7,19 @@ from PIL import Image
 from input_pipeline import DataError, transforms
 
 
+def encoded(pixels, file_format="JPEG"):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, file_format, quality=95)
+    return file.getvalue()
+
+
+@pytest.fixture
+def landscape():
+    """A smooth image [363, 451, 3]; odd, so that no part of it is whole."""
+    coarse = np.random.default_rng(0).integers(0, 256, (12, 15, 3)).astype(np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((451, 363), Image.Resampling.BICUBIC))
+
+
 @pytest.fixture
 def ramps():
     """An image [200, 200, 3] that tells where a pixel comes from: red is x, green is y."""
@@ -140,3 +153,46 @@ def test_decoding_gives_rgb_and_names_what_is_damaged():
     for damaged in (b"", b"no image", file.getvalue()[:-100]):
         with pytest.raises(DataError, match="face 7: the image cannot be decoded"):
             transforms.decode_image(damaged, "face 7")
+
+
+@pytest.mark.parametrize("name", ["scale_and_aspect", "scale"])
+def test_large_crops_of_a_jpeg_are_decoded_smaller_and_look_the_same(name, landscape, monkeypatch):
+    """Never below the wanted size, at the same place, and after the same random numbers."""
+    transform = transforms.training_transform(name, size=50, resize=50, fill=(0, 0, 0), min_area=0.02)
+    data, decode, shrunk = encoded(landscape), transforms.EncodedImage.decode, []
+    whole = transforms.decode_image(data, "")
+    monkeypatch.setattr(
+        transforms.EncodedImage, "decode", lambda self, shrink=1: (shrunk.append(shrink), decode(self, shrink))[1]
+    )
+    for seed in range(100):
+        one, other = np.random.default_rng(seed), np.random.default_rng(seed)
+        pixels = transform(transforms.EncodedImage(data, ""), one).astype(int)
+        assert np.abs(pixels - transform(whole, other)).mean() < 1
+        assert one.bit_generator.state == other.bit_generator.state
+    assert set(shrunk) == {1, 2, 4}
+
+
+def test_only_a_jpeg_is_decoded_smaller(landscape):
+    """To a size rounded up; the box of a crop is divided by what comes back beside the image."""
+    for data, shrink, size in ((encoded(landscape), 4, (113, 91)), (encoded(landscape, "PNG"), 1, (451, 363))):
+        image, shrunk = transforms.EncodedImage(data, "").decode(4)
+        assert (image.size, shrunk) == (size, shrink)
+    transform = transforms.training_transform("scale", size=50, resize=50, fill=(0, 0, 0))
+    pixels = transform(transforms.EncodedImage(data, ""), np.random.default_rng(0))
+    np.testing.assert_array_equal(pixels, transform(landscape, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("size", [20, 400])
+def test_a_truncated_file_is_named_at_every_scale(size, landscape):
+    transform = transforms.training_transform("scale_and_aspect", size=size, resize=size, fill=(0, 0, 0))
+    image = transforms.EncodedImage(encoded(landscape)[:-100], "face 7")
+    with pytest.raises(DataError, match="face 7: the image cannot be decoded"):
+        transform(image, np.random.default_rng(0))
+
+
+def test_crops_are_enlarged_as_by_pillow(landscape):
+    """But for rounding."""
+    image = Image.fromarray(landscape)
+    for box in ((0, 0, 451, 363), (7, 11, 107, 111), (100, 0, 340, 363), (450, 362, 451, 363)):
+        expected = np.asarray(image.crop(box).resize((460, 460), Image.Resampling.BILINEAR)).astype(int)
+        assert np.abs(transforms._resized(image, box, 460) - expected).max() <= 2

@@ -1,5 +1,6 @@
 """That the benchmarks measure what they say, on sizes too small for the numbers to mean anything."""
 
+import importlib.util
 import json
 import os
 import sys
@@ -10,7 +11,7 @@ import pytest
 from tools.benchmark import comparisons, measuring
 from tools.benchmark.__main__ import main
 from tools.benchmark.comparisons import AGAINST_TORCH, BENCHMARKS, multiply_adds
-from tools.benchmark.measuring import INSTALL_TORCH, Ours, Row, Workload, by_turns
+from tools.benchmark.measuring import INSTALL_TORCH, INSTALL_TORCHVISION, Ours, Row, Workload, by_turns
 
 SMALL = Workload("cifar_resnet8", 2, 8)
 
@@ -147,3 +148,19 @@ def test_without_onnx_runtime_a_line_says_how_to_get_it(ours, monkeypatch, capsy
     rows = [line for line in lines if line.startswith("| inference_torch")]
     assert len(rows) == 2 and all("XLA" in row and ">= 1" in row for row in rows)
     assert any("ONNX Runtime is not measured" in line and "pip install -e '.[onnx]'" in line for line in lines)
+
+
+def test_reading_images_is_compared_without_torchvisions_compiled_part(capsys):
+    """Small files and large ones, whichever PyTorch torchvision was made for."""
+    if not all(importlib.util.find_spec(name) for name in ("torch", "torchvision")):
+        pytest.skip("the comparison needs PyTorch and torchvision")
+    assert main(["input_torch", "--tiny", "--rounds=1"]) == 0
+    out = capsys.readouterr().out
+    assert "48 px -> 32 px" in out and "144 px -> 32 px" in out and "WRONG" not in out and "skipped" not in out
+
+
+def test_without_torchvision_a_line_says_how_to_get_it(monkeypatch, capsys):
+    pytest.importorskip("torch", reason="the comparison needs PyTorch")
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    assert main(["input_torch", "--tiny"]) == 0
+    assert f"skipped input_torch: torchvision is not installed: {INSTALL_TORCHVISION}" in capsys.readouterr().out

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -159,6 +160,24 @@ def test_tests_within_an_epoch_are_logged(experiment, tmp_path):
     tests = [row for row in rows_without_times(tmp_path) if row["split"] == "test"]
     assert [row["step"] for row in tests] == [4, 6, 8, 12]
     assert tests[0]["epoch"] == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize(("seconds", "low", "high"), [(0.2, 0.5, 1.0), (0.0, 0.0, 0.2)])
+def test_the_share_of_waiting_for_input_is_logged(experiment, tmp_path, seconds, low, high):
+    """Of a source that is slow, and of one that has all its batches ready: with each interval and each epoch."""
+    ready = list(experiment.train_batches(0))
+
+    def batches(start):
+        for batch in ready[start:]:
+            time.sleep(seconds)
+            yield batch
+
+    train(dataclasses.replace(fresh(experiment), train_batches=batches), tmp_path, **SETTINGS)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for split, count in (("step", 6), ("train", 2)):
+        logged = [row for row in rows if row["split"] == split]
+        assert len(logged) == count and all(row["images_per_second"] > 0 for row in logged)
+        assert low <= np.median([row["input_wait"] for row in logged]) <= high
 
 
 def test_a_killed_run_repeats_what_was_not_saved(experiment, finished, tmp_path):

@@ -52,8 +52,9 @@ def circumstances() -> dict[str, str]:
     """What the numbers depend on, in words."""
     found = environment()
     versions = {"python": found["python"]} | found["versions"]
-    versions |= {name: sys.modules[name].__version__ for name in ("torch", "onnxruntime") if sys.modules.get(name)}
-    wanted = ("python", "jax", "jaxlib", "flax", "torch", "onnxruntime", "numpy", "pillow")
+    extras = ("torch", "torchvision", "onnxruntime")
+    versions |= {name: sys.modules[name].__version__ for name in extras if sys.modules.get(name)}
+    wanted = ("python", "jax", "jaxlib", "flax", *extras, "numpy", "pillow", "opencv-python-headless")
     return {
         "machine": f"{_cpu()}, {threads()} cores; JAX on {found['devices']}",
         "versions": ", ".join(f"{name} {versions[name]}" for name in wanted if name in versions),

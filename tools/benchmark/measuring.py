@@ -25,6 +25,7 @@ from ror_jax.training.state import create_state
 from ror_jax.training.step import make_train_step
 
 INSTALL_TORCH = "pip install torch==2.13.0"
+INSTALL_TORCHVISION = "pip install --no-deps torchvision==0.28.0"  # beside any PyTorch: see `image_loader`
 MEAN, STD = (127.5,) * 3, (64.0,) * 3  # of the random images
 LEARNING_RATE = 1e-4  # learning one batch by heart would end in denormal numbers, which are slow on CPU
 SETTLE = 0.3  # seconds between turns: idle threads of OpenMP keep turning for 0.2, on cores that the other one needs

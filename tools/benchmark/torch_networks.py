@@ -294,9 +294,16 @@ def image_loader(files: Sequence[bytes], size: int, batch_size: int) -> DataLoad
     """Batches float32 [B, 3, size, size] of JPEG files, as torchvision's training scripts read ImageNet, in one thread.
 
     Raises:
-      ImportError, RuntimeError: torchvision is missing, or made for another PyTorch.
+      ImportError: torchvision is not installed.
     """
-    from torchvision import transforms
+    try:
+        from torchvision import transforms
+    except RuntimeError:
+        # Its compiled operators are made for another PyTorch (the usual package's, for CUDA), and two of them must be
+        # known while it is imported. The transforms of Pillow images use none: a declaration is enough.
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torchvision import transforms
 
     torch.set_num_threads(1)
     steps = [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), transforms.ToTensor()]
