@@ -77,7 +77,7 @@ def default_config() -> ConfigDict:
 
     config.test_every = 1  # epochs
     config.test_every_steps = placeholder(int)  # and so often within an epoch
-    config.log_every = 20  # steps between lines of metrics.jsonl within an epoch
+    config.log_every = 20  # steps between lines of metrics.jsonl within an epoch, rounded up to whole calls
     config.checkpoint_minutes = 10.0  # within long epochs; the end of every epoch is saved anyway
     config.profile = False  # trace a few steps of this start for TensorBoard and Perfetto, in the run's folder
     config.closing_words = ""  # printed when all is done

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
-from ror_jax.models.weights import save_card
+from ror_jax.models.weights import save_card, save_weights
 from ror_jax.report.summary import summarize
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import Experiment, create_experiment
@@ -22,7 +22,7 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
     check_workdir(workdir, config)
     experiment, name = _open(config, workdir)
     open_workdir(workdir, config)
-    save_card(workdir, experiment.card)
+    save_card(workdir, experiment.card)  # a run that goes on finds there what `init_from` held
     length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
     print(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
     state = train(
@@ -34,6 +34,7 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
         checkpoint_minutes=config.checkpoint_minutes,
         profile=config.profile,
     )
+    save_weights(workdir, *jax.device_get((state.params, state.batch_stats)), experiment.card)
     _test(experiment, state, workdir, workdir)
     print(config.closing_words, end="")
 

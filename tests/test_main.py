@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from ror_jax.models import load_model
+
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
     "--config.dataset.people=30",
@@ -72,6 +74,7 @@ def test_a_run_leaves_its_results(trained):
     splits = [json.loads(line)["split"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert splits == ["train", "test"] * 2
     assert any((workdir / "tensorboard").iterdir())
+    assert load_model(workdir).heads["age_group"].bias.shape == (8,)
 
 
 def test_evaluation_repeats_the_result_without_training(command, trained):

@@ -84,11 +84,11 @@ def load_model(folder: Path) -> Network:
     """
     tensors, card = load_weights(folder)
     options = {"mean": card["mean"], "std": card["std"]} | card["overrides"]
-    model = nnx.eval_shape(lambda: create_model(card["model"], card["heads"], rngs=nnx.Rngs(0), **options))
-    graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
-    params, batch_stats = map(nnx.to_pure_dict, states)
-    wanted = flatten(params, batch_stats)
     try:
+        model = nnx.eval_shape(lambda: create_model(card["model"], card["heads"], rngs=nnx.Rngs(0), **options))
+        graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+        params, batch_stats = map(nnx.to_pure_dict, states)
+        wanted = flatten(params, batch_stats)
         taken = take(tensors, wanted)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error

@@ -38,6 +38,8 @@ def to_onnx(model: Network, path: str | os.PathLike) -> None:
     onnx = _package("onnx")
     if not model.heads:
         raise UserError("a network without a prediction layer has no outputs to export")
+    if "images" in model.heads:
+        raise UserError("a prediction layer cannot be called 'images' in an ONNX file: that is the input")
     graph = _Graph(onnx)
     outputs = graph.network(model)
     side = getattr(model.backbone.config, "image_size", None)

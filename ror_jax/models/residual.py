@@ -52,7 +52,8 @@ class ResidualConfig:
       new_shortcut_init: "he", or "zero": the shortcuts above the final level start at exactly zero.
       remat: keep only the input of every block for the backward pass, and compute the rest of it again: less memory,
         a third more arithmetic.
-      unroll: run equal blocks one after the other instead of in a loop: the same numbers, a longer compilation.
+      unroll: run equal blocks one after the other instead of in a loop: the same numbers to rounding, a longer
+        compilation. On CPU it is slower, too.
       dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
     """
 

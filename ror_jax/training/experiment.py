@@ -77,8 +77,9 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
     task = create_task(labels=dataset.labels, **_options(config.task))
 
     # Without epochs there is nothing to divide into batches, however few images there are.
-    steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else config.steps_per_call
-    _check_calls(config, steps)
+    steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else 1
+    if config.epochs:
+        _check_calls(config, steps)
     optimizer, schedule = create_optimizer(steps_per_epoch=steps, **config.optimizer)
 
     # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.

@@ -19,7 +19,7 @@ PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow"),
     "opencv-python-headless",
 )
-TRACED = range(5, 15)  # steps, counted from a start
+TRACED = range(5, 15)  # calls of the training step, counted from a start
 LINE_EVERY, REDRAW_EVERY = 30.0, 0.5  # seconds, without and with a terminal
 
 
@@ -137,7 +137,7 @@ class Progress:
 
         `describe` says how the epoch goes so far; it is called no oftener than is shown.
         """
-        if self._epoch is None:  # the first step of a process compiles; it would spoil the rate
+        if self._epoch is None:  # the first call of a process compiles; it would spoil the rate
             self._epoch = self._interval = self._counts()
         else:
             self._images += (step - self._step) * self._batch_size
@@ -166,14 +166,14 @@ class Progress:
     def end_interval(self) -> dict[str, float]:
         """`images_per_second` and `input_wait`, the share of the time spent waiting for input, since the last call.
 
-        An interval does not reach back beyond the first step of its epoch; empty where there is no more than that step.
+        Without the first call of a process, which compiles; empty where there was no other.
         """
         rates, self._interval = self._rates(self._interval), self._counts()
         return rates
 
     def end_epoch(self) -> dict[str, float]:
-        """The same of the epoch that ends here, without its first step."""
-        rates, self._epoch = self._rates(self._epoch), None
+        """The same of the epoch that ends here."""
+        rates, self._epoch = self._rates(self._epoch), self._counts()
         return rates
 
     def _counts(self) -> tuple[float, int, float]:
@@ -208,8 +208,10 @@ def _duration(seconds: float) -> str:
 def traced(batches: Iterator, folder: Path, say: Callable[[str], None]) -> Iterator:
     """The same batches. What the host and the devices do with some of them is written to `folder`.
 
-    They come after the first ones, with which programs are compiled and buffers fill.
+    They come after the first ones, with which programs are compiled and buffers fill; where there are no others,
+    `say` tells that nothing was traced.
     """
+    number = 0
     with contextlib.ExitStack() as trace:
         for number, batch in enumerate(batches):
             if number == TRACED.start:
@@ -219,3 +221,5 @@ def traced(batches: Iterator, folder: Path, say: Callable[[str], None]) -> Itera
                 yield batch
             if number == TRACED[-1]:
                 trace.close()
+    if number < TRACED.start:
+        say(f"Nothing was traced: that begins with the {TRACED.start + 1}th call of the training step.")

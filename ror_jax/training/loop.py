@@ -75,7 +75,7 @@ def train(
             if not math.isfinite(loss := float(loss)):
                 kept = f"is at step {checkpoints.steps[-1]}" if checkpoints.steps else "does not exist yet"
                 raise UserError(
-                    f"the loss became {loss} in step {step} (epoch {step / steps_per_epoch:.2f});"
+                    f"the loss became {loss} by step {step} (epoch {step / steps_per_epoch:.2f});"
                     f" the last good checkpoint {kept}. A lower optimizer.learning_rate is the usual remedy"
                 )
             progress.update(step, loss, lambda: task.line(task.summarize(jax.device_get(metrics))))
@@ -84,9 +84,10 @@ def train(
 
         saved_at = time.monotonic()
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
+        batches = progress.timed(batches)
         if profile:
             batches = stack.enter_context(contextlib.closing(traced(batches, workdir / "profile", progress.say)))
-        for batch in progress.timed(batches):
+        for batch in batches:
             # --- One step, or several; the loss of the one before is fetched while this one runs --------------------
             state, loss, metrics = experiment.train_step(state, shard_batch(batch, mesh))
             progress.dispatched(loss)
@@ -130,7 +131,8 @@ def train(
             # --- Save at the end of an epoch, every few minutes, and before leaving ---------------------------------
             if end_of_epoch or asked_to_stop or time.monotonic() - saved_at > 60 * checkpoint_minutes:
                 settle()
-                checkpoints.save(state, score)
+                with progress.paused():
+                    checkpoints.save(state, score)
                 saved_at = time.monotonic()
             if asked_to_stop and step < total_steps:
                 raise Stopped(asked_to_stop[0], step)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from ror_jax.config import default_config
 from ror_jax.errors import UserError
 from ror_jax.training.logging import environment, replace_text
 
@@ -31,8 +32,10 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
     """
     path = workdir / "config.json"
     if path.exists():
-        before, now = json.loads(path.read_text()), json.loads(config.to_json_best_effort())
-        _compare(workdir, flat_settings(before), flat_settings(now), free)
+        usual, now = (json.loads(settings.to_json_best_effort()) for settings in (default_config(), config))
+        # A setting that is newer than the run had its default then.
+        before = flat_settings(usual) | flat_settings(json.loads(path.read_text()))
+        _compare(workdir, before, flat_settings(now), free)
 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:

@@ -52,6 +52,17 @@ def test_convolution_and_its_gradients(size, jit):
     assert_near(ours, theirs)
 
 
+@pytest.mark.parametrize("batch_size", [32, 48, 64])
+def test_gradient_of_a_kernel_in_parts(batch_size, jit):
+    """Batches that are summed in two parts, in one, and in four."""
+    x, kernel, cotangent = normal(batch_size, 5, 6, 3), normal(3, 3, 3, 4), normal(batch_size, 5, 6, 4, seed=1)
+
+    def gradient(convolution):
+        return jax.vjp(lambda kernel: convolution(x, kernel, 1, 1), kernel)[1](cotangent)
+
+    assert_near(*jit(lambda: (gradient(convolve), gradient(plain)))())
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_gradients_inside_loops_and_branches(stride, jit):
     """The gradients stay right where a network uses them: in a `scan`, and in a branch of a `cond`."""

@@ -58,7 +58,9 @@ def test_waiting_counts_while_the_device_has_nothing_to_do(loading, computing, l
     assert found["images_per_second"] > 0
 
 
-def test_an_interval_without_a_step_but_the_first_has_no_rates():
+def test_a_run_without_a_call_but_the_first_has_no_rates():
     with contextlib.closing(Progress(0, STEPS, STEPS, IMAGES)) as progress:
         progress.update(1, 0.5, str)
         assert progress.end_interval() == {} == progress.end_epoch()
+        progress.update(STEPS, 0.5, str)  # one call may do a whole epoch
+        assert progress.end_epoch()["images_per_second"] > 0
