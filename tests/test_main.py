@@ -8,7 +8,9 @@ import sys
 
 import pytest
 
+from ror_jax.errors import UserError
 from ror_jax.models import load_model
+from ror_jax.training.workdir import check_workdir, open_workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [
@@ -144,3 +146,16 @@ def test_a_mistake_gets_one_line(command, arguments, message):
 def test_a_batch_that_the_mesh_does_not_divide(command):
     done = command(*TINY, "--config.batch_size=12", devices=8)
     assert "a batch of 12 images cannot be divided over 8 devices; try 8" in done.stderr
+
+
+def test_a_setting_newer_than_the_run_had_its_default(tiny_config, tmp_path):
+    """What an older version wrote goes on; another value than the default of today is another run."""
+    config = tiny_config()
+    open_workdir(tmp_path, config)
+    older = json.loads((tmp_path / "config.json").read_text())
+    del older["steps_per_call"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    check_workdir(tmp_path, config)
+    config.steps_per_call = 2
+    with pytest.raises(UserError, match="steps_per_call was 1 and is 2"):
+        check_workdir(tmp_path, config)
