@@ -127,11 +127,7 @@ def _normalize_backward(epsilon, operands, cotangents):
     normalized = (x.astype(jnp.float32) - mean) * inverse
     to_bias, to_scale = cotangent.sum(axes), (cotangent * normalized).sum(axes)
     to_x = (cotangent - to_bias / count - normalized * (to_scale / count)) * (inverse * scale)
-    return (
-        to_x.astype(x.dtype),
-        to_scale.astype(scale.dtype),
-        to_bias.astype(scale.dtype),
-    )  # all parameters are of one type
+    return to_x.astype(x.dtype), to_scale.astype(scale.dtype), to_bias.astype(scale.dtype)
 
 
 _normalize.defvjp(_normalize_forward, _normalize_backward)
