@@ -103,7 +103,14 @@ def test_imagenet_says_what_a_network_was_made_from(tmp_path, report):
     def leave(name, row, epochs, card=None, **settings):
         folder = tmp_path / name
         leave_run(folder, changed(imagenet.get_config(row), **settings), 0.75, epochs=epochs)
-        start = {"init_from": {"overrides": card}, "model": row, "overrides": {}, "mean": [0] * 3, "std": [1] * 3}
+        start = {
+            "init_from": {"overrides": card},
+            "model": row,
+            "overrides": {},
+            "heads": {},
+            "mean": [0] * 3,
+            "std": [1] * 3,
+        }
         (folder / "model.json").write_text(json.dumps(start))
 
     leave("tested", "resnet34", 0, {})
