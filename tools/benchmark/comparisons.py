@@ -1,6 +1,7 @@
 """What is measured: a function a benchmark; the first line of its docstring is what `--list` prints."""
 
 import ctypes
+import dataclasses
 import gc
 import io
 import math
@@ -170,14 +171,10 @@ def memory(options: Options) -> list[Row]:
     on_cpu = jax.default_backend() == "cpu"
     if on_cpu and sys.platform != "linux":
         raise Skipped("the peak of a process is measured on Linux")
-    rows, theirs = [], None
-    for remat, limit in ((False, 1.0), (True, 0.5)):
-        work = options.workload("cifar_resnet110", 128, 32, remat=remat)
+    rows, plain = [], options.workload("cifar_resnet110", 128, 32)
+    theirs = in_fresh_process(*((process_growth, plain, "theirs") if on_cpu else (torch_gpu_peak, plain)))
+    for work, limit in ((plain, 1.0), (dataclasses.replace(plain, remat=True), 0.5)):
         say(f"  {work}")
-        if theirs is None:
-            theirs = (
-                in_fresh_process(process_growth, work, "theirs") if on_cpu else in_fresh_process(torch_gpu_peak, work)
-            )
         usage = Ours(work).compile().memory_analysis()
         ours = usage.argument_size_in_bytes + usage.output_size_in_bytes + usage.temp_size_in_bytes
         ours = (ours - usage.alias_size_in_bytes) / MIB
