@@ -12,9 +12,13 @@ def default_config() -> ConfigDict:
     config = ConfigDict()
 
     config.name = ""  # of the run; its folder is runs/NAME unless --workdir says otherwise
-    config.row = placeholder(str)  # FILE:ROW, the experiment of the RoR paper that this is; see `ror_jax.report`
+    config.row = placeholder(str)  # FILE:ROW, the experiment of a paper that this is; see `ror_jax.report`
     config.seed = 0  # of parameters, order of images, augmentation, stochastic depth
     config.init_from = placeholder(str)  # folder of weights to start from, as tools/convert_torchvision.py makes it
+    # A recipe trains these stages before itself, in this order, each from the weights of the one before it. A stage is
+    # the same settings but for what `stage.NAME` says; its folder is beside the recipe's, under the stage's own name.
+    config.stages = ()
+    config.stage = ConfigDict()
     config.data_dir = placeholder(str)  # folder with the data set's own files
     config.cache_dir = "~/.cache/ror_jax"  # prepared data sets and compiled programs
 

@@ -1,0 +1,12 @@
+r"""Pre-RoR-34 with stochastic depth and shortcuts of type B in all levels (Deep-RoR, Table III, Figure 7).
+
+    python -m ror_jax.main --mode=cross_validate --folds=0 --config=configs/recipes/preror34_sd_b.py:age \
+        --config.data_dir=FOLDER
+
+Published on fold 0: age 60.21 % exact, 91.14 % 1-off; gender 90.72 %. What may stand after the colon: see
+`configs.deep_ror`.
+"""
+
+from configs.deep_ror import recipe
+
+get_config = recipe("preror34_sd_b")
