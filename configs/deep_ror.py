@@ -156,5 +156,5 @@ def _shrink(config: ConfigDict) -> None:
         config.optimizer.learning_rate = 0.1
     for stage in config.stage.values():
         stage.name += f"_{SMOKE}"
-        for setting in ("epochs", "optimizer"):
-            stage.pop(setting, None)
+        for setting in {"epochs", "optimizer"} & set(stage):
+            del stage[setting]
