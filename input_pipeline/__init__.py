@@ -23,7 +23,9 @@ _CREATORS = {
     "adience": "input_pipeline.datasets.adience:create",
     "cifar10": "input_pipeline.datasets.cifar:create_cifar10",
     "cifar100": "input_pipeline.datasets.cifar:create_cifar100",
+    "faces_csv": "input_pipeline.datasets.faces_csv:create",
     "imagenet": "input_pipeline.datasets.imagenet:create",
+    "imdb_wiki": "input_pipeline.datasets.imdb_wiki:create",
     "rendered_faces": "input_pipeline.datasets.rendered_faces:create",
     "svhn": "input_pipeline.datasets.svhn:create",
 }
@@ -40,6 +42,7 @@ def create_dataset(
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike,
     limit: int | None = None,
+    validation: float | None = None,
     **options: Any,
 ) -> Dataset:
     """Opens a data set, preparing it at first use.
@@ -49,6 +52,8 @@ def create_dataset(
         data_dir: where the user keeps the original files. Data sets that the program draws by itself need none.
         cache_dir: where prepared files are kept and found again.
         limit: keep no more than so many images of each split, drawn at random, always the same.
+        validation: hold out this share (above 0, below 1) of the subjects that would train, drawn at random, always
+            the same, as the split `validation`. Only for data sets of faces, which know who is who.
         options: `labels` (only images that have one of these are kept) and the data set's own; see its `create`.
 
     Raises:
@@ -62,14 +67,19 @@ def create_dataset(
     for option in options:
         if option not in known:
             raise unknown_name(f"option of data set {name}", option, known)
+    if validation is not None:
+        if "validation" not in known:
+            raise DataError(f"{name} does not say who is who: it has no subjects to hold out; leave out validation")
+        options["validation"] = validation
     dataset = create(data_dir, cache_dir, **options)
     if limit is None:
         return dataset
     if limit < 1:
         raise DataError(f"the limit of {limit} images leaves none; it must be 1 or more")
-    train, test = (_limited(source, limit) for source in (dataset.train, dataset.test))
-    note = f" (limited to {len(train)} and {len(test)} images)"
-    return dataclasses.replace(dataset, train=train, test=test, description=dataset.description + note)
+    splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
+    splits = {name: _limited(source, limit) for name, source in splits.items() if source is not None}
+    note = f" (limited to {' and '.join(str(len(source)) for source in splits.values())} images)"
+    return dataclasses.replace(dataset, **splits, description=dataset.description + note)
 
 
 def _limited(source: Source, limit: int) -> Subset:

@@ -6,7 +6,7 @@ A *record* is one image and what is known about it, as a dict with fixed keys:
     age         float32, years; -1 unknown
     age_group   int32, index of one of the eight groups of Adience; -1 unknown
     gender      int32, 0 female, 1 male; -1 unknown
-    identity    str, the same for all images of one person
+    identity    str, the same for all images of one person; "" unknown
     label       int32, the class, where there are only classes
 
 and further keys where a data set knows more. A label that an image does not have is -1, never invented.
@@ -31,7 +31,7 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set, split for training and testing."""
+    """A data set, split for training, testing and perhaps validation."""
 
     name: str
     train: Source
@@ -40,6 +40,12 @@ class Dataset:
     mean: tuple[float, ...]  # of all training pixels, per channel (R, G, B), 0..255
     std: tuple[float, ...]
     description: str  # for a person: how many rows were read, kept and left out, and why
+    validation: Source | None = None  # neither trained nor tested on: to choose an epoch by
+
+    @property
+    def tested(self) -> dict[str, Source]:
+        """What is not trained on, by the name of the split."""
+        return ({"validation": self.validation} if self.validation is not None else {}) | {"test": self.test}
 
 
 class ArraySource:

@@ -25,10 +25,18 @@ def default_config() -> ConfigDict:
     config.dataset = dataset = ConfigDict()
     dataset.name = ""
     dataset.fold = placeholder(int)  # faces: the fold to test on, 0 ... 4; the others train
+    dataset.validation = placeholder(float)  # faces: the share of the subjects that train to hold out for validation
     dataset.protocol = placeholder(str)  # adience: "levi" or "all"
     dataset.people = placeholder(int)  # rendered_faces
     dataset.pictures_per_person = placeholder(int)  # rendered_faces
     dataset.resolution = placeholder(int)  # faces: pixels a side of the stored images
+    dataset.test_share = placeholder(float)  # faces_csv, imdb_wiki: the share to test on where no file says which
+    dataset.by_person = placeholder(bool)  # faces_csv, imdb_wiki: that share is one of the people, not of the images
+    dataset.split_seed = placeholder(int)  # faces_csv, imdb_wiki: it decides which
+    dataset.min_face_score = placeholder(float)  # imdb_wiki: of the face detector, to keep an image
+    dataset.max_second_face_score = placeholder(float)  # imdb_wiki: by default a second face of any score is too much
+    dataset.need_gender = placeholder(bool)  # imdb_wiki: keep no image without
+    dataset.min_size = placeholder(int)  # imdb_wiki: pixels of the shorter side of an image to keep
     dataset.extra = placeholder(bool)  # svhn: train on its `extra` images too
     dataset.classes = placeholder(int)  # imagenet: how many there must be; 0: any number
     dataset.limit = placeholder(int)  # images of each split, for a quick look
@@ -62,6 +70,9 @@ def default_config() -> ConfigDict:
     task.name = ""
     task.weights = placeholder(object)  # "LW0" ... "LW3", or a number for each class
     task.normalize_by = placeholder(str)
+    task.objective = placeholder(str)  # age_group, age_years: the loss, "cross_entropy", "ladder", "coral", "corn" ...
+    task.sigma = placeholder(float)  # width of the objective "label_distribution", in classes
+    task.group = placeholder(int)  # older_than: than which group, 1 ... 7
 
     config.epochs = 164  # 0: only test, such as weights of init_from
     config.batch_size = 64  # over all devices

@@ -18,9 +18,8 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image, ImageOps
 
-from input_pipeline.datasets import faces
+from input_pipeline.datasets import face_files, faces
 from input_pipeline.errors import DataError, unknown_name
 from input_pipeline.records import Dataset
 
@@ -28,7 +27,6 @@ PAGE = "talhassner.github.io/home/projects/Adience/Adience-data.html"
 WANTED = f"wanted is the folder of the Adience page of the Open University of Israel ({PAGE})"
 COLUMNS = ("user_id", "original_image", "face_id", "age", "gender")
 GENDERS = {"f": 0, "m": 1}  # "u" and the empty text are unknown
-MAX_PIXELS = 50_000_000  # of an image file; a larger one could fill the memory and is certainly no Adience face
 
 # The eight age groups as the lists write them. The lists' (8, 12) is the papers' 8-13, their (60, 100) is 60-.
 EXACT_LABELS = ("(0, 2)", "(4, 6)", "(8, 12)", "(15, 20)", "(25, 32)", "(38, 43)", "(48, 53)", "(60, 100)")
@@ -43,6 +41,7 @@ class Row:
     """One row of a fold list."""
 
     fold: int
+    line: int  # of its fold list
     identity: str  # the column user_id
     original_image: str
     face_id: int
@@ -90,7 +89,7 @@ def _read_fold_list(path: pathlib.Path, fold: int) -> list[Row]:
         if not row["face_id"].isdecimal():
             raise DataError(f"{path}, line {number}: the face_id is not a number")
         identity, image, face_id, age, gender = (row[name] for name in COLUMNS)
-        rows.append(Row(fold, identity, image, int(face_id), age, GENDERS.get(gender, -1)))
+        rows.append(Row(fold, number, identity, image, int(face_id), age, GENDERS.get(gender, -1)))
     return rows
 
 
@@ -104,7 +103,7 @@ def age_group(label: str, protocol: str) -> int:
     if protocol == "levi":
         return EXACT_LABELS.index(label) if label in EXACT_LABELS else -1
     numbers = [int(number) for number in re.findall(r"\d+", label)]
-    return faces.nearest_age_group(sum(numbers) / len(numbers)) if numbers else -1
+    return int(faces.nearest_age_group(sum(numbers) / len(numbers))) if numbers else -1
 
 
 class Adience(faces.FaceBuilder):
@@ -116,7 +115,7 @@ class Adience(faces.FaceBuilder):
         resolution: see `FaceBuilder`.
 
     Raises:
-        DataError: the folder is not Adience.
+        DataError: the folder is not Adience, or a subject is in more than one fold.
     """
 
     EXTRA_FEATURES: ClassVar = {"face_id": np.int32, "age_label": np.str_}
@@ -124,12 +123,13 @@ class Adience(faces.FaceBuilder):
     def __init__(self, folder: str | os.PathLike, cache_dir: str | os.PathLike, resolution: int):
         self._folder = pathlib.Path(folder).expanduser()
         self._rows = read_fold_lists(self._folder)
-        sizes = [_file_size(self._folder / row.path) for row in self._rows]
+        sizes = [face_files.file_size(self._folder / row.path) for row in self._rows]
         if not any(sizes):
             raise DataError(
                 f"{self._folder}: the fold lists are there, but none of their {len(sizes)} faces is under aligned/; "
                 f"unpack aligned.tar.gz of {PAGE} there"
             )
+        faces.check_subjects(self._rows, "fold", self._folder)
         content = repr([(row, size) for row, size in zip(self._rows, sizes, strict=True)])
         super().__init__(cache_dir, resolution, hashlib.sha256(content.encode()).hexdigest()[:16])
 
@@ -146,6 +146,7 @@ def create(
     *,
     fold: int = 0,
     labels: Sequence[str] = ("age_group", "gender"),
+    validation: float | None = None,
     protocol: str = "levi",
     resolution: int = 256,
 ) -> Dataset:
@@ -156,6 +157,7 @@ def create(
         cache_dir: where the prepared files are kept.
         fold: the fold to test on, 0..4.
         labels: rows that have at least one of these are kept: "age_group", "gender", "age" (single ages only).
+        validation: see `create_dataset`.
         protocol: "levi" or "all", see `age_group`. The published numbers use "levi".
         resolution: side of the prepared images in pixels.
 
@@ -172,41 +174,17 @@ def create(
     builder.prepare()
     groups = [age_group(label, protocol) for label in builder.info.metadata["age_label"]]
     note = f"; {PROTOCOLS[protocol]}" if "age_group" in labels else ""
-    return faces.open_faces(builder, fold=fold, labels=labels, age_group=np.array(groups, np.int32), note=note)
-
-
-def _file_size(path: pathlib.Path) -> int:
-    """In bytes; 0 if there is no such file."""
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):  # ValueError: a zero byte in the name
-        return 0
+    age_groups = np.array(groups, np.int32)
+    return faces.open_fold(builder, fold, labels=labels, age_group=age_groups, validation=validation, note=note)
 
 
 def _load(folder: pathlib.Path, resolution: int, row: Row) -> dict[str, Any]:
     """See `FaceBuilder.loader`."""
     single_age = re.fullmatch(r"\d+", row.age_label)
     return {
-        "image": _read_face(folder, row.path, resolution),
+        "image": face_files.read_face(folder, row.path, resolution),
         "age": np.float32(row.age_label if single_age else -1),
         "gender": np.int32(row.gender),
         "face_id": np.int32(row.face_id),
         "age_label": row.age_label,
     }
-
-
-def _read_face(folder: pathlib.Path, path: pathlib.PurePath, resolution: int) -> Image.Image:
-    if len(path.parts) != 3 or path.parts[0] != "aligned" or ".." in path.parts:
-        raise faces.UnusableRow("a path that leaves the folder")
-    try:
-        with Image.open(folder / path) as file:
-            image = file.convert("RGB") if file.width * file.height <= MAX_PIXELS else None
-    except FileNotFoundError:
-        raise faces.UnusableRow("no image file") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        image = None
-    except Exception:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
-        raise faces.UnusableRow("an unreadable image file") from None
-    if image is None:
-        raise faces.UnusableRow(f"an image of more than {MAX_PIXELS // 10**6} million pixels")
-    return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)

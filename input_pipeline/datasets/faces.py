@@ -1,19 +1,20 @@
-"""What face data sets share: five folds of faces, prepared once in ArrayRecord files and opened by test fold and label.
+"""What face data sets share: faces prepared once in ArrayRecord files, opened by split and label.
 
 A data set is a subclass of `FaceBuilder`, which says what its rows are and how a row becomes a face, and a function
-`create`, which prepares the builder and ends in `open_faces`.
+`create`, which prepares the builder, says which rows train and which test, and ends in `open_faces`.
 """
 
 import abc
 import collections
 import contextlib
+import csv
 import fcntl
 import functools
 import io
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -27,16 +28,23 @@ from input_pipeline.transforms import decode_image
 
 AGE_GROUPS = ("0-2", "4-6", "8-13", "15-20", "25-32", "38-43", "48-53", "60-")
 AGE_RANGES = ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))  # years, both ends included
+AGES = tuple(str(age) for age in range(101))
 GENDERS = ("female", "male")
-FOLDS = 5
+FOLDS = 5  # of Adience
 JPEG_QUALITY = 95
 ROWS_IN_A_FILE = 1000
+LEFT_OUT = "left_out.csv"
 
 
-def nearest_age_group(age: float) -> int:
-    """Index of the age group that contains the age or is nearest to it. A tie (3, 35) goes to the older group."""
-    distances = [max(low - age, age - high, 0) for low, high in AGE_RANGES]
-    return max(range(len(AGE_RANGES)), key=lambda group: (-distances[group], group))
+def nearest_age_group(age: np.ndarray | float) -> np.ndarray:
+    """Index of the age group that contains the age or is nearest to it, int32 of the same shape; -1 for an age below 0.
+
+    A tie (3, 35) goes to the older group.
+    """
+    age = np.asarray(age)[..., None]
+    low, high = np.transpose(AGE_RANGES)[:, ::-1]  # the oldest first, because the first of equals is taken
+    group = len(AGE_RANGES) - 1 - np.maximum(np.maximum(low - age, age - high), 0).argmin(-1)
+    return np.where(age[..., 0] < 0, -1, group).astype(np.int32)
 
 
 class UnusableRow(Exception):
@@ -47,20 +55,27 @@ class Index(tfds.core.Metadata):
     """All that is known about the prepared records but their images, for choosing rows without reading any image.
 
     A dict of arrays: every record key but `image`, `pixel_sum` and `pixel_square_sum` (int64 [N, 3]), each with one
-    entry a record in the order of the files; and `left_out`, one reason a row that is in no file.
+    entry a record in the order of the files; and `left_out`, of the rows that are in no file: while they are written
+    the list (line, path, reason), which becomes the file `LEFT_OUT`, afterwards a `Counter` of the reasons.
     """
 
     def save_metadata(self, data_dir):
-        np.savez(pathlib.Path(data_dir) / "index.npz", **{key: np.array(values) for key, values in self.items()})
+        folder = pathlib.Path(data_dir)
+        np.savez(folder / "index.npz", **{key: np.array(values) for key, values in self.items() if key != "left_out"})
+        with open(folder / LEFT_OUT, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("line", "path", "reason"), *self["left_out"]])
 
     def load_metadata(self, data_dir):
+        folder = pathlib.Path(data_dir)
         self.clear()
-        with np.load(pathlib.Path(data_dir) / "index.npz") as columns:
+        with np.load(folder / "index.npz") as columns:
             self.update(columns)
+        with open(folder / LEFT_OUT, encoding="utf-8", newline="") as file:
+            self["left_out"] = collections.Counter(row["reason"] for row in csv.DictReader(file))
 
 
 class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """Writes five folds of faces as ArrayRecord files, with splits `fold_0` ... `fold_4`. No TensorFlow is needed.
+    """Writes faces as ArrayRecord files, in the order of the rows, as one split `faces`. No TensorFlow is needed.
 
     Args:
         cache_dir: where prepared data sets are kept.
@@ -68,10 +83,11 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         fingerprint: short text that differs for whatever else makes the prepared files differ.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("2.0.0")
     url_infos = None  # nothing is downloaded, so there are no checksums to look for beside the code
     EXTRA_FEATURES: ClassVar[dict[str, Any]] = {}  # what the records hold beside the keys in `_info`
     threads = os.cpu_count()  # Pillow lets go of the interpreter's lock
+    rules: Sequence[str] = ()  # reasons that the description names in this order, even if they took no row
 
     def __init__(self, cache_dir: str | os.PathLike, resolution: int, fingerprint: str):
         self.resolution = resolution
@@ -79,7 +95,10 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     @abc.abstractmethod
     def rows(self) -> Sequence[Any]:
-        """All rows, each with attributes `identity` and `fold` (0..4)."""
+        """All rows, each with attributes `identity` (str, "" unknown) and `fold` (int, -1: none).
+
+        Those for which the loader may raise `UnusableRow` also have `line` and `path`, to find them again by.
+        """
 
     @abc.abstractmethod
     def loader(self) -> Callable[[Any], dict[str, Any]]:
@@ -93,9 +112,6 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
         They are written into a temporary folder that is renamed at the end, so what is there is complete. One process
         writes; others that want the same files wait for it.
-
-        Raises:
-            DataError: a subject is in more than one fold.
         """
         if not self.data_path.exists():
             root = pathlib.Path(self.data_dir_root)
@@ -108,7 +124,6 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self.info.metadata.load_metadata(self.data_path)  # tensorflow-datasets does it for metadata.json only
 
     def _write(self):
-        check_subjects(self.rows())
         with (
             ThreadPoolExecutor(self.threads) as self._pool,
             tqdm(total=len(self.rows()), desc=f"preparing {self.name}", unit=" faces", mininterval=1) as self._progress,
@@ -132,22 +147,21 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return info
 
     def _shard_iterators_per_split(self, dl_manager):
-        folds = [[row for row in self.rows() if row.fold == fold] for fold in range(FOLDS)]
+        rows = self.rows()
         return {
-            f"fold_{fold}": [
+            "faces": [
                 functools.partial(self._records, rows[start : start + ROWS_IN_A_FILE])
                 for start in range(0, max(len(rows), 1), ROWS_IN_A_FILE)
             ]
-            for fold, rows in enumerate(folds)
         }
 
     def _records(self, rows):
         index = self.info.metadata
         results = self._pool.map(functools.partial(_encode, self.loader()), rows)
-        for number, result in enumerate(results):
+        for number, (row, result) in enumerate(zip(rows, results, strict=True)):
             self._progress.update()
             if isinstance(result, str):
-                index["left_out"].append(result)
+                index["left_out"].append((row.line, row.path, result))
                 continue
             for key in index.keys() & result.keys():
                 index[key].append(result[key])
@@ -167,92 +181,174 @@ def _encode(loader, row):
     return record | sums | {"image": jpeg.getvalue(), "identity": row.identity, "fold": np.int32(row.fold)}
 
 
-def check_subjects(rows: Sequence[Any]) -> None:
-    """Raises `DataError` if a subject is in more than one fold: what is tested would have been seen in training."""
-    folds = collections.defaultdict(set)
+def check_subjects(rows: Iterable[Any], part: str, where: str | os.PathLike) -> None:
+    """Raises `DataError` if a subject is in more than one part: what is tested would have been seen in training.
+
+    Args:
+        rows: with the attributes `identity` ("" unknown: not looked at) and `part`.
+        part: "fold" or "split".
+        where: the file or folder, for the message.
+    """
+    parts = collections.defaultdict(set)
     for row in rows:
-        folds[row.identity].add(row.fold)
-    shared = [found for found in folds.values() if len(found) > 1]
+        if row.identity:
+            parts[row.identity].add(getattr(row, part))
+    shared = [found for found in parts.values() if len(found) > 1]
     if shared:
         first, second = sorted(shared[0])[:2]
         raise DataError(
-            f"{len(shared)} subjects are in more than one fold (one of them in folds {first} and {second}): "
-            "the folds must not share subjects; use the original fold lists"
+            f"{where}: {len(shared)} subjects are in more than one {part} (one of them in {part}s {first} and "
+            f"{second}): give all rows of a subject the same {part}"
         )
+
+
+def subject_numbers(identity: np.ndarray) -> np.ndarray:
+    """A number for each subject, int64 [N], from identities, str [N]. Who is unknown ("") is a subject of their own."""
+    identity = np.asarray(identity, str)
+    numbers = np.unique(identity, return_inverse=True)[1]
+    unknown = np.flatnonzero(identity == "")
+    numbers[unknown] = len(identity) + unknown
+    return numbers
+
+
+def draw(subjects: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Which rows belong to a random `share` of the subjects, bool [N], from the number of each row's subject, [N]."""
+    everyone = np.unique(subjects)
+    drawn = np.random.default_rng(seed).permutation(everyone)[: round(share * len(everyone))]
+    return np.isin(subjects, drawn)
 
 
 class FaceSource:
     """Chosen rows of prepared files, as records.
 
+    Texts are read with the image, so that half a million of them are not copied into every worker process.
+
     Args:
         files: the prepared records as they are stored, serialised.
         rows: int [N], which of them to show.
-        columns: record key -> array [N, ...], all that the records hold beside `image`.
+        texts: the record keys that are texts.
+        columns: record key -> array [N, ...], all that the records hold besides.
     """
 
-    IMAGE = tfds.features.FeaturesDict({"image": tfds.features.Image(encoding_format="jpeg")})
+    IMAGE: ClassVar = {"image": tfds.features.Image(encoding_format="jpeg")}
     STILL_ENCODED: ClassVar = {"image": tfds.decode.SkipDecoding()}
 
-    def __init__(self, files: Sequence[bytes], rows: np.ndarray, columns: dict[str, np.ndarray]):
-        self._files, self._rows, self._columns = files, rows, columns
+    def __init__(self, files: Sequence[bytes], rows: np.ndarray, texts: Sequence[str], columns: dict[str, np.ndarray]):
+        self._files, self._rows, self._texts, self._columns = files, rows, texts, columns
+        self._features = tfds.features.FeaturesDict(self.IMAGE | dict.fromkeys(texts, np.str_))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        image = self.IMAGE.deserialize_example_np(self._files[self._rows[index]], decoders=self.STILL_ENCODED)
-        return image | {key: column[index] for key, column in self._columns.items()}
+        record = self._features.deserialize_example_np(self._files[self._rows[index]], decoders=self.STILL_ENCODED)
+        texts = {key: record[key].decode() for key in self._texts}
+        return record | texts | {key: column[index] for key, column in self._columns.items()}
+
+
+def open_fold(builder: FaceBuilder, fold: int, *, note: str = "", **options: Any) -> Dataset:
+    """As `open_faces`, which has the other arguments, with one fold for testing and the others for training.
+
+    Raises:
+        DataError: there is no such fold.
+    """
+    last = max(row.fold for row in builder.rows())
+    if fold not in range(last + 1):
+        folds = f"the folds are 0 to {last}" if last >= 0 else "the rows have none; leave out fold"
+        raise DataError(f"{builder.name}: there is no fold {fold}: {folds}")
+    split = np.where(builder.info.metadata["fold"] == fold, "test", "train")
+    return open_faces(builder, split, note=f" (fold {fold}){note}", **options)
 
 
 def open_faces(
-    builder: FaceBuilder, *, fold: int, labels: Sequence[str], age_group: np.ndarray, note: str = ""
+    builder: FaceBuilder,
+    split: np.ndarray,
+    *,
+    labels: Sequence[str],
+    age_group: np.ndarray | None = None,
+    validation: float | None = None,
+    note: str = "",
 ) -> Dataset:
-    """Prepared faces, split into one fold for testing and four for training.
+    """Prepared faces, split for training, testing and perhaps validation.
 
     Args:
         builder: prepared.
-        fold: the fold to test on, 0..4.
+        split: str [N], "train", "test" or "validation" for all prepared records in the order of the files.
         labels: rows that have at least one of these labels are kept.
-        age_group: int32 [N], of all prepared records in the order of the files, -1 unknown.
-        note: what the description should say about where `age_group` comes from.
+        age_group: int32 [N], of all prepared records, -1 unknown. None: the group nearest to the age.
+        validation: this share of the subjects that train, drawn at random, always the same whatever the labels, is
+            held out for validation.
+        note: what the description should say about where `split` and `age_group` come from.
 
     Raises:
-        DataError: there is no such fold or label, or nothing is left to train or test on.
+        DataError: there is no such label or share, or nothing is left to train, validate or test with.
     """
     index = builder.info.metadata
+    if age_group is None:
+        age_group = nearest_age_group(index["age"])
     known = {"age": index["age"] >= 0, "age_group": age_group >= 0, "gender": index["gender"] >= 0}
     for label in labels:
         if label not in known:
             raise unknown_name("label", label, known)
-    if fold not in range(FOLDS):
-        raise DataError(f"{builder.name}: there is no fold {fold}: the folds are 0 to {FOLDS - 1}")
-    kept = np.any([known[label] for label in labels], axis=0)
-    train, test = np.flatnonzero(kept & (index["fold"] != fold)), np.flatnonzero(kept & (index["fold"] == fold))
-    reasons = collections.Counter(index["left_out"].tolist())
-    reasons[f"no {' or '.join(labels)}"] = int((~kept).sum())
-    lines = [
-        f"{builder.name}: {reasons.total() + len(train) + len(test)} rows read, {len(train)} to train on, "
-        f"{len(test)} to test on (fold {fold}){note}",
-        *(f"  left out: {count} with {reason}" for reason, count in reasons.most_common() if count),
-        *(f"  kept without {label}: {count}" for label in labels if (count := (kept & ~known[label]).sum())),
-    ]
-    if not len(train) or not len(test):
-        raise DataError("nothing to train or test on: " + ";".join(lines))
+    known = {label: known[label] for label in labels}
+    if validation is not None:
+        split = _hold_out(builder, split, validation)
+    names = ("train", "validation", "test") if "validation" in split or validation else ("train", "test")
+    kept = np.any(list(known.values()), axis=0)
+    rows = {name: np.flatnonzero(kept & (split == name)) for name in names}
+    description = _describe(builder, rows, known, note)
+    if not all(map(len, rows.values())):
+        verbs = "train, validate" if "validation" in rows else "train"
+        raise DataError(f"nothing to {verbs} or test on: {description}".replace("\n", ";"))
 
     # The reader inside: the source round it holds the builder, which cannot be sent to worker processes.
-    files = builder.as_data_source("+".join(f"fold_{number}" for number in range(FOLDS))).data_source
+    files = builder.as_data_source("faces").data_source
     columns = {key: index[key] for key in builder.info.features if key != "image"} | {"age_group": age_group}
-    sources = [
-        FaceSource(files, rows, {key: column[rows] for key, column in columns.items()}) for rows in (train, test)
-    ]
+    texts = [key for key, column in columns.items() if column.dtype.kind == "U"]
+
+    def source(rows: np.ndarray) -> FaceSource:
+        numbers = {key: column[rows] for key, column in columns.items() if key not in texts}
+        return FaceSource(files, rows, texts, numbers)
+
     return Dataset(
         builder.name,
-        *sources,
-        labels={"age_group": AGE_GROUPS, "gender": GENDERS},
-        description="\n".join(lines),
+        **{name: source(numbers) for name, numbers in rows.items()},
+        labels={"age": AGES, "age_group": AGE_GROUPS, "gender": GENDERS},
+        description=description,
         **mean_and_std(
-            index["pixel_sum"][train].sum(0),
-            index["pixel_square_sum"][train].sum(0),
-            len(train) * builder.resolution**2,
+            index["pixel_sum"][rows["train"]].sum(0),
+            index["pixel_square_sum"][rows["train"]].sum(0),
+            len(rows["train"]) * builder.resolution**2,
         ),
     )
+
+
+def _hold_out(builder: FaceBuilder, split: np.ndarray, share: float) -> np.ndarray:
+    """The split with a share of the subjects that train moved to validation."""
+    if not 0 < share < 1:
+        raise DataError(f"validation is {share}; it must be a share of the subjects, above 0 and below 1")
+    if "validation" in split:
+        raise DataError(f"{builder.name} has rows for validation already; leave out validation={share}")
+    train = np.flatnonzero(split == "train")
+    held_out = np.zeros(len(split), bool)
+    held_out[train] = draw(subject_numbers(builder.info.metadata["identity"][train]), share, seed=0)
+    return np.where(held_out, "validation", split)
+
+
+def _describe(builder: FaceBuilder, rows: dict[str, np.ndarray], known: dict[str, np.ndarray], note: str) -> str:
+    """What a `Dataset` says of itself, from the rows of each split, and which rows have each of the wanted labels."""
+    index = builder.info.metadata
+    people = len(np.unique(subject_numbers(index["identity"][rows.get("validation", [])])))
+    uses = {"train": "to train on", "validation": f"to validate with ({people} subjects)", "test": "to test on"}
+    kept = np.any(list(known.values()), axis=0)
+    reasons = index["left_out"] + collections.Counter({f"no {' or '.join(known)}": int((~kept).sum())})
+    ordered = dict.fromkeys([*builder.rules, *(reason for reason, _ in reasons.most_common())])
+    lines = [
+        f"{builder.name}: {len(kept) + index['left_out'].total()} rows read, "
+        + ", ".join(f"{len(numbers)} {uses[name]}" for name, numbers in rows.items())
+        + note,
+        *(f"  left out: {reasons[reason]} with {reason}" for reason in ordered),
+        *([f"  rows that cannot be used are listed in {builder.data_path / LEFT_OUT}"] if index["left_out"] else []),
+        *(f"  kept without {label}: {count}" for label, has in known.items() if (count := (kept & ~has).sum())),
+    ]
+    return "\n".join(lines)

@@ -55,7 +55,8 @@ class RenderedFaces(faces.FaceBuilder):
         super().__init__(cache_dir, resolution, hashlib.sha256(content.encode()).hexdigest()[:16])
 
     def rows(self) -> Sequence[Row]:
-        return [Row(person, picture) for person in range(self._people) for picture in range(self._pictures_per_person)]
+        people = sorted(range(self._people), key=lambda person: person % faces.FOLDS)  # one fold after the other
+        return [Row(person, picture) for person in people for picture in range(self._pictures_per_person)]
 
     def loader(self):
         return functools.partial(_draw, self._seed, self.resolution)
@@ -67,6 +68,7 @@ def create(
     *,
     fold: int = 0,
     labels: Sequence[str] = ("age_group", "gender"),
+    validation: float | None = None,
     people: int = 1000,
     pictures_per_person: int = 3,
     seed: int = 0,
@@ -79,6 +81,7 @@ def create(
         cache_dir: where the drawn faces are kept.
         fold: the fold to test on, 0..4.
         labels: not empty; as every row has all labels, all are kept.
+        validation: see `create_dataset`.
         people: how many people to draw. A person is in one fold only.
         pictures_per_person: how many pictures of each, at about the same age.
         seed: with the same seed the faces are the same.
@@ -98,8 +101,7 @@ def create(
         )
     builder = RenderedFaces(cache_dir, people, pictures_per_person, seed, resolution)
     builder.prepare()
-    groups = [faces.nearest_age_group(age) for age in builder.info.metadata["age"]]
-    return faces.open_faces(builder, fold=fold, labels=labels, age_group=np.array(groups, np.int32))
+    return faces.open_fold(builder, fold, labels=labels, validation=validation)
 
 
 def _draw(seed: int, resolution: int, row: Row) -> dict[str, Any]:

@@ -7,14 +7,13 @@ http://ufldl.stanford.edu/housenumbers. A .mat file holds `X`, uint8 [32, 32, 3,
 
 import os
 import pathlib
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from scipy.io import loadmat, whosmat
-from scipy.io.matlab import MatReadWarning
 
 from input_pipeline.datasets.downloads import Original, download
+from input_pipeline.datasets.mat_files import read_mat
 from input_pipeline.errors import DataError
 from input_pipeline.records import ArraySource, Dataset, check_label, mean_and_std, pixel_sums
 
@@ -85,7 +84,7 @@ def _read_split(paths: list[pathlib.Path]) -> tuple[dict[str, np.ndarray], np.nd
 
 def _number_of_images(path: pathlib.Path) -> int:
     """From the file's headers, which say what the file is before its 1.6 GB are read."""
-    shapes = {name: shape for name, shape, _ in _scipy(whosmat, path)}
+    shapes = {name: shape for name, shape, _ in read_mat(whosmat, path, WANTED)}
     if not {"X", "y"} <= shapes.keys():
         found = ", ".join(shapes) or "none"
         raise DataError(f"{path} is another file or not whole: it has the arrays {found} instead of X and y; {WANTED}")
@@ -99,7 +98,7 @@ def _number_of_images(path: pathlib.Path) -> int:
 
 def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [N, 32, 32, 3], not contiguous, and digits [N]."""
-    arrays = _scipy(loadmat, path, variable_names=("X", "y"))
+    arrays = read_mat(loadmat, path, WANTED, variable_names=("X", "y"))
     for name in ("X", "y"):
         # Not the type in the header: MATLAB stores small integers of type double as uint8, too.
         if arrays[name].dtype != np.uint8:
@@ -109,16 +108,3 @@ def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     if len(wrong):
         raise DataError(f"{path}: image {wrong[0]} has label {digits[wrong[0]]}, not from 1 to {CLASSES}; {WANTED}")
     return arrays["X"].transpose(3, 0, 1, 2), digits % CLASSES
-
-
-def _scipy(function, path: pathlib.Path, **options):
-    """`function(file, **options)` with the errors of bad files, of which scipy has many, as `DataError`."""
-    try:
-        with open(path, "rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("error", MatReadWarning)  # scipy warns of what it cannot read and goes on
-            return function(file, **options)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); {WANTED}") from error
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} is not a whole .mat file ({reason}); {WANTED}") from error

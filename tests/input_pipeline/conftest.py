@@ -1,4 +1,4 @@
-"""A tiny Adience: the layout and the label habits of the real one, with noise for faces."""
+"""Noise for faces; a tiny Adience: the layout and the label habits of the real one."""
 
 import pathlib
 
@@ -21,17 +21,27 @@ def shared_data():
 
 
 @pytest.fixture
-def adience_folder(tmp_path):
+def save_face():
+    """A function that writes an image (blocks of noise, another for every number) to a path, with its folder."""
+
+    def save(path, number=0, size=(70, 70)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        blocks = np.random.default_rng(number).integers(0, 256, (4, 4, 3)).astype(np.uint8)
+        Image.fromarray(blocks).resize(size).save(path, "JPEG")
+
+    return save
+
+
+@pytest.fixture
+def adience_folder(tmp_path, save_face):
     """14 rows in each of five folds: 7 users with 2 faces each. Labels repeat every 7 rows, genders every 4."""
-    folder, rng, number = tmp_path / "adience", np.random.default_rng(0), 0
+    folder, number = tmp_path / "adience", 0
     for fold in range(5):
         lines = [COLUMNS.replace(" ", "\t")]
         for row in range(14):
             user, image = f"{fold * 7 + row // 2}@N00", f"{number}_o.jpg"
             path = folder / "aligned" / user / f"landmark_aligned_face.{number}.{image}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            blocks = rng.integers(0, 256, (4, 4, 3)).astype(np.uint8)
-            Image.fromarray(blocks).resize((40, 40)).save(path, "JPEG")
+            save_face(path, number, size=(40, 40))
             lines.append("\t".join([user, image, str(number), LABELS[number % 7], GENDERS[number % 4], *"0000000"]))
             number += 1
         (folder / f"fold_{fold}_data.txt").write_text("\n".join(lines) + "\n")

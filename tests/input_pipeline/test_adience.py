@@ -35,7 +35,7 @@ def test_reads_every_row_of_the_lists(adience_folder):
     rows = adience.read_fold_lists(adience_folder)
     assert len(rows) == 70
     assert rows[16] == adience.Row(
-        fold=1, identity="8@N00", original_image="16_o.jpg", face_id=16, age_label="(25, 32)", gender=0
+        fold=1, line=4, identity="8@N00", original_image="16_o.jpg", face_id=16, age_label="(25, 32)", gender=0
     )
     assert collections.Counter(row.gender for row in rows) == {0: 18, 1: 18, -1: 34}
 
@@ -118,7 +118,7 @@ def test_the_real_lists(shared_data):
     assert known(lambda row: row.gender) == [4007, 3624, 3191, 3318, 3463]  # 17,603
     groups = collections.Counter(adience.age_group(row.age_label, "all") for row in rows)
     assert [groups[group] for group in range(-1, 8)] == [753, 2522, 2181, 2301, 1805, 5315, 2796, 910, 904]
-    faces.check_subjects(rows)
+    faces.check_subjects(rows, "fold", "")
 
 
 # The prepared data set
@@ -126,7 +126,7 @@ def test_the_real_lists(shared_data):
 
 def test_folds_are_split_and_labelled(open_adience):
     data = open_adience(fold=3)
-    assert data.labels == {"age_group": faces.AGE_GROUPS, "gender": ("female", "male")}
+    assert data.labels["age_group"] == faces.AGE_GROUPS and data.labels["gender"] == ("female", "male")
     train, test = records(data.train), records(data.test)
     assert {record["fold"] for record in test} == {3}
     assert {record["fold"] for record in train} == {0, 1, 2, 4}

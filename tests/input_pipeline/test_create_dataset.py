@@ -7,7 +7,8 @@ from input_pipeline import DataError, create_dataset, list_datasets
 
 
 def test_lists_what_it_can_create():
-    assert list_datasets() == ("adience", "cifar10", "cifar100", "imagenet", "rendered_faces", "svhn")
+    names = ("adience", "cifar10", "cifar100", "faces_csv", "imagenet", "imdb_wiki", "rendered_faces", "svhn")
+    assert list_datasets() == names
 
 
 def test_misspelt_names_are_answered_with_the_nearest(tmp_path):
@@ -15,13 +16,20 @@ def test_misspelt_names_are_answered_with_the_nearest(tmp_path):
         create_dataset("adiense", cache_dir=tmp_path)
     with pytest.raises(DataError, match="did you mean 'protocol'"):
         create_dataset("adience", data_dir=tmp_path, cache_dir=tmp_path, protokol="levi")
-    with pytest.raises(DataError, match="known are adience, cifar10, cifar100, imagenet, rendered_faces, svhn"):
+    with pytest.raises(DataError, match="known are adience, cifar10, cifar100, faces_csv, imagenet, imdb_wiki, rend"):
         create_dataset("xyz", cache_dir=tmp_path)
 
 
-def test_says_so_when_the_folder_is_not_given(tmp_path):
-    with pytest.raises(DataError, match="adience needs data_dir"):
-        create_dataset("adience", cache_dir=tmp_path)
+@pytest.mark.parametrize("name", ["adience", "faces_csv", "imdb_wiki", "imagenet"])
+def test_says_so_when_the_folder_is_not_given(name, tmp_path):
+    with pytest.raises(DataError, match=f"{name} needs data_dir"):
+        create_dataset(name, cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "imagenet"])
+def test_only_subjects_can_be_held_out_for_validation(name, tmp_path):
+    with pytest.raises(DataError, match=f"{name} does not say who is who.*; leave out validation"):
+        create_dataset(name, cache_dir=tmp_path, validation=0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""Your own faces, listed in a CSV file, at a size for one machine: a Pre-RoR of 14 layers, 64 pixels, 40 epochs.
+
+    python -m ror_jax.main --config=configs/faces_csv.py --config.data_dir=FILE.csv
+    python -m ror_jax.main --config=configs/faces_csv.py:gender --config.data_dir=FILE.csv
+    python -m ror_jax.main --config=configs/faces_csv.py:age --config.data_dir=FILE.csv
+
+The first line of the file names its columns, in any order; others are ignored. An empty cell is unknown.
+
+    path       of an image with one upright face that fills it, from the folder of the CSV file, inside it
+    age        years, 0 to 100, may be fractional
+    gender     f, female, 0, m, male, 1 or u (unknown)
+    identity   optional: the same text for all images of a person
+    split      optional: train, validation or test
+    fold       optional: 0, 1, ...; --config.dataset.fold=0 tests on fold 0 and trains on the others
+
+Without folds and splits a tenth is drawn to test on, of the people where `identity` is known.
+--config.dataset.validation=0.1 holds out a tenth of the rest for validation.
+"""
+
+from ror_jax.config import default_config
+
+
+def get_config(target: str = "age_group"):
+    config = default_config()
+    config.name = f"faces_csv_{target}"
+    config.dataset.name = "faces_csv"
+    config.dataset.resolution = 72
+    config.image_size, config.resize = 64, 72
+    config.min_area = 0.5
+    config.model.name = "small_preror"
+    config.model.survival = 0.8
+    config.task.name = "age_years" if target == "age" else target
+    config.batch_size = 32
+    config.epochs = 40
+    config.optimizer.decay_epochs = (25, 35)
+    return config

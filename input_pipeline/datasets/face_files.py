@@ -1,0 +1,150 @@
+"""Faces in image files, and lists of them: what `faces_csv` and `imdb_wiki` share, which differ in their rows alone."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from input_pipeline.datasets import faces
+from input_pipeline.errors import DataError
+from input_pipeline.records import Dataset
+
+MAX_PIXELS = 50_000_000  # of an image file; a larger one could fill the memory and is certainly no picture of a face
+
+# Reasons why a row cannot be used.
+LEAVES = "a path that leaves the folder"
+MISSING = "no image file"
+UNREADABLE = "an unreadable image file"
+TOO_LARGE = f"an image of more than {MAX_PIXELS // 10**6} million pixels"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Row:
+    """One face of a list."""
+
+    line: int  # of the list, from 1
+    path: str  # of the image file, below the data set's folder
+    age: float  # years; -1 unknown
+    gender: int  # 0 female, 1 male, -1 unknown
+    identity: str  # "" unknown
+    fold: int = -1  # -1: none
+    split: str = ""  # "train", "validation" or "test"; "": none
+    reason: str = ""  # why the row is left out without a look at its image; "": it is not
+
+
+class FaceFiles(faces.FaceBuilder):
+    """Prepares the images of a list.
+
+    Args:
+        folder: which the paths start from.
+        rows: the list.
+        cache_dir: see `FaceBuilder`.
+        resolution: see `FaceBuilder`.
+        min_size: see `read_face`.
+    """
+
+    EXTRA_FEATURES: ClassVar = {"path": np.str_}
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        rows: Sequence[Row],
+        cache_dir: str | os.PathLike,
+        resolution: int,
+        min_size: int = 0,
+    ):
+        self._folder, self._rows, self._min_size = folder, rows, min_size
+        content = hashlib.sha256(str(min_size).encode())
+        for row in rows:
+            size = 0 if row.reason else file_size(folder / row.path)
+            content.update(ascii((row, size)).encode())
+        super().__init__(cache_dir, resolution, content.hexdigest()[:16])
+
+    def rows(self) -> Sequence[Row]:
+        return self._rows
+
+    def loader(self):
+        return self._load
+
+    def _load(self, row: Row) -> dict[str, Any]:
+        if row.reason:
+            raise faces.UnusableRow(row.reason)
+        return {
+            "image": read_face(self._folder, row.path, self.resolution, self._min_size),
+            "age": np.float32(row.age),
+            "gender": np.int32(row.gender),
+            "path": row.path,
+        }
+
+
+def file_size(path: pathlib.Path) -> int:
+    """In bytes; 0 if there is no such file."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):  # ValueError: a zero byte in the name
+        return 0
+
+
+def too_small(min_size: int) -> str:
+    """The reason for leaving out an image with a side of fewer pixels."""
+    return f"an image smaller than {min_size} pixels a side"
+
+
+def read_face(folder: pathlib.Path, path: str | os.PathLike, resolution: int, min_size: int = 0) -> Image.Image:
+    """An image file in RGB, upright as its EXIF data say, its central square resized to `resolution` pixels a side.
+
+    Raises:
+        UnusableRow: the path below the folder leads out of it, or there is no image, or one of fewer than `min_size`
+            pixels a side or more than `MAX_PIXELS`.
+    """
+    path = pathlib.PurePath(path)
+    if path.is_absolute() or ".." in path.parts:
+        raise faces.UnusableRow(LEAVES)
+    try:
+        with Image.open(folder / path) as file:
+            if min(file.size) < min_size:
+                raise faces.UnusableRow(too_small(min_size))
+            if file.width * file.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            ImageOps.exif_transpose(file, in_place=True)
+            image = file.convert("RGB")
+    except faces.UnusableRow:
+        raise
+    except FileNotFoundError:
+        raise faces.UnusableRow(MISSING) from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise faces.UnusableRow(TOO_LARGE) from None
+    except Exception:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
+        raise faces.UnusableRow(UNREADABLE) from None
+    return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)
+
+
+def open_at_random(
+    builder: faces.FaceBuilder, *, test_share: float, by_person: bool, split_seed: int, **options: Any
+) -> Dataset:
+    """As `faces.open_faces`, which has the other arguments, with a share of the images to test on, drawn at random.
+
+    Args:
+        builder: prepared.
+        test_share: of the images, or of the people: above 0, below 1.
+        by_person: draw people, so that nobody is both trained and tested on, as far as the data say who is who.
+        split_seed: not negative. With the same seed the split is the same.
+
+    Raises:
+        DataError: there is no such share or seed.
+    """
+    if not 0 < test_share < 1 or split_seed < 0:
+        raise DataError(
+            f"test_share is {test_share} and split_seed {split_seed}; they must be above 0 and below 1, and 0 or more"
+        )
+    identity = builder.info.metadata["identity"]
+    drawn = faces.draw(
+        faces.subject_numbers(identity) if by_person else np.arange(len(identity)), test_share, split_seed
+    )
+    note = f" ({test_share:.0%} at random{' by person' if by_person else ''}, seed {split_seed})"
+    return faces.open_faces(builder, np.where(drawn, "test", "train"), note=note, **options)

@@ -1,0 +1,166 @@
+"""Anyone's faces: image files and a CSV file that says who they show.
+
+The first line of the file names the columns, in any order; others are ignored. A cell that is empty is unknown.
+
+    path       of the image file, from the folder of the CSV file, which it cannot leave
+    age        years, 0 to 100, may be fractional
+    gender     f, female, 0, m, male, 1 or u (unknown), in any case
+    identity   the same text for all images of a person
+    split      train, validation or test
+    fold       0, 1, ...
+
+`path` and one of `age` and `gender` must be there. A face should fill its image and be upright.
+"""
+
+import contextlib
+import csv
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from input_pipeline.datasets import face_files, faces
+from input_pipeline.datasets.face_files import Row
+from input_pipeline.errors import DataError, nearest
+from input_pipeline.records import Dataset
+
+FILE = "faces.csv"
+COLUMNS = ("path", "age", "gender", "identity", "split", "fold")
+WANTED = f"its first line must name path, age or gender or both, and if known {', '.join(COLUMNS[3:])}, with commas"
+GENDERS = {"f": 0, "female": 0, "0": 0, "m": 1, "male": 1, "1": 1, "u": -1, "": -1}
+SPLITS = ("train", "validation", "test")
+
+
+def read_rows(file: pathlib.Path) -> list[Row]:
+    """All rows of the file, in their order. Needs no images.
+
+    Raises:
+        DataError: the file is not as described, or splits or folds share a person.
+    """
+    try:
+        with open(file, encoding="utf-8-sig", newline="") as lines:
+            reader = csv.reader(lines)
+            names = [name.strip() for name in next(reader, [])]
+            _check_header(file, names)
+            rows = [_row(file, reader.line_num, names, values) for values in reader if values]
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}); give data_dir a CSV file or its folder") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not a text file in UTF-8; save it as one") from error
+    except csv.Error as error:
+        raise DataError(f"{file}, line {reader.line_num}: {error}; save it as a CSV file") from error
+    if not rows:
+        raise DataError(f"{file} has no rows below its first line; give it one for each face")
+    for part in ("split", "fold"):
+        if part in names:
+            faces.check_subjects(rows, part, file)
+    return rows
+
+
+def _check_header(file: pathlib.Path, names: Sequence[str]) -> None:
+    wrong = None
+    if not names:
+        wrong = "is empty"
+    elif "path" not in names:
+        wrong = "has no column path"
+    elif "age" not in names and "gender" not in names:
+        wrong = "has neither a column age nor a column gender"
+    elif twice := [name for name in COLUMNS if names.count(name) > 1]:
+        wrong = f"has the column {twice[0]} twice"
+    if wrong:
+        raise DataError(f"{file} {wrong}: {WANTED}")
+
+
+def _row(file: pathlib.Path, line: int, names: Sequence[str], values: Sequence[str]) -> Row:
+    where = f"{file}, line {line}"
+    if len(values) != len(names):
+        raise DataError(f"{where}: {len(values)} fields where the first line names {len(names)}")
+    cells = dict.fromkeys(COLUMNS, "") | {name: value.strip() for name, value in zip(names, values, strict=True)}
+    split, fold = cells["split"].lower(), cells["fold"]
+    if "split" in names and split not in SPLITS:
+        raise DataError(f"{where}: {nearest('split', split, SPLITS)}")
+    if "fold" in names and not re.fullmatch("[0-9]{1,9}", fold):
+        raise DataError(f"{where}: the fold is {fold!r}; it must be 0 or another whole number")
+    age, gender, reason = _age(cells["age"]), GENDERS.get(cells["gender"].lower()), ""
+    if age is None:
+        age, reason = -1, "an age that is no number from 0 to 100"
+    elif gender is None:
+        gender, reason = -1, "an unknown word for the gender"
+    return Row(line, cells["path"], age, gender, cells["identity"], int(fold or -1), split, reason)
+
+
+def _age(text: str) -> float | None:
+    """-1 if unknown, None if it is no age."""
+    if not text:
+        return -1
+    try:
+        age = float(text)
+    except ValueError:
+        return None
+    return age if 0 <= age <= 100 else None
+
+
+class FacesCsv(face_files.FaceFiles):
+    """Prepares the faces of a CSV file. The records have its `split` beside what `FaceFiles` writes."""
+
+    EXTRA_FEATURES: ClassVar = face_files.FaceFiles.EXTRA_FEATURES | {"split": np.str_}
+
+    def _load(self, row: Row) -> dict[str, Any]:
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # the file cannot be read then, either
+            if not (self._folder / row.path).resolve().is_relative_to(self._folder):  # by a symbolic link
+                raise faces.UnusableRow(face_files.LEAVES)
+        return super()._load(row) | {"split": row.split}
+
+
+def create(
+    data_dir: str | os.PathLike | None,
+    cache_dir: str | os.PathLike,
+    *,
+    labels: Sequence[str] = ("age_group", "gender"),
+    fold: int | None = None,
+    by_person: bool = True,
+    test_share: float = 0.1,
+    split_seed: int = 0,
+    validation: float | None = None,
+    resolution: int = 256,
+) -> Dataset:
+    """The faces of a CSV file, prepared at first use and again when its rows or the sizes of the images have changed.
+
+    What is tested on is `fold`; without it what the column split says; without that column a random share.
+
+    Args:
+        data_dir: the CSV file, or a folder with `faces.csv`.
+        cache_dir: where the prepared files are kept.
+        labels: rows that have at least one of these are kept: "age_group" (nearest to the age), "gender", "age".
+        fold: the fold to test on; all others train.
+        by_person, test_share, split_seed: see `face_files.open_at_random`.
+        validation: see `create_dataset`. Not for a file whose column split names rows for validation.
+        resolution: side of the prepared images in pixels.
+
+    Beside the usual keys the records have `fold` (int32, -1 unknown), `path` and `split` (str, as in the file).
+
+    Rows whose age, gender, path or image cannot be used are left out. The description counts them by reason and names
+    a file that lists them.
+
+    Raises:
+        DataError: the file is not as described, or an argument is none of those.
+    """
+    if data_dir is None:
+        raise DataError(f"faces_csv needs data_dir, a CSV file or a folder with {FILE}; {WANTED}")
+    file = pathlib.Path(data_dir).expanduser()
+    if file.is_dir():
+        file /= FILE
+    rows = read_rows(file)
+    builder = FacesCsv(file.parent.resolve(), rows, cache_dir, resolution)
+    builder.prepare()
+    options = {"labels": labels, "validation": validation}
+    if fold is not None:
+        return faces.open_fold(builder, fold, **options)
+    if rows[0].split:
+        return faces.open_faces(builder, builder.info.metadata["split"], note=" (column split)", **options)
+    return face_files.open_at_random(
+        builder, by_person=by_person, test_share=test_share, split_seed=split_seed, **options
+    )

@@ -1,0 +1,83 @@
+"""What all data sets of faces do alike, tried on drawn ones."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from input_pipeline import DataError, create_dataset
+from input_pipeline.datasets import faces
+from input_pipeline.transforms import decode_image
+
+
+@pytest.fixture(scope="module")
+def open_faces(tmp_path_factory):
+    """40 people with 2 pictures each: 64 pictures of 32 people train."""
+    options = {"people": 40, "pictures_per_person": 2, "resolution": 16}
+    return functools.partial(create_dataset, "rendered_faces", cache_dir=tmp_path_factory.mktemp("cache"), **options)
+
+
+def records(source):
+    return [source[number] for number in range(len(source))]
+
+
+def test_a_share_of_the_subjects_is_held_out_of_training(open_faces):
+    whole, data = open_faces(fold=1), open_faces(fold=1, validation=0.25)
+    assert whole.validation is None and "validate" not in whole.description
+    assert (len(data.train), len(data.validation), len(data.test)) == (48, 16, 16)
+    assert "48 to train on, 16 to validate with (8 subjects), 16 to test on (fold 1)" in data.description
+
+    images = {name: [record["image"] for record in records(getattr(data, name))] for name in ("train", "validation")}
+    assert sorted(images["train"] + images["validation"]) == sorted(record["image"] for record in records(whole.train))
+    assert [record["image"] for record in records(data.test)] == [record["image"] for record in records(whole.test)]
+    people = {name: {r["identity"] for r in records(getattr(data, name))} for name in ("train", "validation", "test")}
+    assert len(people["validation"]) == 8
+    assert not people["validation"] & (people["train"] | people["test"])
+
+    pixels = np.stack([np.asarray(decode_image(image, "")) for image in images["train"]])
+    np.testing.assert_allclose(data.mean, pixels.mean((0, 1, 2)))
+    np.testing.assert_allclose(data.std, pixels.std((0, 1, 2)))
+
+
+def test_the_same_subjects_are_held_out_every_time(open_faces):
+    first = records(open_faces(validation=0.2).validation)
+    for again in (open_faces(validation=0.2), open_faces(validation=0.2, labels=("age",))):
+        assert [record["image"] for record in records(again.validation)] == [record["image"] for record in first]
+
+
+def test_the_limit_holds_for_validation_too(open_faces):
+    data = open_faces(validation=0.25, limit=5)
+    assert (len(data.train), len(data.validation), len(data.test)) == (5, 5, 5)
+    assert data.description.endswith("(limited to 5 and 5 and 5 images)")
+
+
+@pytest.mark.parametrize(
+    ("share", "message"),
+    [
+        (0, "validation is 0; it must be a share of the subjects, above 0 and below 1"),
+        (1, "validation is 1; it must be"),
+        (0.01, "nothing to train, validate or test on: .* 0 to validate with"),
+        (0.99, "nothing to train, validate or test on: .* 0 to train on"),
+    ],
+)
+def test_shares_that_leave_nothing_are_refused(open_faces, share, message):
+    with pytest.raises(DataError, match=message) as error:
+        open_faces(validation=share)
+    assert "\n" not in str(error.value)
+
+
+def test_labels_of_all_faces(open_faces):
+    labels = open_faces().labels
+    assert {key: len(names) for key, names in labels.items()} == {"age": 101, "age_group": 8, "gender": 2}
+    assert (labels["age"][0], labels["age"][35], labels["age"][100]) == ("0", "35", "100")
+
+
+def test_the_nearest_age_groups_of_many_ages():
+    ages = np.array([-1, 0, 2.9, 3, 7, 13.5, 34.9, 35, 56.4, 56.5, 100], np.float32)
+    assert faces.nearest_age_group(ages).tolist() == [-1, 0, 0, 1, 2, 2, 4, 5, 6, 7, 7]
+
+
+def test_rows_without_identity_are_subjects_of_their_own():
+    numbers = faces.subject_numbers(np.array(["b", "", "a", "b", "", ""]))
+    assert numbers[0] == numbers[3] and len(set(numbers.tolist())) == 5
+    assert faces.draw(numbers, 0.6, seed=0).sum() in (3, 4)  # 3 of 5 subjects, one of which has two rows

@@ -1,0 +1,233 @@
+import csv
+import functools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from input_pipeline import DataError, create_dataset
+from input_pipeline.datasets import faces
+from input_pipeline.transforms import decode_image
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "own"
+
+
+@pytest.fixture
+def write(folder, save_face):
+    """A function that writes faces.csv, with a face at every path of the form p/NUMBER.jpg in it."""
+
+    def write_list(text):
+        folder.mkdir(exist_ok=True)
+        (folder / "faces.csv").write_text(text)
+        for number in range(100):
+            if f"p/{number}.jpg" in text:
+                save_face(folder / f"p/{number}.jpg", number)
+
+    return write_list
+
+
+@pytest.fixture
+def open_csv(folder, tmp_path):
+    return functools.partial(create_dataset, "faces_csv", data_dir=folder, cache_dir=tmp_path / "cache", resolution=16)
+
+
+def records(source):
+    return [source[number] for number in range(len(source))]
+
+
+def paths(source):
+    return [record["path"] for record in records(source)]
+
+
+def people(source):
+    return {record["identity"] for record in records(source)}
+
+
+def test_columns_are_found_by_name_and_say_what_is_known(write, open_csv, folder):
+    write(
+        "\ufeffnote,gender, split ,path,identity,age\r\n"
+        '"a, b",Female,Train,p/0.jpg,Zoë,33.5\r\n'
+        "\r\n"
+        ",M,test,p/1.jpg,,\r\n"
+        ",u,train,p/2.jpg,otto,0\r\n"
+        ",1,VALIDATION,p/3.jpg,anna,100\r\n"
+        ",0,train,p/4.jpg,,36\r\n"
+        ",,train,p/5.jpg,,\r\n"
+    )
+    data = open_csv(labels=("age", "gender"))
+    assert data.description.splitlines() == [
+        "faces_csv: 6 rows read, 3 to train on, 1 to validate with (1 subjects), 1 to test on (column split)",
+        "  left out: 1 with no age or gender",
+        "  kept without age: 1",
+        "  kept without gender: 1",
+    ]
+    train = records(data.train)
+    assert decode_image(train[0].pop("image"), "").size == (16, 16)
+    known = {"age": 33.5, "age_group": 4, "gender": 0, "identity": "Zoë"}
+    assert train[0] == {**known, "path": "p/0.jpg", "split": "train", "fold": -1}
+    labels = [(record["age"], record["age_group"], record["gender"], record["identity"]) for record in train[1:]]
+    assert labels == [(0, 0, -1, "otto"), (36, 5, 0, "")]
+    assert [(record["age"], record["gender"]) for record in records(data.validation)] == [(100, 1)]
+    assert [(record["age"], record["age_group"], record["gender"]) for record in records(data.test)] == [(-1, -1, 1)]
+    assert paths(open_csv(data_dir=folder / "faces.csv", labels=("age", "gender")).train) == paths(data.train)
+    with pytest.raises(DataError, match=r"has rows for validation already; leave out validation=0\.5"):
+        open_csv(validation=0.5)
+
+
+def test_a_fold_is_tested_on_and_the_others_train(write, open_csv):
+    rows = [f"p/{number}.jpg,30,{number // 2},{'test' if number < 8 else 'train'}" for number in range(10)]
+    write("path,age,fold,split\n" + "\n".join(rows))
+    data = open_csv(fold=2, validation=0.5)
+    assert paths(data.test) == ["p/4.jpg", "p/5.jpg"] and {record["fold"] for record in records(data.test)} == {2}
+    assert len(data.train) == len(data.validation) == 4
+    assert len(open_csv().test) == 8  # as the column split says
+    with pytest.raises(DataError, match="there is no fold 5: the folds are 0 to 4"):
+        open_csv(fold=5)
+
+
+def test_people_or_images_are_drawn_where_nothing_says_what_to_test_on(write, open_csv):
+    write("path,age,identity\n" + "\n".join(f"p/{number}.jpg,30,{number // 4}" for number in range(80)))
+    data = open_csv()
+    assert (len(data.train), len(data.test)) == (72, 8)
+    assert not people(data.train) & people(data.test)
+    assert "(10% at random by person, seed 0)" in data.description
+    assert paths(open_csv().test) == paths(data.test) != paths(open_csv(split_seed=1).test)
+
+    by_image = open_csv(by_person=False, test_share=0.25)
+    assert len(by_image.test) == 20 and len(people(by_image.test)) > 5
+    held_out = open_csv(validation=0.5)
+    assert len(held_out.validation) == 36 and paths(held_out.test) == paths(data.test)
+    for wrong in ({"test_share": 0}, {"test_share": 1.0}, {"split_seed": -1}):
+        with pytest.raises(DataError, match="above 0 and below 1, and 0 or more"):
+            open_csv(**wrong)
+    with pytest.raises(DataError, match="no fold 0: the rows have none; leave out fold"):
+        open_csv(fold=0)
+
+
+def test_rows_that_cannot_be_used_are_counted_and_listed(write, open_csv, folder, save_face):
+    unusable = {  # path, age, gender -> reason
+        ("p/gone.jpg", "30", "f"): "no image file",
+        ("text.jpg", "30", "f"): "an unreadable image file",
+        ("p", "30", "f"): "an unreadable image file",
+        ("large.png", "30", "f"): "an image of more than 50 million pixels",
+        ("p/0.jpg", "thirty", "f"): "an age that is no number from 0 to 100",
+        ("p/0.jpg", "nan", "f"): "an age that is no number from 0 to 100",
+        ("p/0.jpg", "100.5", "f"): "an age that is no number from 0 to 100",
+        ("p/0.jpg", "-1", "f"): "an age that is no number from 0 to 100",
+        ("p/0.jpg", "30", "woman"): "an unknown word for the gender",
+        ("../out.jpg", "30", "f"): "a path that leaves the folder",
+        ("p/../p/0.jpg", "30", "f"): "a path that leaves the folder",
+        (str(folder / "p/0.jpg"), "30", "f"): "a path that leaves the folder",
+        ("link.jpg", "30", "f"): "a path that leaves the folder",
+        ("links/out.jpg", "30", "f"): "a path that leaves the folder",
+    }
+    write(
+        "path,age,gender,split\np/0.jpg,30,f,train\np/1.jpg,30,f,test\ninside.jpg,30,f,train\n"
+        + "".join(f"{','.join(row)},train\n" for row in unusable)
+    )
+    save_face(folder.parent / "out.jpg")
+    (folder / "text.jpg").write_text("no image")
+    Image.new("1", (8000, 8000)).save(folder / "large.png")
+    (folder / "inside.jpg").symlink_to(folder / "p/0.jpg")
+    (folder / "link.jpg").symlink_to(folder.parent / "out.jpg")
+    (folder / "links").symlink_to(folder.parent)
+
+    *lines, place = open_csv().description.splitlines()
+    assert lines == [
+        "faces_csv: 17 rows read, 2 to train on, 1 to test on (column split)",
+        "  left out: 5 with a path that leaves the folder",
+        "  left out: 4 with an age that is no number from 0 to 100",
+        "  left out: 2 with an unreadable image file",
+        "  left out: 1 with no image file",
+        "  left out: 1 with an image of more than 50 million pixels",
+        "  left out: 1 with an unknown word for the gender",
+    ]
+    with open(place.removeprefix("  rows that cannot be used are listed in "), newline="") as file:
+        listed = [tuple(row.values()) for row in csv.DictReader(file)]
+    assert listed == [(str(line), row[0], reason) for line, (row, reason) in enumerate(unusable.items(), start=5)]
+
+
+def test_labels_stay_with_their_images_where_whole_files_are_empty(write, open_csv, folder, monkeypatch):
+    monkeypatch.setattr(faces, "ROWS_IN_A_FILE", 2)
+    gone = (1, 2, 3, 6)  # of files of two rows: the second is empty
+    write("path,age,split\n" + "".join(f"p/{n}.jpg,{n},{'test' if n % 4 == 1 else 'train'}\n" for n in range(9)))
+    for number in range(9):
+        Image.new("RGB", (20, 20), (25 * number, 0, 0)).save(folder / f"p/{number}.jpg")
+        if number in gone:
+            (folder / f"p/{number}.jpg").unlink()
+    data = open_csv()
+    for source, numbers in ((data.train, [0, 4, 7, 8]), (data.test, [5])):
+        assert [(record["age"], record["path"]) for record in records(source)] == [(n, f"p/{n}.jpg") for n in numbers]
+        reds = [np.asarray(decode_image(record["image"], ""))[..., 0].mean() for record in records(source)]
+        np.testing.assert_allclose(reds, [25 * number for number in numbers], atol=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"faces\.csv is empty: its first line must name path, age or gender"),
+        ("path,age\n\n", r"faces\.csv has no rows"),
+        ("path;age\np/0.jpg;3\n", r"faces\.csv has no column path: its first line must name"),
+        ("path,sex\np/0.jpg,f\n", "has neither a column age nor a column gender"),
+        ("path,age,age\np/0.jpg,3,4\n", "has the column age twice"),
+        ("path,age\np/0.jpg,3\np/1.jpg\n", r"faces\.csv, line 3: 1 fields where the first line names 2"),
+        ("path,age,split\np/0.jpg,3,tset\n", r"line 2: unknown split 'tset'; did you mean 'test'\?"),
+        ("path,age,fold\np/0.jpg,3,-1\n", r"line 2: the fold is '-1'; it must be 0 or another whole number"),
+        ("path,age,identity,fold\na,3,eva,0\nb,3,eva,1\nc,3,,0\nd,3,,1\n", r"faces\.csv: 1 subjects are in more than"),
+        ("path,age,identity,split\na,3,e,test\nb,3,e,train\nc,3,o,test\nd,3,o,train\n", "2 subjects .* than one split"),
+        ("path,age\n" + "a" * 200_000, r"faces\.csv, line 2: field larger than field limit"),
+    ],
+)
+def test_lists_of_another_kind_are_refused(write, open_csv, text, message):
+    write(text)
+    with pytest.raises(DataError, match=message) as error:
+        open_csv()
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_no_lists_are_refused(open_csv, folder):
+    with pytest.raises(DataError, match=r"own cannot be read \(No such file or directory\)"):
+        open_csv()
+    folder.mkdir()
+    (folder / "faces.csv").write_bytes(b"path,age\n\xff\xd8\n")
+    with pytest.raises(DataError, match=r"faces\.csv is not a text file in UTF-8"):
+        open_csv()
+
+
+def test_images_are_turned_as_their_exif_data_say(write, open_csv, folder):
+    write("path,age,split\np/0.jpg,30,train\np/1.jpg,30,test\n")
+    image, exif = Image.new("RGB", (60, 40), (255, 0, 0)), Image.Exif()
+    image.paste((0, 0, 255), (30, 0, 60, 40))  # red left, blue right
+    exif[0x0112] = 6  # "turn it 90 degrees clockwise to see it": red above, blue below
+    image.save(folder / "p/0.jpg", exif=exif)
+    pixels = np.asarray(decode_image(open_csv().train[0]["image"], ""), int)
+    assert pixels[:6, :, 0].min() > 200 and pixels[-6:, :, 2].min() > 200
+
+
+def test_a_changed_list_or_image_is_prepared_again(write, open_csv, folder):
+    write("path,age,split\np/0.jpg,30,train\np/1.jpg,30,test\n")
+    before = open_csv().train[0]
+    write("path,age,split\np/0.jpg,31,train\np/1.jpg,30,test\n")
+    assert (before["age"], open_csv().train[0]["age"]) == (30, 31)
+    Image.new("RGB", (40, 40)).save(folder / "p/0.jpg")
+    assert open_csv().mean == (0, 0, 0)
+
+
+def test_real_portraits_from_a_short_list(shared_data, tmp_path):
+    congress = shared_data / "congress"
+    with open(congress / "people.csv") as file:
+        people = list(csv.DictReader(file))
+    (tmp_path / "portraits").mkdir()
+    with open(tmp_path / "faces.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "age", "gender", "identity"])
+        for person in people:
+            path = f"portraits/{person['bioguide_id']}.jpg"
+            (tmp_path / path).write_bytes((congress / path).read_bytes())
+            writer.writerow([path, person["age_est"], person["gender"], person["bioguide_id"]])
+    data = create_dataset("faces_csv", data_dir=tmp_path, cache_dir=tmp_path, resolution=32, validation=0.1)
+    assert "878 rows read, 711 to train on, 79 to validate with (79 subjects), 88 to test on" in data.description
+    assert "left out" not in data.description and "kept without" not in data.description
