@@ -1,5 +1,9 @@
-"""What the command line does: train and test, or test a checkpoint again."""
+"""What the command line does with one run, or with a recipe of several: train and test, or test a checkpoint again."""
 
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -7,24 +11,66 @@ from ml_collections import ConfigDict
 
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
-from ror_jax.models.weights import save_card, save_weights
+from ror_jax.evaluation.predictions import Collector
+from ror_jax.models.weights import TENSORS, save_card, save_weights
+from ror_jax.recipe import Stage, stages
 from ror_jax.report.summary import summarize
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.experiment import Experiment, create_experiment
+from ror_jax.training.experiment import Experiment, create_experiment, open_dataset
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
 from ror_jax.training.state import TrainState, count_parameters
 from ror_jax.training.workdir import FREE, check_workdir, open_workdir
 
+_DRAWING = threading.Lock()  # matplotlib knows no threads
+
 
 def train_and_test(config: ConfigDict, workdir: Path) -> None:
-    """Trains as `config` says and leaves everything in `workdir`, the test result of the last epoch included."""
+    """Trains as `config` says, stage by stage, and leaves everything in the stages' folders, the last being `workdir`.
+
+    A run that has ended is tested again; a stage before it that has ended is not touched.
+    """
+    *before, last = chain = stages(config, workdir)
+    check_stages(chain)
+    for stage in before:
+        complete(stage)
+    train_stage(last)
+    print(config.closing_words, end="")
+
+
+def check_stages(chain: Sequence[Stage]) -> None:
+    """Opens all data and looks at all settings and folders before hours go into the first stage."""
+    for stage in chain:
+        check_workdir(stage.folder, stage.config)
+    for stage in chain if len(chain) > 1 else ():
+        open_dataset(stage.config)
+
+
+def complete(stage: Stage, **options) -> None:
+    """Trains and tests a stage unless that has been done; the options are those of `train_stage`."""
+    check_workdir(stage.folder, stage.config)
+    if (stage.folder / "summary.json").exists() and (stage.folder / TENSORS).exists():
+        print(f"{stage.config.name} is complete in {stage.folder}.")
+    else:
+        train_stage(stage, **options)
+
+
+def train_stage(
+    stage: Stage,
+    *,
+    devices: Sequence[jax.Device] | None = None,
+    label: str = "",
+    asked_to_stop: list[int] | None = None,
+) -> None:
+    """Trains and tests one run, or what is left of it; see `create_experiment` and `train` for the options."""
+    config, workdir = stage.config, stage.folder
     check_workdir(workdir, config)
-    experiment, name = _open(config, workdir)
+    say = functools.partial(_say, label)
+    experiment, name = _open(config, workdir, devices, say)
     open_workdir(workdir, config)
     save_card(workdir, experiment.card)  # a run that goes on finds there what `init_from` held
     length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
-    print(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
+    say(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
     state = train(
         experiment,
         workdir,
@@ -33,37 +79,55 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
         log_every=config.log_every,
         checkpoint_minutes=config.checkpoint_minutes,
         profile=config.profile,
+        label=label,
+        asked_to_stop=asked_to_stop,
     )
     save_weights(workdir, *jax.device_get((state.params, state.batch_stats)), experiment.card)
-    _test(experiment, state, workdir, workdir)
-    print(config.closing_words, end="")
+    _test(experiment, state, workdir, workdir, say)
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
     """Tests a checkpoint of the run in `workdir`: "latest", "best" or a step."""
+    config = stages(config, workdir)[-1].config
     check_workdir(workdir, config, free=(*FREE, "views"))
     checkpoints = workdir / "checkpoints"
     if not checkpoints.is_dir():
         raise UserError(f"no checkpoint in {checkpoints}; train first, or say which --workdir")
     experiment, name = _open(config, workdir)
     print(f"Testing the {which} checkpoint of {name} in {workdir}")
-    state = Checkpoints(checkpoints).restore(experiment.state, which)
+    with contextlib.closing(Checkpoints(checkpoints)) as saved:
+        state = saved.restore(experiment.state, which)
     views = "" if config.views == "single" else f"_{config.views}"
     folder = workdir / f"evaluate_{which}{views}"  # the run's own result stays what it is
     folder.mkdir(exist_ok=True)
     _test(experiment, state, workdir, folder)
 
 
-def _open(config: ConfigDict, workdir: Path) -> tuple[Experiment, str]:
+def _open(
+    config: ConfigDict,
+    workdir: Path,
+    devices: Sequence[jax.Device] | None = None,
+    say: Callable[[str], None] = print,
+) -> tuple[Experiment, str]:
     """The experiment, and what it works with in words."""
     jax.config.update("jax_compilation_cache_dir", str(Path(config.cache_dir).expanduser() / "xla"))
-    experiment = create_experiment(config, workdir)
-    print(experiment.dataset.description)
+    experiment = create_experiment(config, workdir, devices)
+    say(experiment.dataset.description)
     parameters = f"{config.model.name} ({count_parameters(experiment.state.params):,} parameters)"
     return experiment, f"{parameters} on {experiment.mesh.size} {jax.devices()[0].device_kind}"
 
 
-def _test(experiment: Experiment, state: TrainState, workdir: Path, folder: Path) -> None:
-    print(f"Testing on {len(experiment.dataset.test)} images.", flush=True)
-    results = evaluate(experiment.eval_step, state, experiment.test_batches(), experiment.task, experiment.mesh)
-    print(summarize(experiment, state, results, read_rows(workdir / "metrics.jsonl"), folder))
+def _test(
+    experiment: Experiment, state: TrainState, workdir: Path, folder: Path, say: Callable[[str], None] = print
+) -> None:
+    test, each = experiment.dataset.test, Collector(experiment.task)
+    say(f"Testing on {len(test)} images.")
+    batches = experiment.test_batches(test)
+    results = evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each)
+    with _DRAWING:
+        rows = read_rows(workdir / "metrics.jsonl")
+        say(summarize(experiment, int(state.step), results, each.predictions(), rows, folder))
+
+
+def _say(label: str, text: str) -> None:
+    print("\n".join(f"{label}: {line}" if label else line for line in text.splitlines()), flush=True)

@@ -46,7 +46,7 @@ def model_config(name: str, **overrides):
 
 def create_model(
     name: str,
-    num_classes: int | Mapping[str, int],
+    num_classes: int | Mapping[str, int | tuple[int, int]],
     *,
     rngs: nnx.Rngs,
     mean: tuple[float, ...] = (0.0, 0.0, 0.0),
@@ -57,7 +57,8 @@ def create_model(
 
     Args:
       name: one of `list_models()`.
-      num_classes: size of the one output, then called "label", or of each output by name.
+      num_classes: size of the one output, then called "label", or of each output by name; (1, n) is a prediction layer
+        whose n outputs share one column of weights and differ by a bias (CORAL).
       rngs: the parameters are drawn from its `params` stream.
       mean, std: of the training pixels in 0...255, a number a channel; the network normalises its input by them.
       **overrides: fields of the model's configuration, such as `survival=0.5` or `dtype=jnp.bfloat16`.

@@ -127,7 +127,8 @@ class _Graph:
         return self.node("BatchNormalization", x, *arrays, epsilon=norm.epsilon)
 
     def linear(self, linear: Linear, x: str, output: str | None = None) -> str:
-        return self.node("Gemm", x, _numbers(linear.kernel), _numbers(linear.bias), output=output)
+        # ONNX Runtime makes one node of these, which could not give many outputs from one column of weights.
+        return self.node("Add", self.node("MatMul", x, _numbers(linear.kernel)), _numbers(linear.bias), output=output)
 
     def hidden(self, layers: nnx.List, x: str) -> str:
         """Of 4c2f and VGG: [B, C, H, W] to [B, F]."""

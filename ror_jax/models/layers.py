@@ -1,6 +1,7 @@
 """Convolution, batch normalisation, linear layer: what the networks are made of, and how parameters are drawn."""
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -56,12 +57,16 @@ class Conv(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """[B, C] to [B, K]; drawn with the variance of Torch's default, 1 / (3 C)."""
+    """[B, C] to [B, K]; drawn with the variance of Torch's default, 1 / (3 C).
+
+    `width` is K, or (1, K): one column of weights for all K outputs, each with a bias of its own.
+    """
 
     def __init__(self, in_width, width, *, std=None, config):
         self.dtype = config.dtype
+        columns, width = width if isinstance(width, Sequence) else (width, width)
         std = math.sqrt(1 / (3 * in_width)) if std is None else std
-        self.kernel = drawn((in_width, width), std, config.param_dtype)
+        self.kernel = drawn((in_width, columns), std, config.param_dtype)
         self.bias = nnx.Param(jnp.zeros(width, config.param_dtype))
 
     def __call__(self, x):

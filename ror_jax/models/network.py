@@ -20,7 +20,7 @@ class Network(nnx.Module):
       mean, std: of the training pixels in 0...255, one number a channel.
     """
 
-    def __init__(self, backbone: nnx.Module, num_classes: Mapping[str, int], *, mean, std):
+    def __init__(self, backbone: nnx.Module, num_classes: Mapping[str, int | tuple[int, int]], *, mean, std):
         self.backbone = backbone
         self.mean, self.std = tuple(mean), tuple(std)
         config = dataclasses.replace(backbone.config, dtype=jnp.float32)  # so small that it costs nothing

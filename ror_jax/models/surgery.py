@@ -13,8 +13,8 @@ from ror_jax.models.network import Network
 from ror_jax.models.residual import Residual, ResidualNetwork, Run
 
 
-def replace_head(model: Network, name: str, num_classes: int, *, rngs: nnx.Rngs) -> Network:
-    """The same backbone under one fresh prediction layer `name` of `num_classes` outputs.
+def replace_head(model: Network, name: str, num_classes: int | tuple[int, int], *, rngs: nnx.Rngs) -> Network:
+    """The same backbone under one fresh prediction layer `name` of size `num_classes`.
 
     The backbone is shared, not copied: training one network changes the other.
 
@@ -74,7 +74,7 @@ def _runs(residual: Residual) -> Iterator[Run]:
 
 
 def _with_heads_of(model: Network, backbone: nnx.Module) -> Network:
-    sizes = {name: head.bias.shape[0] for name, head in model.heads.items()}
+    sizes = {name: (head.kernel.shape[1], head.bias.shape[0]) for name, head in model.heads.items()}
     network = Network(backbone, sizes, mean=model.mean, std=model.std)
     nnx.update(network.heads, nnx.state(model.heads))
     return network

@@ -18,8 +18,8 @@ TENSORS, CARD = "weights.safetensors", "model.json"
 class Weights(NamedTuple):
     """Tensors by dotted name, such as `params.backbone.stem.kernel`, and the card.
 
-    The card has `model` (name and `overrides` make its configuration), `heads` (size by name), `mean` and `std` (what
-    the network normalises pixels by), `source` (where the numbers come from).
+    The card has `model` (name and `overrides` make its configuration), `heads` (size by name, as `create_model` takes
+    it), `mean` and `std` (what the network normalises pixels by), `source` (where the numbers come from).
     """
 
     tensors: dict[str, np.ndarray]
@@ -89,7 +89,7 @@ def load_card(folder: Path) -> dict:
 def take(tensors: Mapping[str, np.ndarray], model: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
     """Those of `tensors` that `model`, a dict by the same names, has in the same shape.
 
-    Prediction layers of another name or size are left out; a backbone must fit in every tensor.
+    Prediction layers of another name or size are left out, the whole layer; a backbone must fit in every tensor.
 
     Raises:
       UserError: it does not; the message lists the tensors.
@@ -99,11 +99,11 @@ def take(tensors: Mapping[str, np.ndarray], model: Mapping[str, jax.Array]) -> d
         return tuple(arrays[name].shape) if name in arrays else "none"
 
     taken = {name: tensor for name, tensor in tensors.items() if shape(model, name) == tensor.shape}
-    rest = [
-        name for name in sorted((model.keys() | tensors.keys()) - taken.keys()) if not name.startswith("params.heads.")
-    ]
+    misfits = (model.keys() | tensors.keys()) - taken.keys()
+    rest = [name for name in sorted(misfits) if not name.startswith("params.heads.")]
     wrong = [f"{name} (file {shape(tensors, name)}, model {shape(model, name)})" for name in rest]
     if wrong:
         more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise UserError(f"the weights are of another model. Tensors that differ: {'; '.join(wrong[:8])}{more}")
-    return taken
+    layers = {name.rpartition(".")[0] for name in misfits}
+    return {name: tensor for name, tensor in taken.items() if name.rpartition(".")[0] not in layers}

@@ -1,5 +1,6 @@
 """The pictures of a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +119,21 @@ def _draw_bars(axes, panel: dict) -> None:
     axes.set_xticks(places, [entry["label"] for entry in entries], rotation=20, ha="right", fontsize=8)
     axes.set_ylabel("test error (%)", fontsize=9)
     axes.legend(frameon=False, fontsize=9)
+
+
+def save_aging_curve(
+    names: Sequence[str], accuracies: dict[int, float], majorities: dict[int, float], path: Path
+) -> None:
+    """Draws Deep-RoR's Figure 4: how often "older than group k?" is answered rightly, by k from 1, in shares of 1."""
+    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
+    axes = figure.subplots()
+    groups = sorted(accuracies)
+    for values, color, label in ((majorities, TRAIN, "always the same answer"), (accuracies, TEST, "classifier")):
+        axes.plot(groups, [100 * values[group] for group in groups], "o-", color=color, label=label, linewidth=1.6)
+    axes.set_xticks(groups, [f"{group}\n> {names[group - 1]}" for group in groups], fontsize=8)
+    axes.set_xlabel("older than group k?", fontsize=9)
+    axes.set_ylabel("accuracy (%)", fontsize=9)
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    figure.savefig(path, dpi=130)

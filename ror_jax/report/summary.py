@@ -3,35 +3,26 @@
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 
+from ror_jax.evaluation.predictions import Predictions, write_predictions
 from ror_jax.report.figures import save_confusion, save_curves, save_examples
 from ror_jax.training.experiment import Experiment
-from ror_jax.training.mesh import shard_batch
-from ror_jax.training.state import TrainState, empty_metrics
 
 EXAMPLES = 24
 SHOWN_CLASSES = 10
 
 
-def summarize(experiment: Experiment, state: TrainState, results: dict, rows: list[dict], folder: Path) -> str:
-    """Writes `summary.json`, `curves.png`, `confusion.png` and `examples.png` to `folder`; returns the words.
+def summarize(
+    experiment: Experiment, step: int, results: dict, predictions: Predictions, rows: list[dict], folder: Path
+) -> str:
+    """Writes `predictions.csv`, pictures and, last of all, `summary.json` to `folder`; returns the words.
 
-    `results` are those of `evaluate` for `state`, `rows` those of the run's `metrics.jsonl`.
+    `results` are those of `evaluate` for the state of `step`, `rows` those of the run's `metrics.jsonl`.
     """
-    task = experiment.task
-    step = int(state.step)
+    task, dataset = experiment.task, experiment.dataset
     epoch = step / experiment.steps_per_epoch
-    summary = {
-        "step": step,
-        "epoch": epoch,
-        "data": experiment.dataset.description,
-        "images": {"train": len(experiment.dataset.train), "test": len(experiment.dataset.test)},
-        "classes": task.names,
-        "test": results,
-    }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_predictions(predictions, dataset.test, folder / "predictions.csv")
 
     majority = f"always the most frequent class: {100 * results['majority_rate']:.2f} %"
     title = f"{task.target.replace('_', ' ')}: {task.line(results)} ({majority})"
@@ -39,21 +30,30 @@ def summarize(experiment: Experiment, state: TrainState, results: dict, rows: li
         metrics = [name for name in (task.primary, "one_off", "cross_entropy") if name in results]
         save_curves(rows, metrics, folder / "curves.png")
     save_confusion(results["confusion"], task.names, title, folder / "confusion.png")
-    _save_examples(experiment, state, title, folder / "examples.png")
+    for name, chosen in _examples(predictions).items():
+        if len(chosen):
+            images = _images(experiment, predictions.number[chosen])
+            words = [[task.names[found[row]] for row in chosen] for found in (predictions.true, predictions.predicted)]
+            save_examples(images, *words, f"{title}\n{name.replace('_', ' ')}", folder / f"{name}.png")
+
+    summary = {
+        "step": step,
+        "epoch": epoch,
+        "selected": "last epoch" if dataset.validation is None else "best epoch on validation",
+        "data": dataset.description,
+        "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.tested.items()},
+        "classes": task.names,
+        "test": results,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
 
     lines = [
         f"Test after epoch {epoch:g}: {task.line(results)}   ({results['images']} images; {majority})",
         *_recalls(results["recall"]),
+        _best(experiment, rows),
+        f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}",
     ]
-    tests = [row for row in rows if row["split"] == "test" and row["step"] % experiment.steps_per_epoch == 0]
-    scores = {row["epoch"]: row[task.primary] for row in tests}
-    if scores:
-        best = max(scores, key=lambda epoch: (scores[epoch], epoch))  # the last of equals, as the checkpoints keep it
-        lines.append(
-            f"Best epoch: {best} with {100 * scores[best]:.2f} %. It was picked by the test images: too good to report."
-        )
-    lines.append(f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
-    return "\n".join(lines)
+    return "\n".join(filter(None, lines))
 
 
 def _recalls(recall: dict[str, float | None]) -> list[str]:
@@ -69,18 +69,35 @@ def _recalls(recall: dict[str, float | None]) -> list[str]:
     ]
 
 
-def _save_examples(experiment: Experiment, state: TrainState, title: str, path: Path) -> None:
-    """A random few of the test images with the labels that they have and got."""
-    task, test = experiment.task, experiment.dataset.test
-    chosen = np.random.default_rng(0).choice(len(test), min(EXAMPLES, len(test)), replace=False)
-    images, true, guessed = [], [], []
-    for batch in experiment.test_batches([test[int(index)] for index in chosen]):
-        sharded = shard_batch(batch, experiment.mesh)
-        _, predictions = experiment.eval_step(state, sharded, empty_metrics(task, experiment.mesh))
-        guesses = jax.device_get(predictions[task.target]["class"])
-        for image, label, guess, mask in zip(batch["image"], batch[task.target], guesses, batch["mask"], strict=True):
-            if mask and label >= 0:
-                images.append(image[0])
-                true.append(task.names[label])
-                guessed.append(task.names[guess])
-    save_examples(np.stack(images), true, guessed, title, path)
+def _best(experiment: Experiment, rows: list[dict]) -> str:
+    """Which epoch was, or could have been, chosen; nothing where none was tested on."""
+    task, dataset = experiment.task, experiment.dataset
+    split = next(iter(dataset.tested))
+    ends = [row for row in rows if row["split"] == split and row["step"] % experiment.steps_per_epoch == 0]
+    if not ends:
+        return ""
+    best = max(ends, key=lambda row: (task.score(row), row["step"]))  # the last of equals, as the checkpoints keep it
+    if split == "validation":
+        return f"Epoch {best['epoch']} was chosen by the {len(dataset.validation)} images for validation."
+    return f"Best epoch: {best['epoch']}, {task.line(best)}. It was picked by the test images: too good to report."
+
+
+def _examples(predictions: Predictions) -> dict[str, np.ndarray]:
+    """Rows of the predictions to look at, by name of the picture."""
+    wrong = predictions.true != predictions.predicted
+    by_confidence = np.argsort(-predictions.confidence, kind="stable")
+    right = by_confidence[~wrong[by_confidence]]
+    middle = max(0, (len(right) - EXAMPLES) // 2)
+    everything = np.random.default_rng(0).permutation(len(wrong))
+    return {
+        "examples": everything[:EXAMPLES],
+        "surest_mistakes": by_confidence[wrong[by_confidence]][:EXAMPLES],
+        "typical_hits": right[middle : middle + EXAMPLES],
+    }
+
+
+def _images(experiment: Experiment, numbers: np.ndarray) -> np.ndarray:
+    """The test images of these numbers as the network sees them, in the first of their views: uint8 [N, H, W, 3]."""
+    records = [experiment.dataset.test[int(number)] for number in numbers]
+    views = np.concatenate([batch["image"][:, 0] for batch in experiment.test_batches(records)])
+    return views[: len(records)]

@@ -4,9 +4,16 @@ import dataclasses
 from collections.abc import Mapping
 
 from ror_jax.errors import UserError, unknown
-from ror_jax.tasks.classification import AgeGroup, Classification, Gender
+from ror_jax.tasks.classification import Classification, Gender
+from ror_jax.tasks.ordered import AgeGroup, AgeYears, OlderThan
 
-TASKS = {"classification": Classification, "age_group": AgeGroup, "gender": Gender}
+TASKS = {
+    "classification": Classification,
+    "age_group": AgeGroup,
+    "age_years": AgeYears,
+    "gender": Gender,
+    "older_than": OlderThan,
+}
 
 
 def find_task(name: str) -> type:

@@ -1,18 +1,14 @@
-"""One class out of several: the task from which age group and gender differ by a line each."""
+"""One class out of several."""
 
 import dataclasses
-import math
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ror_jax.errors import UserError
 from ror_jax.tasks import metrics
-from ror_jax.tasks.losses import class_weights, weighted_cross_entropy
-
-TOP_5_FROM = 20  # classes; of fewer, top-5 accuracy says little
+from ror_jax.tasks.losses import OBJECTIVES, Objective, class_weights, nearest_class, weighted_mean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +18,11 @@ class Classification:
     Attributes:
       names: the K classes.
       weights: of the classes in the loss: a name (LW0 ... LW3), K numbers, or None for all ones.
-      normalize_by: "batch" or "weights", see `weighted_cross_entropy`.
+      normalize_by: "batch" or "weights", see `weighted_mean`.
       target: the key of the label in a batch and of the output in a model.
-      primary: the metric by which checkpoints are compared (higher is better).
+      primary: the main one of the results.
+      objective: the name of the loss, see `losses.OBJECTIVES`.
+      top_5_from: the number of classes from which on top-5 accuracy says something.
     """
 
     names: tuple[str, ...]
@@ -33,6 +31,8 @@ class Classification:
 
     target: ClassVar[str] = "label"
     primary: ClassVar[str] = "accuracy"
+    objective: ClassVar[str] = "cross_entropy"
+    top_5_from: ClassVar[float] = 20
 
     def __post_init__(self):
         object.__setattr__(self, "weights", class_weights(self.weights, len(self.names)))
@@ -40,9 +40,9 @@ class Classification:
             raise UserError(f"normalize_by is {self.normalize_by!r}; it must be 'batch' or 'weights'")
 
     @property
-    def outputs(self) -> dict[str, int]:
-        """The outputs that a model must have: size by name."""
-        return {self.target: len(self.names)}
+    def outputs(self) -> dict[str, int | tuple[int, int]]:
+        """The outputs that a model must have: size by name, as `models.create_model` takes it."""
+        return {self.target: self._objective.outputs(len(self.names))}
 
     def initial_state(self) -> dict:
         """What the loss learns from validation; a part of the train state. Nothing here."""
@@ -52,30 +52,33 @@ class Classification:
         """The task state that follows from validation results."""
         return task_state
 
+    def labels(self, batch: dict):
+        """The true class of each image, int32 [B]; -1 where it is not known."""
+        return batch[self.target]
+
     def loss(self, outputs: dict, batch: dict, step, task_state: dict):
-        """(scalar, parts by name) for one batch. An image without the label (-1) does not count."""
-        labels, mask = self._labels(batch)
-        logits = outputs[self.target]
-        value = weighted_cross_entropy(logits, labels, self.weights, mask, normalize_by=self.normalize_by)
-        return value, {"cross_entropy": value}
+        """(scalar, parts by name) for one batch. An image without the label does not count."""
+        labels, positions, mask = self._truth(batch)
+        losses = self._objective.per_image(outputs[self.target], labels, positions)
+        terms = self._objective.terms(labels, len(self.names))
+        value = weighted_mean(losses, labels, self.weights, mask, terms, normalize_by=self.normalize_by)
+        return value, {self.objective: value}
 
-    def average_views(self, outputs: dict) -> dict:
-        """The output [B, K] whose softmax is the mean of the probabilities over the views, from outputs [B, V, K]."""
-        log_probabilities = jax.nn.log_softmax(outputs[self.target])
-        views = log_probabilities.shape[1]
-        return {self.target: jax.nn.logsumexp(log_probabilities, axis=1) - math.log(views)}
+    def estimates(self, outputs: dict) -> dict:
+        """The probabilities of the classes, float32 [..., K] by name of the target. They may be averaged over views."""
+        return {self.target: self._objective.probabilities(outputs[self.target])}
 
-    def metrics(self, outputs: dict, batch: dict) -> dict:
-        """Sums over one batch: `confusion` [K, K]; `cross_entropy` over the images, not weighted, in nats; and, of many
-        classes, `top_5`, the images whose class is among the five likeliest."""
-        labels, mask = self._labels(batch)
-        logits = outputs[self.target]
-        ones = jnp.ones(len(self.names))
-        mean = weighted_cross_entropy(logits, labels, ones, mask)
-        counts = metrics.confusion(logits.argmax(-1), labels, mask, len(self.names))
-        sums = {"confusion": counts, "cross_entropy": mean * mask.sum()}
-        if len(self.names) >= TOP_5_FROM:
-            sums["top_5"] = metrics.top_k_correct(logits, labels, mask, 5)
+    def metrics(self, estimates: dict, batch: dict) -> dict:
+        """Sums over one batch: `confusion` [K, K]; `cross_entropy` of the probabilities, not weighted, in nats; and, of
+        many classes, `top_5`, the images whose class is among the five likeliest."""
+        labels, _, mask = self._truth(batch)
+        probabilities = estimates[self.target]
+        sums = {
+            "confusion": metrics.confusion(self._classes(probabilities), labels, mask, len(self.names)),
+            "cross_entropy": metrics.cross_entropy(probabilities, labels, mask),
+        }
+        if len(self.names) >= self.top_5_from:
+            sums["top_5"] = metrics.top_k_correct(probabilities, labels, mask, 5)
         return sums
 
     def summarize(self, sums: dict) -> dict:
@@ -83,7 +86,7 @@ class Classification:
         counts = np.asarray(sums["confusion"])
         number = int(counts.sum())
         return {
-            self.primary: metrics.accuracy(counts),
+            "accuracy": metrics.accuracy(counts),
             **({"top_5": int(sums["top_5"]) / max(number, 1)} if "top_5" in sums else {}),
             "cross_entropy": float(sums["cross_entropy"]) / max(number, 1),
             "recall": dict(zip(self.names, metrics.recall(counts), strict=True)),
@@ -92,19 +95,36 @@ class Classification:
             "confusion": counts.tolist(),
         }
 
+    def score(self, results: dict) -> float:
+        """What epochs are compared by; higher is better."""
+        return results[self.primary]
+
     def line(self, results: dict) -> str:
         """The main numbers of `summarize`, in a few words."""
         top_5 = f", top-5 {100 * results['top_5']:.2f} %" if "top_5" in results else ""
         return f"{self.primary} {100 * results[self.primary]:.2f} %{top_5}"
 
-    def predict(self, outputs: dict) -> dict:
-        """`class` [B] int and `probabilities` [B, K] by the name of the target."""
-        probabilities = jax.nn.softmax(outputs[self.target])
-        return {self.target: {"class": probabilities.argmax(-1), "probabilities": probabilities}}
+    def predict(self, estimates: dict) -> dict:
+        """`class` [B] int32 and `probabilities` [B, K] by the name of the target."""
+        probabilities = estimates[self.target]
+        return {self.target: {"class": self._classes(probabilities), "probabilities": probabilities}}
 
-    def _labels(self, batch):
-        labels = batch[self.target]
-        return labels, batch["mask"] * (labels >= 0)
+    @property
+    def _objective(self) -> Objective:
+        return OBJECTIVES[self.objective]
+
+    def _classes(self, probabilities):
+        return nearest_class(self._objective.decode(probabilities), len(self.names))
+
+    def _positions(self, batch):
+        """Where each image lies among the classes, see `losses`."""
+        return self.labels(batch).astype(jnp.float32)
+
+    def _truth(self, batch):
+        """Labels and positions, 0 where they do not count, and the mask of those that do, each [B]."""
+        labels = self.labels(batch)
+        mask = batch["mask"] * (labels >= 0)
+        return jnp.where(mask > 0, labels, 0), jnp.where(mask > 0, self._positions(batch), 0), mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,19 +132,3 @@ class Gender(Classification):
     """Female or male, as the data sets label them."""
 
     target: ClassVar[str] = "gender"
-
-
-@dataclasses.dataclass(frozen=True)
-class AgeGroup(Classification):
-    """Ordered age groups; `exact` accuracy and `one_off`, where a neighbouring group counts too."""
-
-    target: ClassVar[str] = "age_group"
-    primary: ClassVar[str] = "exact"
-
-    def summarize(self, sums: dict) -> dict:
-        one_off = metrics.one_off_accuracy(np.asarray(sums["confusion"]))
-        summary = super().summarize(sums)
-        return {"exact": summary.pop("exact"), "one_off": one_off} | summary
-
-    def line(self, results: dict) -> str:
-        return f"{super().line(results)}, 1-off {100 * results['one_off']:.2f} %"

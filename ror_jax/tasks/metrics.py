@@ -14,13 +14,22 @@ def confusion(predictions, labels, mask, num_classes: int):
     return counts.at[jnp.where(mask > 0, labels, 0), predictions].add((mask > 0).astype(jnp.int32))
 
 
-def top_k_correct(logits, labels, mask, k: int):
+def cross_entropy(probabilities, labels, mask):
+    """Sum of -log p of the label in nats, no p being taken for less than the smallest normal number.
+
+    `probabilities` are [B, K], the others [B].
+    """
+    of_label = _of_label(probabilities, labels, mask)[:, 0]
+    return (-jnp.log(jnp.maximum(of_label, jnp.finfo(of_label.dtype).tiny)) * mask).sum()
+
+
+def top_k_correct(probabilities, labels, mask, k: int):
     """Images whose class is among the k likeliest, int32: what top-k accuracy counts.
 
-    `logits` are [B, K], the others [B]. A class that is as likely as the label's counts as less likely.
+    `probabilities` are [B, K], the others [B]. A class that is as likely as the label's counts as less likely.
     """
-    of_label = jnp.take_along_axis(logits, jnp.where(mask > 0, labels, 0)[:, None], axis=1)
-    likelier = (~(logits <= of_label)).sum(1)  # so that what is not a number is never correct
+    of_label = _of_label(probabilities, labels, mask)
+    likelier = (~(probabilities <= of_label)).sum(1)  # so that what is not a number is never correct
     return (likelier < k).astype(jnp.int32) @ (mask > 0).astype(jnp.int32)
 
 
@@ -45,6 +54,10 @@ def recall(counts: np.ndarray) -> list[float | None]:
 def majority_rate(counts: np.ndarray) -> float:
     """The accuracy of always answering the most frequent class."""
     return _share(counts.sum(1).max(), counts.sum())
+
+
+def _of_label(probabilities, labels, mask):
+    return jnp.take_along_axis(probabilities, jnp.where(mask > 0, labels, 0)[:, None], axis=1)
 
 
 def _share(part, whole) -> float:

@@ -1,5 +1,6 @@
 """Checkpoints of a run: the latest ones and the best, written in the background by Orbax."""
 
+import threading
 from pathlib import Path
 
 import jax
@@ -9,12 +10,17 @@ from ror_jax.errors import UserError
 from ror_jax.training.state import TrainState
 
 KEEP = 2
+_ONE_AT_A_TIME = threading.Lock()  # Orbax numbers what it does by a counter of the process
 
 
 class Checkpoints:
-    """The folder `checkpoints` of a run: a subfolder for each saved step. The best is the one of the highest score."""
+    """The folder `checkpoints` of a run: a subfolder for each saved step. The best is the one of the highest score.
 
-    def __init__(self, folder: Path, *, for_training: bool = False):
+    Runs that train at once in one process, not `alone`, write in turn and not in the background.
+    """
+
+    def __init__(self, folder: Path, *, for_training: bool = False, alone: bool = True):
+        self._alone = alone
         keep = orbax.training.preservation_policies
         best = keep.BestN(get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False)
         self._checkpointer = orbax.training.Checkpointer(
@@ -34,11 +40,15 @@ class Checkpoints:
         return max(scored, key=lambda each: (each.metrics["score"], each.step)).step if scored else None
 
     def save(self, state: TrainState, score: float | None = None) -> None:
-        """Starts to save `state` under its step, unless that step is there already; returns before it is written."""
+        """Saves `state` under its step, unless that step is there already; alone, it returns before it is written."""
         step = int(state.step)
         if step not in self.steps:
             metrics = None if score is None else {"score": score}
-            self._checkpointer.save_async(step, state, force=True, metrics=metrics)
+            if self._alone:
+                self._checkpointer.save_async(step, state, force=True, metrics=metrics)
+            else:
+                with _ONE_AT_A_TIME:
+                    self._checkpointer.save(step, state, force=True, metrics=metrics)
 
     def restore(self, like: TrainState, which: str | int = "latest") -> TrainState:
         """The state at the latest, the best or a given step, laid out over the devices as `like` is.
@@ -46,6 +56,7 @@ class Checkpoints:
         Raises:
           UserError: there is no such checkpoint, it is damaged, or its tensors are not those of `like` (listed).
         """
+        self._checkpointer.wait()  # for what is being saved
         if not self.steps:
             raise UserError(f"no checkpoint in {self._checkpointer.directory}; train first")
         step = {"latest": self.steps[-1], "best": self.best_step}.get(which, which)
@@ -54,7 +65,8 @@ class Checkpoints:
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
         try:
             self._compare(int(step), like)
-            return self._checkpointer.load(int(step), abstract)
+            with _ONE_AT_A_TIME:
+                return self._checkpointer.load(int(step), abstract)
         except UserError:
             raise
         except Exception as error:  # Orbax and TensorStore have many ways to say that a file is damaged

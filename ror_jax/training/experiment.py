@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from input_pipeline import Dataset, create_dataset, on_device, pipeline, transforms
+from input_pipeline.records import Source
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
@@ -32,7 +33,7 @@ class Experiment:
 
     Attributes:
       train_batches: step to begin at -> batches from there on.
-      test_batches: records (the test split, unless given) -> batches, each record once.
+      test_batches: records -> batches, each record once.
       schedule: step -> learning rate.
       card: what the network is, as `models.weights` writes it into `model.json`.
     """
@@ -44,7 +45,7 @@ class Experiment:
     train_step: Callable
     eval_step: Callable
     train_batches: Callable[[int], Iterator[dict]]
-    test_batches: Callable[..., Iterator[dict]]
+    test_batches: Callable[[Source], Iterator[dict]]
     schedule: optax.Schedule
     batch_size: int
     steps_per_epoch: int
@@ -53,27 +54,36 @@ class Experiment:
     card: dict
 
 
-def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experiment:
-    """Opens the data, builds model, task and optimiser, and compiles nothing yet but the model's initialiser.
-
-    Where `workdir` has a checkpoint to go on from, `config.init_from` is not read again.
+def open_dataset(config: ConfigDict) -> Dataset:
+    """The data, prepared if they are not yet; first of all the other settings are looked at.
 
     Raises:
       UserError: a setting that makes no sense, with what would.
     """
     _check(config)
-    mesh = create_mesh(config.mesh.data)
+    _model_options(config)  # a misspelt model should not cost the minutes of preparing data
+    labels = (find_task(config.task.name).target,)
+    cache_dir = Path(config.cache_dir).expanduser() / "datasets"
+    return create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
+
+
+def create_experiment(
+    config: ConfigDict, workdir: Path | None = None, devices: Sequence[jax.Device] | None = None
+) -> Experiment:
+    """Opens the data, builds model, task and optimiser, and compiles nothing yet but the model's initialiser.
+
+    Where `workdir` has a checkpoint to go on from, `config.init_from` is not read again. `devices` are those to use,
+    of which `config.mesh` takes some; all, unless given.
+
+    Raises:
+      UserError: a setting that makes no sense, with what would.
+    """
+    mesh = create_mesh(config.mesh.data, devices)
     for size in (config.batch_size, config.test_batch_size):
         check_batch_size(size, mesh)
-
-    cache_dir = Path(config.cache_dir).expanduser() / "datasets"
-    # Names are checked before data are prepared: a misspelt model should not cost minutes.
-    model_options = _options(config.model)
-    if "image_size" in {field.name for field in dataclasses.fields(model_config(**model_options))}:
-        model_options["image_size"] = config.image_size
+    model_options = _model_options(config)
     weights = _first_weights(config.init_from, model_options, workdir)
-    labels = (find_task(config.task.name).target,)
-    dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
+    dataset = open_dataset(config)
     task = create_task(labels=dataset.labels, **_options(config.task))
 
     # Without epochs there is nothing to divide into batches, however few images there are.
@@ -114,7 +124,7 @@ def create_experiment(config: ConfigDict, workdir: Path | None = None) -> Experi
             "mean": [float(number) for number in mean],
             "std": [float(number) for number in std],
             # The card of the folder that the run began with; of a run that goes on, that of its own card.
-            "init_from": weights and weights.card.get("init_from", weights.card),
+            "init_from": weights and (weights.card if weights.tensors else weights.card["init_from"]),
         },
     )
 
@@ -124,7 +134,7 @@ class _Feed:
     """Where batches come from, and what the compiled programs have to make of them first (None: nothing)."""
 
     train_batches: Callable[[int], Iterator[dict]]
-    test_batches: Callable[..., Iterator[dict]]
+    test_batches: Callable[[Source], Iterator[dict]]
     load_training: Callable | None = None
     load_test: Callable | None = None
 
@@ -153,27 +163,27 @@ def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> 
             workers=_workers(config.workers),
             **processes,
         ),
-        lambda source=dataset.test: pipeline.test_batches(
-            source, transform=crop, batch_size=config.test_batch_size, **processes
-        ),
+        lambda source: pipeline.test_batches(source, transform=crop, batch_size=config.test_batch_size, **processes),
     )
 
 
 def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mesh: Mesh) -> _Feed:
     """All images lie on every device, as uint8, and are augmented in the compiled step."""
-    train, test = (
-        jax.device_put(on_device.load_columns(source), replicated(mesh)) for source in (dataset.train, dataset.test)
-    )
+
+    def load(source: Source) -> dict[str, jax.Array]:
+        return jax.device_put(on_device.load_columns(source), replicated(mesh))
+
+    train, tested = load(dataset.train), {id(source): load(source) for source in dataset.tested.values()}
     transform = on_device.training_transform(config.augmentation, **_transform_options(config, fill))
     views = partial(on_device.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
 
     def place(*axes) -> Callable:
         return partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(*axes)))
 
-    def test_batches(source=None) -> Iterator[dict]:
-        if source is not None:
+    def test_batches(source: Source) -> Iterator[dict]:
+        if id(source) not in tested:
             return _streamed(config, dataset, fill).test_batches(source)
-        return on_device.test_batches(test, batch_size=config.test_batch_size, place=place("data"))
+        return on_device.test_batches(tested[id(source)], batch_size=config.test_batch_size, place=place("data"))
 
     return _Feed(
         lambda start: on_device.train_batches(
@@ -238,6 +248,14 @@ def _value(config: ConfigDict, setting: str):
     for name in setting.split("."):
         config = config[name]
     return config
+
+
+def _model_options(config: ConfigDict) -> dict:
+    """The arguments of `model_config` and `create_model`."""
+    options = _options(config.model)
+    if "image_size" in {field.name for field in dataclasses.fields(model_config(**options))}:
+        options["image_size"] = config.image_size
+    return options
 
 
 def _first_weights(folder: str | None, model_options: dict, workdir: Path | None) -> Weights | None:

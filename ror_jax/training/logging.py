@@ -99,9 +99,9 @@ class Progress:
     work costs nothing and is not counted; nor is the batch's way to the devices.
     """
 
-    def __init__(self, first_step: int, total_steps: int, steps_per_epoch: int, batch_size: int):
+    def __init__(self, first_step: int, total_steps: int, steps_per_epoch: int, batch_size: int, label: str = ""):
         self._step, self._total, self._steps_per_epoch = first_step, total_steps, steps_per_epoch
-        self._batch_size = batch_size
+        self._batch_size, self._label = batch_size, label
         self._shown = time.monotonic()
         self._images, self._waited, self._paused = 0, 0.0, 0.0  # the last two in seconds
         self._epoch = self._interval = None  # what `_counts` gave when they began
@@ -112,7 +112,7 @@ class Progress:
             total=total_steps,
             initial=first_step,
             bar_format=form,
-            disable=not sys.stderr.isatty(),
+            disable=bool(label) or not sys.stderr.isatty(),  # bars of several runs would overwrite each other
             dynamic_ncols=True,
             mininterval=0,
         )
@@ -183,10 +183,9 @@ class Progress:
         seconds, images, waited = (now - then for now, then in zip(self._counts(), began, strict=True))
         return {"images_per_second": images / seconds, "input_wait": waited / seconds} if images else {}
 
-    @staticmethod
-    def say(line: str) -> None:
+    def say(self, line: str) -> None:
         """A line of text above the bar."""
-        tqdm.write(line, file=sys.stdout)
+        tqdm.write(f"{self._label}: {line}" if self._label else line, file=sys.stdout)
         sys.stdout.flush()
 
     def close(self) -> None:

@@ -33,10 +33,16 @@ def train(
     log_every: int,
     checkpoint_minutes: float,
     profile: bool = False,
+    label: str = "",
+    asked_to_stop: list[int] | None = None,
 ) -> TrainState:
     """Trains to the end of the last epoch, from the latest checkpoint in `workdir` if there is one.
 
-    A run that was stopped and started again gives the same weights, bit for bit, as one that was not.
+    A run that was stopped and started again gives the same weights, bit for bit, as one that was not. Where there are
+    images for validation, the state that did best on them is returned, else the last one.
+
+    Several runs train at once in threads, each with a `label` that its lines begin with, and with the list of signals
+    `asked_to_stop` of the main thread, see `stop_signals`; a run alone looks after signals itself.
 
     Raises:
       UserError: another process trains in this folder; or the loss or the parameters are no longer finite, and the last
@@ -50,19 +56,21 @@ def train(
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(workdir))
         # --- Go on from where the run stopped, if it did ------------------------------------------------------------
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints", for_training=True)))
+        checkpoints = Checkpoints(workdir / "checkpoints", for_training=True, alone=asked_to_stop is None)
+        stack.enter_context(contextlib.closing(checkpoints))
         if checkpoints.steps:
             state = checkpoints.restore(state)
         step = int(state.step)
         if step == total_steps:
-            return state
+            return _chosen(experiment, checkpoints, state)
         log = stack.enter_context(contextlib.closing(MetricsLog(workdir, step)))
-        progress = Progress(step, total_steps, steps_per_epoch, experiment.batch_size)
+        progress = Progress(step, total_steps, steps_per_epoch, experiment.batch_size, label)
         stack.enter_context(contextlib.closing(progress))
         if step:
             progress.say(f"Going on from step {step} of {total_steps}, epoch {step / steps_per_epoch:.2f}.")
         progress.say("Compiling; the first step takes up to a minute.")
-        asked_to_stop = stack.enter_context(_signals())
+        if asked_to_stop is None:
+            asked_to_stop = stack.enter_context(stop_signals())
 
         unsettled = None  # the last step, until its loss has been looked at
 
@@ -114,15 +122,21 @@ def train(
                 settle()
                 try:
                     with progress.paused():
-                        results = evaluate(experiment.eval_step, state, experiment.test_batches(), task, mesh)
+                        tested = {
+                            split: evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
+                            for split, source in experiment.dataset.tested.items()
+                        }
                 except DataError:  # a damaged test image must not cost what was trained
                     checkpoints.save(state)
                     raise
-                log.write("test", step, epoch, results)
+                for split, results in tested.items():
+                    log.write(split, step, epoch, results)
                 if end_of_epoch:
-                    state = dataclasses.replace(state, task_state=task.after_validation(state.task_state, results))
-                    score = results[task.primary]
-                    line += f"  |  test {task.line(results)}"
+                    if "validation" in tested:
+                        task_state = task.after_validation(state.task_state, tested["validation"])
+                        state = dataclasses.replace(state, task_state=task_state)
+                    score = task.score(tested.get("validation", tested["test"]))
+                    line += "".join(f"  |  {split} {task.line(results)}" for split, results in tested.items())
             if end_of_epoch:
                 if speed:
                     line += f"  |  {speed['images_per_second']:.0f} images/s, input wait {speed['input_wait']:.1%}"
@@ -136,11 +150,17 @@ def train(
                 saved_at = time.monotonic()
             if asked_to_stop and step < total_steps:
                 raise Stopped(asked_to_stop[0], step)
-    return state
+        return _chosen(experiment, checkpoints, state)
+
+
+def _chosen(experiment: Experiment, checkpoints: Checkpoints, last: TrainState) -> TrainState:
+    """The state that a run ends with: never chosen by the images that it is tested on."""
+    chosen = experiment.dataset.validation is not None and checkpoints.best_step is not None
+    return checkpoints.restore(last, "best") if chosen else last
 
 
 @contextlib.contextmanager
-def _signals():
+def stop_signals():
     """Yields a list that SIGINT and SIGTERM add their number to. A second signal ends the program as usual."""
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     received = []

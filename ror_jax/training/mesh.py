@@ -1,22 +1,25 @@
 """Devices as a mesh with the axis `data`, and what lies where on it."""
 
+from collections.abc import Sequence
+
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from ror_jax.errors import UserError
 
 
-def create_mesh(data: int = -1) -> Mesh:
-    """A mesh over all devices of all processes, -1, or over so many.
+def create_mesh(data: int = -1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh over all of `devices`, -1, or over so many; unless given, they are those of all processes.
 
     Raises:
       UserError: there are not so many devices.
     """
-    count = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     data = count if data == -1 else data
     if not 1 <= data <= count:
         raise UserError(f"mesh.data is {data}; it must be between 1 and {count}, the number of devices")
-    return jax.make_mesh((data,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:data])
+    return jax.make_mesh((data,), ("data",), axis_types=(AxisType.Auto,), devices=devices[:data])
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

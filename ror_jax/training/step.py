@@ -38,7 +38,8 @@ def make_train_step(
             model = nnx.merge(graph, params, state.batch_stats)
             outputs = model(batch["image"], train=True, rngs=nnx.Rngs(key))
             loss, _ = task.loss(outputs, batch, state.step, state.task_state)
-            return loss, (task.metrics(outputs, batch), nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+            sums = task.metrics(task.estimates(outputs), batch)
+            return loss, (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -67,18 +68,20 @@ def make_train_step(
 
 
 def make_eval_step(graph: nnx.GraphDef, task, load: Callable | None = None) -> Callable:
-    """`(state, batch, sums) -> (sums, predictions)`: one batch without training, its sums added to those before it.
+    """`(state, batch, sums) -> (sums, predictions, truth)`: one batch without training, its sums added to those before.
 
-    `load(batch)`, if given, makes images and labels of a batch that has none.
+    The truth are the labels that the task knows, and the mask. `load(batch)`, if given, makes images and labels of a
+    batch that has none.
     """
 
-    def eval_step(state: TrainState, batch: dict, sums: dict) -> tuple[dict, dict]:
+    def eval_step(state: TrainState, batch: dict, sums: dict) -> tuple[dict, dict, dict]:
         if "image" not in batch:
             batch = load(batch)
         images = batch["image"]  # [B, V, H, W, 3], V views of each
         outputs = nnx.merge(graph, state.params, state.batch_stats)(images.reshape(-1, *images.shape[2:]))
         outputs = {name: output.reshape(*images.shape[:2], -1) for name, output in outputs.items()}
-        outputs = task.average_views(outputs)
-        return jax.tree.map(jnp.add, sums, task.metrics(outputs, batch)), task.predict(outputs)
+        estimates = jax.tree.map(lambda probabilities: probabilities.mean(1), task.estimates(outputs))
+        sums = jax.tree.map(jnp.add, sums, task.metrics(estimates, batch))
+        return sums, task.predict(estimates), {name: batch[name] for name in (*task.outputs, "mask")}
 
     return jax.jit(eval_step, donate_argnums=2, compiler_options=compiler_options())

@@ -15,7 +15,7 @@ onnx = pytest.importorskip("onnx", reason="ONNX files need pip install -e '.[onn
 onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files need pip install -e '.[onnx]'")
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
-HEADS = {"age_group": 8, "gender": 2}
+HEADS = {"age_group": 8, "gender": 2, "age": (1, 5)}  # the last with one kernel column
 TOLERANCE = 1e-4  # of the largest output
 
 SMALL = dict(blocks_per_group=(2, 2), widths=(4, 8))
@@ -41,7 +41,7 @@ CASES = {
 
 @pytest.fixture
 def network(random_network):
-    """`network(name, **overrides)`: one of random numbers with two prediction layers."""
+    """`network(name, **overrides)`: one of random numbers with three prediction layers."""
     return lambda name, **overrides: nnx.merge(*random_network(name, HEADS, mean=MEAN, std=STD, **overrides))
 
 
@@ -55,7 +55,8 @@ def assert_same(model, run, images, jit):
     expected = jit(lambda state: nnx.merge(graph, state)(images))(state)
     for count in (len(images), 1):
         outputs = run(images[:count])
-        assert {name: array.shape for name, array in outputs.items()} == {name: (count, k) for name, k in HEADS.items()}
+        shapes = {name: array.shape for name, array in outputs.items()}
+        assert shapes == {"age_group": (count, 8), "gender": (count, 2), "age": (count, 5)}
         for name, array in outputs.items():
             assert array.dtype == np.float32
             atol = TOLERANCE * np.abs(expected[name]).max()

@@ -10,7 +10,7 @@ from ror_jax.models import create_model
 from ror_jax.models.surgery import get_blocks, replace_head, ror_from_resnet
 
 SMALL = dict(blocks_per_group=(4, 4), widths=(4, 6))
-HEADS = {"age": 3, "gender": 2}
+HEADS = {"age": (1, 3), "gender": 2}  # one with a single kernel column
 IMAGES = np.random.default_rng(1).uniform(-2, 2, (4, 8, 8, 3)).astype(np.float32)
 RESNETS = {
     "post-activation": ("cifar_resnet8", SMALL),
@@ -25,19 +25,21 @@ def assert_equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-def test_replace_head_keeps_the_backbone(random_network):
+@pytest.mark.parametrize(("size", "columns"), [(8, 8), ((1, 8), 1)])
+def test_replace_head_keeps_the_backbone(random_network, size, columns):
     """The new network has the old backbone's arrays and normalisation, and one fresh layer of the right size."""
     mean, std = (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)
     old = nnx.merge(*random_network("tiny_ror", HEADS, mean=mean, std=std))
-    new = replace_head(old, "group", 8, rngs=nnx.Rngs(0))
+    new = replace_head(old, "group", size, rngs=nnx.Rngs(0))
     assert_equal(nnx.to_pure_dict(nnx.state(new.backbone)), nnx.to_pure_dict(nnx.state(old.backbone)))
     assert (new.mean, new.std) == (mean, std)
     assert set(new.heads) == {"group"}
     kernel = new.heads["group"].kernel[...]
-    assert kernel.shape == (32, 8)
+    assert kernel.shape == (32, columns)
     assert kernel.all()
-    assert not new.heads["group"].bias[...].any()
-    assert (kernel != replace_head(old, "group", 8, rngs=nnx.Rngs(1)).heads["group"].kernel[...]).all()
+    bias = new.heads["group"].bias[...]
+    assert bias.shape == (8,) and not bias.any()
+    assert (kernel != replace_head(old, "group", size, rngs=nnx.Rngs(1)).heads["group"].kernel[...]).all()
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_a_misspelt_augmentation_is_refused_before_anything_is_written(tiny_conf
 
 
 def test_a_damaged_test_image_costs_nothing_of_what_was_trained(experiment, tmp_path):
-    def damaged():
+    def damaged(source):
         raise DataError("face 7: the image cannot be decoded")
 
     with pytest.raises(DataError):

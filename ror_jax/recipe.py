@@ -1,0 +1,61 @@
+"""A recipe: stages that are trained one after the other, each from the weights of the one before it."""
+
+import dataclasses
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from ror_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One run: its settings and its folder."""
+
+    config: ConfigDict
+    folder: Path
+
+
+def stages(config: ConfigDict, workdir: Path, fold: int | None = None) -> list[Stage]:
+    """The stages of a recipe in order; the last is the recipe itself, in `workdir`.
+
+    The others lie beside it under their own names: recipes that begin alike share them. With `fold`, the stages whose
+    data have folds are those of that fold, each in a folder `fold_N` of its own.
+
+    Raises:
+      UserError: a stage is not described, changes a setting that does not exist, or has no name of its own.
+    """
+    found: list[Stage] = []
+    for number, name in enumerate([*config.stages, None]):
+        own = _stage_config(config, name, config.stages[:number])
+        folder = workdir if name is None else workdir.parent / own.name
+        if fold is not None and own.dataset.fold is not None:
+            own.dataset.fold = fold
+            folder /= f"fold_{fold}"
+        if found:
+            own.init_from = str(found[-1].folder)
+        if folder in [stage.folder for stage in found]:
+            raise UserError(
+                f"two stages of {config.name} would train in {folder}: each needs a stage.NAME.name of its own"
+            )
+        found.append(Stage(own, folder))
+    return found
+
+
+def _stage_config(config: ConfigDict, name: str | None, before: tuple[str, ...]) -> ConfigDict:
+    """The whole config of one stage; it knows the stages before it and no others."""
+    own = config.copy_and_resolve_references()
+    with own.unlocked():
+        own.stages = before
+        own.stage = ConfigDict({other: config.stage[other].to_dict() for other in before if other in config.stage})
+    if name is None:
+        return own
+    if name not in config.stage:
+        known = ", ".join(config.stage) or "none"
+        raise UserError(f"stages names {name!r}, but there is no stage.{name} that says what it is; there are: {known}")
+    try:
+        own.update(config.stage[name])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"stage.{name}: {str(error).splitlines()[0].strip(chr(34))}") from error
+    own.closing_words = ""
+    return own

@@ -1,0 +1,45 @@
+"""One run from its settings to what it leaves."""
+
+import json
+
+import numpy as np
+
+from ror_jax.models.weights import load_weights
+from ror_jax.run import train_and_test
+from ror_jax.training.logging import read_rows
+
+
+def test_validation_chooses_the_epoch(tiny_config, tmp_path, monkeypatch, capsys):
+    """The first of three epochs is made the best on validation, the last the best in the test: the first it is."""
+    settings = {"dataset__validation": 0.3, "epochs": 3, "optimizer__decay_epochs": ()}
+    scores = iter((0.9, 0.5, 0.7))
+    monkeypatch.setattr("ror_jax.tasks.ordered.AgeGroup.score", lambda task, results: next(scores, 0.0))
+    train_and_test(tiny_config(**settings), tmp_path / "chosen")
+    summary = json.loads((tmp_path / "chosen" / "summary.json").read_text())
+    assert summary["epoch"] == 1 and summary["selected"] == "best epoch on validation"
+    rows = read_rows(tmp_path / "chosen" / "metrics.jsonl")
+    first = next(row for row in rows if row["split"] == "test")
+    assert summary["test"]["cross_entropy"] == first["cross_entropy"]
+    assert [row["split"] for row in rows if row["split"] != "step"] == ["train", "validation", "test"] * 3
+    images = summary["images"]
+    assert images["train"] + images["validation"] == 48 and images["validation"] > 0 and images["test"] == 12
+    assert "too good to report" not in capsys.readouterr().out
+
+    # The weights that are left, and that a next stage begins with, are those of that epoch too.
+    train_and_test(tiny_config(**settings | {"epochs": 1}), tmp_path / "first")
+    chosen, alone = (load_weights(tmp_path / name).tensors for name in ("chosen", "first"))
+    for name in chosen:
+        np.testing.assert_array_equal(chosen[name], alone[name])
+
+
+def test_without_validation_the_last_epoch_counts(tiny_config, tmp_path):
+    train_and_test(tiny_config(), tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["epoch"] == 2 and summary["selected"] == "last epoch"
+
+
+def test_examples_to_look_at(tiny_config, tmp_path):
+    train_and_test(tiny_config(epochs=1, optimizer__decay_epochs=()), tmp_path)
+    results = json.loads((tmp_path / "summary.json").read_text())["test"]
+    assert (tmp_path / "surest_mistakes.png").exists() == (results["exact"] < 1)
+    assert (tmp_path / "typical_hits.png").exists() == (results["exact"] > 0)
