@@ -113,6 +113,9 @@ NETWORKS: dict[str, dict[str, Any]] = {
 def recipe(network: str, usual: str = "age") -> Callable[[str], ConfigDict]:
     """The function `get_config` of a network's file; `usual` is what is learnt unless an argument says otherwise."""
 
+    if network not in NETWORKS:
+        raise unknown("network of Deep-RoR", network, NETWORKS)
+
     def get_config(argument: str = usual) -> ConfigDict:
         variant, *rest = argument.split(",")
         if variant not in VARIANTS:

@@ -20,11 +20,19 @@ from ml_collections import config_flags
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.run import evaluate_checkpoint, train_and_test
+from ror_jax.studies import STUDIES, cross_validate
 from ror_jax.training.loop import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/NAME, with the name in the config.")
-MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "Train and test, or only test a checkpoint.")
+MODE = flags.DEFINE_enum(
+    "mode",
+    "train",
+    ["train", "evaluate", *STUDIES],
+    "Train and test; only test a checkpoint; or several runs: on all folds, the questions of Deep-RoR's aging curve, or"
+    " all losses for ordered ages.",
+)
+FOLDS = flags.DEFINE_list("folds", None, "With --mode=cross_validate: the folds to do, such as 0,2. Default: all five.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "What to evaluate: 'latest', 'best' or a step.")
 
 
@@ -35,10 +43,16 @@ def main(argv) -> None:
     config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:
+        if FOLDS.value is not None and MODE.value != "cross_validate":
+            raise UserError("--folds belongs to --mode=cross_validate; one fold alone is --config.dataset.fold")
         if MODE.value == "train":
             train_and_test(config, workdir)
-        else:
+        elif MODE.value == "evaluate":
             evaluate_checkpoint(config, workdir, CHECKPOINT.value)
+        elif FOLDS.value is not None:
+            cross_validate(config, workdir, folds(FOLDS.value))
+        else:
+            STUDIES[MODE.value](config, workdir)
     except (UserError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -48,6 +62,13 @@ def main(argv) -> None:
         number, step = stopped.args
         print(f"Stopped by {signal.Signals(number).name} and saved at step {step}. The same command goes on.")
         sys.exit(128 + number)
+
+
+def folds(words: list[str]) -> list[int]:
+    try:
+        return [int(word) for word in words]
+    except ValueError:
+        raise UserError(f"--folds={','.join(words)}: folds are numbers, such as 0,2") from None
 
 
 def parse(argv: list[str]) -> list[str]:

@@ -1,0 +1,177 @@
+"""Several runs of one recipe that differ in one setting, and what follows from all of them together."""
+
+import json
+import queue
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from input_pipeline.datasets.faces import FOLDS
+from ror_jax.errors import UserError
+from ror_jax.evaluation.aging_curve import answerable, propose_weights
+from ror_jax.evaluation.cross_validation import pool
+from ror_jax.recipe import Stage, stages
+from ror_jax.report.figures import save_aging_curve, save_confusion
+from ror_jax.run import check_stages, complete
+from ror_jax.tasks.losses import LOSS_WEIGHTS, OBJECTIVES
+from ror_jax.training.experiment import open_dataset
+from ror_jax.training.loop import stop_signals
+
+
+def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] = range(FOLDS)) -> None:
+    """Trains and tests on each of `folds`, in `workdir/fold_N`, and says what comes out on average.
+
+    Stages whose data have no folds are trained once. Folds that have been done are not done again.
+    """
+    _check_folds(config, folds)
+    chains = {f"fold {fold}": stages(config, workdir, fold) for fold in folds}
+    _run(chains, config.mesh.data)
+    for number, stage in enumerate(chains[f"fold {folds[0]}"]):
+        if stage.config.dataset.fold is None:
+            continue
+        members = {label: chain[number].folder for label, chain in chains.items()}
+        pooled = pool({label: _summary(folder) for label, folder in members.items()})
+        folder = stage.folder.parent
+        (folder / "cross_validation.json").write_text(json.dumps(pooled, indent=2) + "\n")
+        title = f"{stage.config.name}: {len(members)} folds, pooled"
+        save_confusion(pooled["confusion"], pooled["classes"], title, folder / "confusion.png")
+        print("\n".join([title, *_lines(pooled)]))
+        print(f"Left in {folder}: confusion.png, cross_validation.json, and a folder for each fold")
+
+
+def aging_curve(config: ConfigDict, workdir: Path) -> None:
+    """Trains "older than group k?" for every k, and draws Deep-RoR's Figure 4; see `propose_weights` for the weights.
+
+    A question that the training or the test images answer in one way only is left out.
+    """
+    config = config.copy_and_resolve_references()
+    config.task.update({"name": "age_group", "weights": None, "objective": None, "sigma": None})
+    dataset = open_dataset(config)
+    names = dataset.labels["age_group"]
+    groups, left_out = answerable(len(names), (dataset.train, dataset.test))
+    for group in left_out:
+        print(f"Left out: older than {names[group - 1]}? All training images, or all test images, give one answer.")
+    if not groups:
+        raise UserError("the images for training or testing are all of one age group: there is no curve to draw")
+
+    config.task.name = "older_than"
+    chains = {}
+    for group in groups:
+        config.task.group = group
+        if config.row:
+            config.row = f"{config.row.partition(':')[0]}:older_than_{group}"
+        chains[f"older than {names[group - 1]}"] = stages(config, workdir / f"older_than_{group}")
+    _run(chains, config.mesh.data)
+    results = [_summary(chain[-1].folder)["test"] for chain in chains.values()]
+    accuracies = dict(zip(groups, (result["accuracy"] for result in results), strict=True))
+    majorities = dict(zip(groups, (result["majority_rate"] for result in results), strict=True))
+    weights = propose_weights(accuracies, len(names))
+    save_aging_curve(names, accuracies, majorities, workdir / "aging_curve.png")
+    found = {"classes": names, "accuracy": accuracies, "majority_rate": majorities, "proposed_weights": weights}
+    (workdir / "aging_curve.json").write_text(json.dumps(found, indent=2) + "\n")
+    for group in groups:
+        accuracy, majority = 100 * accuracies[group], 100 * majorities[group]
+        print(f"older than {names[group - 1]:>5}?  {accuracy:6.2f} %   (always the same answer: {majority:.2f} %)")
+    print("Class weights, for --config.task.weights:")
+    print(f"  proposed  {tuple(round(weight, 2) for weight in weights)}")
+    print(f"  LW3       {LOSS_WEIGHTS['LW3']}")
+    print(f"Left in {workdir}: aging_curve.json, aging_curve.png, and a folder for each question")
+
+
+def compare_losses(config: ConfigDict, workdir: Path) -> None:
+    """Trains with each objective for ordered classes, in `workdir/OBJECTIVE`, and prints a table."""
+    chains = {}
+    for objective in OBJECTIVES:
+        own = config.copy_and_resolve_references()
+        own.task.objective, own.row = objective, None
+        chains[objective] = stages(own, workdir / objective)
+    _run(chains, config.mesh.data)
+    table = {label: _summary(chain[-1].folder)["test"] for label, chain in chains.items()}
+    metrics = [name for name, value in next(iter(table.values())).items() if isinstance(value, float)]
+    lines = [f"| {' | '.join(['objective', *metrics])} |", f"|---|{'---:|' * len(metrics)}"]
+    for label, results in table.items():
+        lines.append(f"| {label} | {' | '.join(f'{results[name]:.4f}' for name in metrics)} |")
+    (workdir / "losses.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    print(f"Left in {workdir}: losses.md, and a folder for each objective")
+
+
+STUDIES: dict[str, Callable[..., None]] = {
+    "cross_validate": cross_validate,
+    "aging_curve": aging_curve,
+    "compare_losses": compare_losses,
+}
+
+
+def _check_folds(config: ConfigDict, folds: Sequence[int]) -> None:
+    if config.dataset.fold is None:
+        raise UserError(f"{config.name} has no folds: dataset.fold is not set")
+    if not folds or len(set(folds)) < len(folds) or not set(folds) <= set(range(FOLDS)):
+        raise UserError(
+            f"folds {', '.join(map(str, folds)) or '(none)'}: each of 0 to {FOLDS - 1} once, or some of them"
+        )
+
+
+def _run(chains: dict[str, list[Stage]], devices_each: int) -> None:
+    """Completes every stage of every chain; as many chains at once as there are times `devices_each` devices.
+
+    A stage that chains share is trained once, before the others, on all devices.
+    """
+    first = next(iter(chains.values()))
+    check_stages(first)
+    for chain in chains.values():
+        check_stages(chain[-1:])
+    folders = [{stage.folder for stage in chain} for chain in chains.values()]
+    shared = set.intersection(*folders) if len(chains) > 1 else set()
+    for stage in first:
+        if stage.folder in shared:
+            complete(stage)
+    lanes = jax.device_count() // devices_each if devices_each > 0 else 1
+    rest = {label: [stage for stage in chain if stage.folder not in shared] for label, chain in chains.items()}
+    if min(lanes, len(chains)) < 2:
+        for label, chain in rest.items():
+            print(f"--- {label} ---", flush=True)
+            for stage in chain:
+                complete(stage)
+        return
+    open_dataset(first[-1].config)  # prepared once, before there are threads
+    free: queue.SimpleQueue = queue.SimpleQueue()
+    for lane in range(lanes):
+        free.put(jax.devices()[lane * devices_each : (lane + 1) * devices_each])
+    with stop_signals() as asked_to_stop, ThreadPoolExecutor(lanes) as threads:
+
+        def run(label: str, chain: list[Stage]) -> None:
+            devices = free.get()
+            try:
+                for stage in chain:
+                    if not asked_to_stop:
+                        complete(stage, devices=devices, label=label, asked_to_stop=asked_to_stop)
+            finally:
+                free.put(devices)
+
+        for done in [threads.submit(run, label, chain) for label, chain in rest.items()]:
+            done.result()
+
+
+def _summary(folder: Path) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def _lines(pooled: dict) -> list[str]:
+    """What `pool` found, in words."""
+    lines = []
+    for name, metric in pooled["metrics"].items():
+        unit, scale = (" years", 1) if name.startswith("mae") else (" %", 100)
+        values = ", ".join(f"{scale * value:.2f}" for value in metric["values"])
+        spread = "" if metric["deviation"] is None else f" ± {scale * metric['deviation']:.2f}"
+        lines.append(f"  {name.replace('_', '-'):>9}  {scale * metric['mean']:.2f}{spread}{unit}   ({values})")
+    if len(pooled["labels"]) > 1:
+        lines.append("  (mean ± sample standard deviation, n - 1, over the folds)")
+    return lines + [
+        f"  {name:>9}  recall {100 * share:6.2f} %, all folds together"
+        for name, share in pooled["recall"].items()
+        if share is not None
+    ]

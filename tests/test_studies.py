@@ -1,0 +1,182 @@
+"""Several runs of one recipe: folds, questions, losses; on a few drawn faces, by tiny networks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ror_jax.errors import UserError
+from ror_jax.models.weights import load_weights
+from ror_jax.recipe import stages
+from ror_jax.run import train_and_test
+from ror_jax.studies import aging_curve, compare_losses, cross_validate
+from ror_jax.tasks.losses import OBJECTIVES
+
+GENDER_FIRST = {"gender": {"name": "tiny_gender", "task": {"name": "gender"}}}
+
+
+@pytest.fixture
+def two_stages(tiny_config):
+    """Gender, then age, one epoch each."""
+
+    def make(**changes):
+        config = tiny_config(epochs=1, optimizer__decay_epochs=(), dataset__fold=0, **changes)
+        with config.unlocked():
+            config.stages, config.stage = ("gender",), GENDER_FIRST
+        return config
+
+    return make
+
+
+def summary(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def folds(tiny_config, tmp_path_factory):
+    """Two folds of a recipe of two stages that have been done, and where."""
+    config = tiny_config(epochs=1, optimizer__decay_epochs=(), dataset__fold=0)
+    with config.unlocked():
+        config.stages, config.stage = ("gender",), GENDER_FIRST
+    workdir = tmp_path_factory.mktemp("study") / "age"
+    cross_validate(config, workdir, [1, 3])
+    return config, workdir
+
+
+def test_cross_validation_of_a_recipe(folds):
+    """Every fold of both stages is a run of its own, tested on that fold; the result is their mean."""
+    _, workdir = folds
+    for fold in (1, 3):
+        for name in ("age", "tiny_gender"):
+            settings = json.loads((workdir.parent / name / f"fold_{fold}" / "config.json").read_text())
+            assert settings["dataset"]["fold"] == fold
+    pooled = json.loads((workdir / "cross_validation.json").read_text())
+    exact = [summary(workdir / f"fold_{fold}")["test"]["exact"] for fold in (1, 3)]
+    assert pooled["metrics"]["exact"]["values"] == exact
+    assert np.sum(pooled["confusion"]) == sum(summary(workdir / f"fold_{fold}")["test"]["images"] for fold in (1, 3))
+    genders = json.loads((workdir.parent / "tiny_gender" / "cross_validation.json").read_text())
+    assert len(genders["metrics"]["accuracy"]["values"]) == 2
+
+
+def test_a_stage_begins_with_the_weights_of_the_one_before_it(folds):
+    """Its card remembers them, and its prediction layer is another one."""
+    _, workdir = folds
+    age, gender = load_weights(workdir / "fold_1"), load_weights(workdir.parent / "tiny_gender" / "fold_1")
+    assert age.card["init_from"] == gender.card
+    assert gender.card["heads"] == {"gender": 2} and age.card["heads"] == {"age_group": 8}
+
+
+def test_what_is_done_is_not_done_again_and_the_rest_is(folds, capsys):
+    config, workdir = folds
+    before = (workdir / "fold_1" / "weights.safetensors").stat().st_mtime_ns
+    (workdir / "fold_3" / "summary.json").unlink()
+    capsys.readouterr()
+    cross_validate(config, workdir, [1, 3])
+    printed = capsys.readouterr().out
+    assert f"tiny is complete in {workdir / 'fold_1'}" in printed
+    assert f"complete in {workdir / 'fold_3'}" not in printed and (workdir / "fold_3" / "summary.json").exists()
+    assert (workdir / "fold_1" / "weights.safetensors").stat().st_mtime_ns == before
+    assert "mean ± sample standard deviation" in printed
+
+
+def test_predictions_are_those_of_the_summary(folds):
+    """One row an image: shares of right answers are the accuracies, and the facts of the record stand beside them."""
+    _, workdir = folds
+    rows = [line.split(",") for line in (workdir / "fold_1" / "predictions.csv").read_text().splitlines()]
+    columns = {name: [row[number] for row in rows[1:]] for number, name in enumerate(rows[0])}
+    true, predicted = np.array(columns["true"], int), np.array(columns["predicted"], int)
+    test = summary(workdir / "fold_1")["test"]
+    assert np.mean(true == predicted) == pytest.approx(test["exact"])
+    assert np.mean(np.abs(true - predicted) <= 1) == pytest.approx(test["one_off"])
+    assert columns["age_group"] == columns["true"] and set(columns["fold"]) == {"1"}
+    assert columns["identity"][0].startswith("person ") and 0 < float(columns["confidence"][0]) <= 1
+    assert columns["number"] == [str(number) for number in range(len(true))]
+
+
+def test_the_fold_and_the_loss_and_the_mode_must_make_sense(tiny_config, tmp_path):
+    with pytest.raises(UserError, match="no folds: dataset"):
+        cross_validate(tiny_config(), tmp_path / "run")
+    for wrong in ([], [0, 0], [5]):
+        with pytest.raises(UserError, match="each of 0 to 4 once"):
+            cross_validate(tiny_config(dataset__fold=0), tmp_path / "run", wrong)
+
+
+def test_all_settings_are_looked_at_before_the_first_stage(two_stages, tmp_path):
+    """Hours of the first stage should not end in a misspelt setting of the last."""
+    with pytest.raises(UserError, match="did you mean"):
+        train_and_test(two_stages(task__name="age_grup"), tmp_path / "run")
+    assert not (tmp_path / "tiny_gender").exists()
+
+
+def test_a_stage_whose_weights_to_start_from_are_missing(two_stages, tmp_path):
+    with pytest.raises(UserError, match=r"no weights in .*nowhere.*convert_torchvision"):
+        train_and_test(two_stages(init_from=str(tmp_path / "nowhere")), tmp_path / "run")
+
+
+def test_another_stage_in_the_way_is_not_taken_for_this_one(folds):
+    config, workdir = folds
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.stage.gender.task.weights = (1, 2)
+    with pytest.raises(UserError, match=r"tiny_gender/fold_1 holds a run with other settings: task.weights"):
+        cross_validate(config, workdir, [1])
+
+
+def test_aging_curve(tiny_config, tmp_path, capsys, monkeypatch):
+    """A run for each question that can be asked, their accuracies, weights for the eight groups."""
+    monkeypatch.setattr("ror_jax.studies.answerable", lambda groups, sources: ([3, 5], [1, 2, 4, 6, 7]))
+    aging_curve(tiny_config(epochs=1, optimizer__decay_epochs=(), task__weights="LW3"), tmp_path)
+    found = json.loads((tmp_path / "aging_curve.json").read_text())
+    assert found["accuracy"].keys() == {"3", "5"} and len(found["proposed_weights"]) == 8
+    for group, accuracy in found["accuracy"].items():
+        assert summary(tmp_path / f"older_than_{group}")["test"]["accuracy"] == accuracy
+        settings = json.loads((tmp_path / f"older_than_{group}" / "config.json").read_text())
+        assert settings["task"]["group"] == int(group) and settings["task"]["weights"] is None
+    printed = capsys.readouterr().out
+    assert "Left out: older than 48-53?" in printed and "LW3" in printed and "always the same answer" in printed
+    assert (tmp_path / "aging_curve.png").exists()
+
+
+def test_table_of_losses(tiny_config, tmp_path, monkeypatch):
+    """Two of them, to be quick."""
+    monkeypatch.setattr("ror_jax.studies.OBJECTIVES", {name: OBJECTIVES[name] for name in ("coral", "mean_variance")})
+    compare_losses(tiny_config(epochs=1, optimizer__decay_epochs=()), tmp_path)
+    table = (tmp_path / "losses.md").read_text()
+    for objective in ("coral", "mean_variance"):
+        assert f"| {objective} | {summary(tmp_path / objective)['test']['exact']:.4f} |" in table
+
+
+def test_folds_that_train_at_once_give_the_same_as_in_turn(folds, tmp_path):
+    """Two folds on a device each, against the same two one after the other."""
+    config, workdir = folds
+    code = f"""
+import json, sys
+from ml_collections import ConfigDict
+from ror_jax.config import default_config
+from ror_jax.studies import cross_validate
+config = default_config()
+with config.unlocked():
+    config.update(json.loads(sys.argv[1]))
+config.mesh.data = 1
+cross_validate(config, __import__("pathlib").Path({str(tmp_path / "age")!r}), [1, 3])
+"""
+    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    arguments = [sys.executable, "-c", code, config.to_json_best_effort()]
+    done = subprocess.run(
+        arguments,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | environment,
+        cwd=Path(__file__).parents[1],
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "fold 1: Compiling" in done.stdout and "fold 3: Compiling" in done.stdout
+    for fold in (1, 3):
+        for stage, other in zip(stages(config, tmp_path / "age", fold), stages(config, workdir, fold), strict=True):
+            ours, theirs = summary(stage.folder)["test"], summary(other.folder)["test"]
+            assert ours["cross_entropy"] == pytest.approx(theirs["cross_entropy"], rel=1e-3)
