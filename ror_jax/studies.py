@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline.datasets.faces import FOLDS
@@ -14,7 +15,8 @@ from ror_jax.errors import UserError
 from ror_jax.evaluation.aging_curve import answerable, propose_weights
 from ror_jax.evaluation.cross_validation import pool
 from ror_jax.recipe import Stage, stages
-from ror_jax.report.figures import save_aging_curve, save_confusion
+from ror_jax.report.figures import save_confusion
+from ror_jax.report.panels import save_page
 from ror_jax.run import check_stages, complete
 from ror_jax.tasks.losses import LOSS_WEIGHTS, OBJECTIVES
 from ror_jax.training.experiment import open_dataset
@@ -65,16 +67,22 @@ def aging_curve(config: ConfigDict, workdir: Path) -> None:
             config.row = f"{config.row.partition(':')[0]}:older_than_{group}"
         chains[f"older than {names[group - 1]}"] = stages(config, workdir / f"older_than_{group}")
     _run(chains, config.mesh.data)
-    results = [_summary(chain[-1].folder)["test"] for chain in chains.values()]
-    accuracies = dict(zip(groups, (result["accuracy"] for result in results), strict=True))
-    majorities = dict(zip(groups, (result["majority_rate"] for result in results), strict=True))
-    weights = propose_weights(accuracies, len(names))
-    save_aging_curve(names, accuracies, majorities, workdir / "aging_curve.png")
-    found = {"classes": names, "accuracy": accuracies, "majority_rate": majorities, "proposed_weights": weights}
-    (workdir / "aging_curve.json").write_text(json.dumps(found, indent=2) + "\n")
+    results = {group: _summary(chain[-1].folder)["test"] for group, chain in zip(groups, chains.values(), strict=True)}
+    curves = {
+        "accuracy": {group: result["accuracy"] for group, result in results.items()},
+        "mean of both recalls": {group: np.mean([*result["recall"].values()]) for group, result in results.items()},
+        "always the same answer": {group: result["majority_rate"] for group, result in results.items()},
+    }
+    weights = propose_weights(curves["mean of both recalls"], len(names))
+    (workdir / "aging_curve.json").write_text(
+        json.dumps({"classes": names, "curves": curves, "proposed_weights": weights}, indent=2) + "\n"
+    )
+    percent = {label: {group: 100 * share for group, share in curve.items()} for label, curve in curves.items()}
+    lines = [{"label": label, "points": points} for label, points in percent.items()]
+    save_page([{"title": config.name, "aging": lines, "groups": names[:-1]}], workdir / "aging_curve.png")
     for group in groups:
-        accuracy, majority = 100 * accuracies[group], 100 * majorities[group]
-        print(f"older than {names[group - 1]:>5}?  {accuracy:6.2f} %   (always the same answer: {majority:.2f} %)")
+        words = ", ".join(f"{label} {points[group]:.2f} %" for label, points in percent.items())
+        print(f"older than {names[group - 1]:>5}?  {words}")
     print("Class weights, for --config.task.weights:")
     print(f"  proposed  {tuple(round(weight, 2) for weight in weights)}")
     print(f"  LW3       {LOSS_WEIGHTS['LW3']}")

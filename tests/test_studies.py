@@ -128,11 +128,11 @@ def test_another_stage_in_the_way_is_not_taken_for_this_one(folds):
 
 def test_aging_curve(tiny_config, tmp_path, capsys, monkeypatch):
     """A run for each question that can be asked, their accuracies, weights for the eight groups."""
-    monkeypatch.setattr("ror_jax.studies.answerable", lambda groups, sources: ([3, 5], [1, 2, 4, 6, 7]))
+    monkeypatch.setattr("ror_jax.studies.answerable", lambda groups, sources: ([4, 5], [1, 2, 3, 6, 7]))
     aging_curve(tiny_config(epochs=1, optimizer__decay_epochs=(), task__weights="LW3"), tmp_path)
     found = json.loads((tmp_path / "aging_curve.json").read_text())
-    assert found["accuracy"].keys() == {"3", "5"} and len(found["proposed_weights"]) == 8
-    for group, accuracy in found["accuracy"].items():
+    assert found["curves"]["accuracy"].keys() == {"4", "5"} and len(found["proposed_weights"]) == 8
+    for group, accuracy in found["curves"]["accuracy"].items():
         assert summary(tmp_path / f"older_than_{group}")["test"]["accuracy"] == accuracy
         settings = json.loads((tmp_path / f"older_than_{group}" / "config.json").read_text())
         assert settings["task"]["group"] == int(group) and settings["task"]["weights"] is None

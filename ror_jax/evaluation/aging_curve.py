@@ -28,7 +28,8 @@ def propose_weights(accuracies: Mapping[int, float], num_groups: int) -> tuple[f
     w_g = 1 + 0.5 (e_g - min e) / (max e - min e), so that the easiest group weighs 1 and the hardest 1.5, as in LW3.
 
     Args:
-      accuracies: of the questions "older than group k?", 0 to 1, by k from 1.
+      accuracies: of the questions "older than group k?", 0 to 1, by k from 1. Better than shares of right answers,
+        which the sizes of the groups move too, is the mean of the recalls of yes and no.
       num_groups: K. A group of which no border was asked weighs 1.
     """
     errors = {}

@@ -1,7 +1,9 @@
-"""Prints a paper's rows, or puts its tables and figures with our numbers beside the published ones on a page.
+"""Prints a paper's rows, puts its tables and figures with our numbers beside the published ones on a page, or compares
+two runs, or two folders with runs fold_0, fold_1 ..., on the same test images.
 
 python -m ror_jax.report --paper=ror --list
-python -m ror_jax.report --paper=ror --runs=runs
+python -m ror_jax.report --paper=deep_ror --runs=runs
+python -m ror_jax.report --compare runs/A runs/B
 """
 
 import argparse
@@ -9,8 +11,11 @@ import sys
 from pathlib import Path
 
 from ror_jax.errors import UserError
+from ror_jax.report.compare import compare
 from ror_jax.report.listing import list_rows
-from ror_jax.report.paper import find_runs, load_paper, write_report
+from ror_jax.report.page import to_markdown, write_page
+from ror_jax.report.paper import load_paper, runs_of, write_report
+from ror_jax.report.runs import find_runs
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -19,28 +24,44 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--paper", default="ror", help="whose tables: the name of a .toml file beside this program")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="print all rows: command, size, recipe, published error")
+    what.add_argument("--list", action="store_true", help="print all rows: command, size, recipe, published numbers")
     what.add_argument("--runs", type=Path, metavar="DIR", help="folder in which to look for runs, however deep")
+    what.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="folders of runs; print B against A")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="where to write NAME.md and NAME.png; default: --runs"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="where to write NAME.md, NAME.html and their pictures; default: --runs, and nothing of --compare",
     )
     options = parser.parse_args(arguments)
     try:
-        paper = load_paper(options.paper)
         if options.list:
-            print(list_rows(paper))
-            return
-        runs, problems = find_runs(options.runs)
-        output = options.output or options.runs
-        output.mkdir(parents=True, exist_ok=True)
-        written = write_report(paper, runs, output, options.paper)
+            print(list_rows(load_paper(options.paper)))
+        elif options.compare:
+            _compare(options.compare, options.output)
+        else:
+            _report(options.paper, options.runs, options.output or options.runs)
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
-    for problem in problems:
+
+
+def _report(name: str, folder: Path, output: Path) -> None:
+    paper = load_paper(name)
+    runs, problems = find_runs(folder)
+    written, unread = write_report(paper, runs, output, name)
+    for problem in problems + unread:
         print(problem, file=sys.stderr)
+    runs = runs_of(paper, runs)
     exact = sum(not run.differences for run in runs)
-    print(f"{len(runs)} runs of the paper's rows in {options.runs}, {exact} of them with all the paper's settings.")
+    print(f"{len(runs)} runs of the paper's rows in {folder}, {exact} of them with all the paper's settings.")
     print(f"Wrote {' and '.join(map(str, written))}.")
+
+
+def _compare(folders: list[Path], output: Path | None) -> None:
+    sections = compare(*folders)
+    print(to_markdown(sections, Path()), end="")
+    if output:
+        print(f"\nWrote {' and '.join(map(str, write_page(sections, output, 'comparison')))}.")
 
 
 if __name__ == "__main__":

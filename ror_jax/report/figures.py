@@ -1,6 +1,5 @@
 """The pictures of a run."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,74 +65,4 @@ def save_examples(images: np.ndarray, true: list[str], predicted: list[str], tit
         axes.imshow(image)
         right = label == guess
         axes.set_title(guess if right else f"{guess}\nis {label}", fontsize=7, color="black" if right else TEST)
-    figure.savefig(path, dpi=130)
-
-
-def save_page(panels: list[dict], path: Path) -> bool:
-    """Draws a page of panels in two columns; returns whether there was anything to draw.
-
-    A panel has a `title` and either `curves` (test errors over the epochs, smoothed) or `bars` (last test errors beside
-    the published ones). Each of their entries is a dict with `label`, `runs` and perhaps `published`.
-    """
-    if not panels:
-        return False
-    rows = -(-len(panels) // 2)
-    figure = Figure(figsize=(12, 3.8 * rows), layout="constrained")
-    grid = list(figure.subplots(rows, 2, squeeze=False).flat)
-    for axes, panel in zip(grid, panels, strict=False):
-        axes.set_title(panel["title"], fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
-        (_draw_curves if "curves" in panel else _draw_bars)(axes, panel)
-    for axes in grid[len(panels) :]:
-        axes.axis("off")
-    figure.savefig(path, dpi=110)
-    return True
-
-
-def _draw_curves(axes, panel: dict) -> None:
-    for number, entry in enumerate(panel["curves"]):
-        for run in entry["runs"]:
-            epochs, errors = np.array(run.curve).T
-            # A running mean over a fiftieth of the tests; how much the paper smooths its curves it does not say.
-            half = len(errors) // 100
-            smooth = [errors[max(0, at - half) : at + half + 1].mean() for at in range(len(errors))]
-            marker = "o" if len(errors) < 20 else None
-            axes.plot(epochs, smooth, color=f"C{number}", marker=marker, markersize=4, linewidth=1.4)
-        if entry["runs"]:
-            axes.plot([], [], color=f"C{number}", label=entry["label"])
-    axes.set_xlabel("epoch", fontsize=9)
-    axes.set_ylabel("test error (%)", fontsize=9)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
-
-
-def _draw_bars(axes, panel: dict) -> None:
-    entries = panel["bars"]
-    places = np.arange(len(entries))
-    ours = [np.mean([run.value("error") for run in entry["runs"]]) if entry["runs"] else np.nan for entry in entries]
-    published = [entry.get("published", np.nan) for entry in entries]
-    for offset, values, color, label in ((-0.2, published, TRAIN, "published"), (0.2, ours, TEST, "ours")):
-        bars = axes.bar(places + offset, values, 0.38, color=color, label=label)
-        axes.bar_label(bars, ["" if np.isnan(value) else f"{value:.2f}" for value in values], fontsize=8)
-    axes.set_xticks(places, [entry["label"] for entry in entries], rotation=20, ha="right", fontsize=8)
-    axes.set_ylabel("test error (%)", fontsize=9)
-    axes.legend(frameon=False, fontsize=9)
-
-
-def save_aging_curve(
-    names: Sequence[str], accuracies: dict[int, float], majorities: dict[int, float], path: Path
-) -> None:
-    """Draws Deep-RoR's Figure 4: how often "older than group k?" is answered rightly, by k from 1, in shares of 1."""
-    figure = Figure(figsize=(5.4, 3.6), layout="constrained")
-    axes = figure.subplots()
-    groups = sorted(accuracies)
-    for values, color, label in ((majorities, TRAIN, "always the same answer"), (accuracies, TEST, "classifier")):
-        axes.plot(groups, [100 * values[group] for group in groups], "o-", color=color, label=label, linewidth=1.6)
-    axes.set_xticks(groups, [f"{group}\n> {names[group - 1]}" for group in groups], fontsize=8)
-    axes.set_xlabel("older than group k?", fontsize=9)
-    axes.set_ylabel("accuracy (%)", fontsize=9)
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=130)

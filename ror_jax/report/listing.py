@@ -6,26 +6,34 @@ import jax
 from flax import nnx
 
 from ror_jax.models import create_model
-from ror_jax.report.paper import cells, row_settings
+from ror_jax.report.paper import cells, published
+from ror_jax.report.runs import row_settings
 from ror_jax.training.state import count_parameters
 
-UNITS = {"error": " %", "top_5_error": " % top-5", "hours": " h"}
-CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}
+UNITS = {
+    "error": " %",
+    "top_5_error": " % top-5",
+    "hours": " h",
+    "exact": " % exact",
+    "one_off": " % 1-off",
+    "accuracy": " %",
+}
+CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # of data
+ANSWERS = {"age_group": 8, "gender": 2, "older_than": 2}  # of what is learnt of faces
 
 
 def list_rows(paper: dict) -> str:
     """Three lines for each row, in the paper's order."""
-    published: dict[str, dict[str, list[str]]] = {}  # row -> number -> where it stands
+    numbers: dict[str, dict[str, list[str]]] = {}  # row -> number -> where it stands
     for place, cell in cells(paper):
         if "run" in cell:
-            number = "no number"
-            if "published" in cell:
-                number = f"{cell['published']:.2f}{UNITS[cell.get('metric', 'error')]}"
-            published.setdefault(cell["run"], {}).setdefault(number, []).append(place)
-    return "\n".join(line for row, numbers in published.items() for line in _lines(row, numbers))
+            number = f"{published(cell)}{UNITS[cell['metric']]}" if "published" in cell else "no number"
+            places = numbers.setdefault(cell["run"], {}).setdefault(number, [])
+            places += [place] if place not in places else []
+    return "\n".join(line for row, places in numbers.items() for line in _lines(row, places))
 
 
-def _lines(row: str, published: dict[str, list[str]]) -> list[str]:
+def _lines(row: str, numbers: dict[str, list[str]]) -> list[str]:
     file, _, name = row.partition(":")
     settings = row_settings(row)
     model = {
@@ -33,19 +41,26 @@ def _lines(row: str, published: dict[str, list[str]]) -> list[str]:
         for key, value in settings.items()
         if key.startswith("model.") and value is not None
     }
-    parameters = _parameters(CLASSES[file], tuple(model.items()))
+    parameters = _parameters(CLASSES.get(file) or ANSWERS[settings["task.name"]], tuple(model.items()))
     network = [model.pop("name"), *(f"{key} {_words(value)}" for key, value in model.items())]
-    recipe = "only tested"
-    if settings["epochs"]:
-        batches = f"{settings['epochs']} epochs of batches of {settings['batch_size']}"
-        rate = f"rate {settings['optimizer.learning_rate']:g} divided by ten after"
-        recipe = f"{batches}, {rate} {_words(settings['optimizer.decay_epochs'])}"
-    numbers = "; ".join(f"{number} ({', '.join(places)})" for number, places in published.items())
+    where = "; ".join(f"{number} ({', '.join(places)})" for number, places in numbers.items())
     return [
         f"--config=configs/{file}.py:{name}",
-        f"    {', '.join(network)}; {parameters:,} parameters; {recipe}",
-        f"    published: {numbers}",
+        f"    {', '.join(network)}; {parameters:,} parameters; {_recipe(settings)}",
+        f"    published: {where}",
     ]
+
+
+def _recipe(settings: dict) -> str:
+    if not settings["epochs"]:
+        return "only tested"
+    recipe = f"{settings['epochs']} epochs of batches of {settings['batch_size']}"
+    recipe += f", rate {settings['optimizer.learning_rate']:g}"
+    if settings["optimizer.decay_epochs"]:
+        recipe += f" divided by ten after {_words(settings['optimizer.decay_epochs'])}"
+    if settings["task.weights"]:
+        recipe += f"; loss weights {settings['task.weights']}"
+    return recipe + (f"; stages before: {_words(settings['stages'])}" if settings["stages"] else "")
 
 
 def _words(value) -> str:

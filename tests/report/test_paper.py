@@ -9,7 +9,8 @@ from flax import nnx
 from configs import cifar10, cifar100, imagenet, svhn
 from ror_jax.models import create_model
 from ror_jax.report.__main__ import main
-from ror_jax.report.paper import IMAGES, find_runs, load_paper
+from ror_jax.report.paper import load_paper
+from ror_jax.report.runs import IMAGES, find_runs
 
 
 def leave_run(folder, config, accuracy, *, epochs, finished=True, **images):
@@ -141,8 +142,12 @@ def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
 
 
 def test_without_runs_the_published_numbers_stand_alone(tmp_path, report):
-    text, _ = report()
-    assert "no runs were found" in text and "| RoR-3-WRN58-4 | 3.77 | 19.73 |" in text
+    with pytest.raises(SystemExit, match=f"error: {tmp_path} is empty; train something first"):
+        report()
+    (tmp_path / "notes.txt").write_text("nothing trained yet")
+    text, printed = report()
+    assert printed.out.startswith(f"0 runs of the paper's rows in {tmp_path}")
+    assert "no runs of the paper's rows were found" in text and "| RoR-3-WRN58-4 | 3.77 | 19.73 |" in text
     assert not (tmp_path / "out" / "ror.png").exists()
 
 

@@ -1,0 +1,119 @@
+"""Two runs, or two cross-validations, on the same test images: what differs, by how much, how surely."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ror_jax.errors import UserError
+from ror_jax.report.analysis import FEW, mean_over_subjects
+from ror_jax.report.page import Section
+from ror_jax.report.predictions import FILE, read_predictions
+from ror_jax.report.runs import LABELS, Run, in_words, name_folds, read_run
+
+DRAWS = 2000
+CAUTION = (
+    f"The intervals, 95 %, are from {DRAWS} paired bootstrap draws of subjects. They say what other faces could change,"
+    " not what another training could: for that, train both with several seeds."
+)
+
+
+def compare(first: Path, second: Path) -> list[Section]:
+    """The sections of a page that compares B, `second`, with A, `first`.
+
+    Each is the folder of a run, or one with the folders `fold_0`, `fold_1` ... of runs. Images are paired by their
+    place in `predictions.csv`, fold by fold.
+
+    Raises:
+      UserError: there are no such runs, or they were not tested on the same images with the same classes.
+    """
+    all_a, all_b = _runs(first), _runs(second)
+    folds = [fold for fold in all_a if fold in all_b]
+    if not folds:
+        raise UserError(
+            f"{first} has {name_folds(all_a)}, {second} {name_folds(all_b)}: test both on the same fold to compare"
+        )
+    a, b = ([found[fold] for fold in folds] for found in (all_a, all_b))
+    for run, other in zip(a, b, strict=True):
+        _check_images(run, other)
+    answers_a, answers_b = (read_predictions([run.folder for run in side]) for side in (a, b))
+    scores_a, scores_b = answers_a.scores(a[0].task), answers_b.scores(a[0].task)
+    people = answers_a.subjects
+    number = len(set(people))
+    lines = tuple(_line(name, scores_a[name], scores_b[name], people) for name in scores_a if name in scores_b)
+    settings = _settings(a[0], b[0])
+    words = tuple(f"{key}: {in_words(values[0])} in A, {in_words(values[1])} in B" for key, values in settings.items())
+    warnings = [
+        f"{name_folds([fold])} is in one of the two only, and left out." for fold in all_a.keys() ^ all_b.keys()
+    ]
+    if [run.seed for run in a] != [run.seed for run in b]:
+        warnings.append("Their seeds differ: chance in training is a part of the difference.")
+    if _parts(settings) > 1:
+        warnings.append("They differ in several things: which of them makes the difference cannot be told.")
+    if number < FEW:
+        warnings.append(f"Fewer than {FEW} subjects are too few for the intervals to be trusted.")
+    what = f"On {name_folds(folds)}: {len(people)} test images of {number} subjects."
+    return [
+        Section("Comparison", [(f"A: {first}", f"B: {second}"), what]),
+        Section("Results", [lines, CAUTION]),
+        Section("Settings that differ", [words or "None."]),
+        *([Section("Beware", [tuple(warnings)])] if warnings else []),
+    ]
+
+
+def _runs(folder: Path) -> dict[int | None, Run]:
+    """The tested runs of a folder, by fold."""
+    folds = [place for place in sorted(folder.glob("fold_*")) if place.name.removeprefix("fold_").isdecimal()]
+    places = [folder] if (folder / "config.json").exists() else folds
+    try:
+        runs = [read_run(place) for place in places if (place / FILE).exists()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise UserError(f"the files of a run in {folder} are damaged: {type(error).__name__}: {error}") from error
+    if not runs:
+        raise UserError(
+            f"{folder} is no folder of a run, or of runs fold_0, fold_1 ..., that has ended: no {FILE} there"
+        )
+    return {run.fold: run for run in runs}
+
+
+def _settings(a: Run, b: Run) -> dict[str, tuple]:
+    """The settings that differ, by dotted name."""
+    both = {key: (a.settings.get(key), b.settings.get(key)) for key in sorted(a.settings.keys() | b.settings.keys())}
+    return {key: values for key, values in both.items() if values[0] != values[1]}
+
+
+def _parts(settings: dict) -> int:
+    """How many things settings are about: the model, the task ..."""
+    names = (key.partition(".")[0] for key in settings)
+    return len({"start" if name in ("init_from", "stage", "stages") else name for name in names})
+
+
+def _check_images(a: Run, b: Run) -> None:
+    """Raises UserError unless both runs gave answers to the same questions."""
+    if a.task != b.task:
+        raise UserError(f"nothing to compare: {a.folder} learnt {a.task}, {b.folder} {b.task}")
+    if a.classes != b.classes:
+        classes = " and ".join(f"{', '.join(run.classes)} in {run.folder}" for run in (a, b))
+        raise UserError(f"nothing to compare: the classes are {classes}")
+    facts_a, facts_b = (read_predictions([run.folder]).facts for run in (a, b))
+    numbers = len(facts_a["true"]), len(facts_b["true"])
+    if numbers[0] != numbers[1]:
+        raise UserError(f"not the same test images: {numbers[0]} in {a.folder}, {numbers[1]} in {b.folder}")
+    for name in [name for name in facts_a if name in facts_b]:
+        if (other := np.flatnonzero(facts_a[name] != facts_b[name])).size:
+            at = other[0]
+            values = f"{facts_a[name][at]} in {a.folder} and {facts_b[name][at]} in {b.folder}"
+            raise UserError(f"not the same test images in the same order: {name} of image {at + 1} is {values}")
+
+
+def _line(metric: str, a: np.ndarray, b: np.ndarray, subjects: np.ndarray) -> str:
+    """Both values, their difference, and whether it could as well be none."""
+    difference = mean_over_subjects(b - a, subjects, draws=DRAWS)
+    years = metric.startswith("mae")
+    factor, unit, unit_of_difference = (1, "", "") if years else (100, " %", " points")
+    low, high = factor * difference.low, factor * difference.high
+    verdict = "contains" if low <= 0 <= high else "does not contain"
+    return (
+        f"{LABELS[metric]}: A {factor * a.mean():.2f}{unit}, B {factor * b.mean():.2f}{unit};"
+        f" B - A = {factor * difference.value:+.2f}{unit_of_difference}, interval {low:+.2f} to {high:+.2f},"
+        f" which {verdict} 0"
+    )

@@ -1,0 +1,178 @@
+"""What the runs of one configuration say together: fold by fold, group by group, and how sure that is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from input_pipeline.datasets.faces import AGE_GROUPS, GENDERS
+from ror_jax.errors import UserError
+from ror_jax.report.analysis import FEW, calibration, mean_and_deviation, mean_over_subjects
+from ror_jax.report.figures import save_confusion
+from ror_jax.report.page import Picture, Section, Table
+from ror_jax.report.panels import save_reliability
+from ror_jax.report.predictions import FILE, Predictions, read_predictions
+from ror_jax.report.runs import LABELS, Run, configurations, name_folds, references
+
+AGING_GROUPS = AGE_GROUPS[:-1]  # that one can be older than
+SHOWN_CLASSES = 20
+PICTURES = {"surest_mistakes": "The surest mistakes", "typical_hits": "Typical hits", "curves": "Curves"}
+WORDS = (
+    "Below, a section for each configuration: its runs differ in the fold alone, and all their test images are put"
+    " together.",
+    "In parentheses: 95 % intervals, from 1000 bootstrap draws of subjects. They say what other faces could change, not"
+    " what another training could. There is none of one subject, nor where all answers are right, or none.",
+    f"† Fewer than {FEW} subjects: too few for the interval to be trusted.",
+    "Expected calibration error: the mean difference between how sure a network is and how often it is right (Guo et"
+    " al., 2017), in ten bins of confidence.",
+)
+
+
+def fold_sections(runs: list[Run], ours: list[Run], folder: Path, name: str) -> tuple[list[Section], list[str]]:
+    """A section for each configuration whose runs left predictions, with pictures NAME_1_... in `folder`.
+
+    Args:
+      runs: of any number of configurations.
+      ours: the numbered list of runs, some of which are among these.
+
+    Returns:
+      The sections, and a line for each configuration whose predictions could not be read.
+    """
+    sections, problems = [], []
+    if curves := aging_curves(runs, ours):
+        sections.append(_aging_section(curves))
+    groups = configurations([run for run in runs if run.images and (run.folder / FILE).exists()])
+    if groups:
+        sections.append(Section("Folds, classes, groups of people", [WORDS]))
+    for number, group in enumerate(groups, start=1):
+        label = _label(group, group[0].row or group[0].name, ours)
+        try:
+            sections.append(_section(group, label, f"{folder / name}_{number}"))
+        except (UserError, KeyError, ValueError) as error:
+            problems.append(f"left out the predictions of {group[0].folder} and its other folds: {error}")
+    return sections, problems
+
+
+def _label(group: list[Run], name: str, ours: list[Run]) -> str:
+    """The name, with the numbers of the runs that were not the paper's experiment."""
+    differ = [run for run in group if run.differences and run in ours]
+    return f"{name} {references(differ, ours)}" if differ else name
+
+
+# --- Aging curve ----------------------------------------------------------------------------------------------------
+
+
+def aging_curves(runs: list[Run], ours: list[Run]) -> list[dict]:
+    """What networks answered to "is the face older than group k?" (Deep-RoR, equation 2, Figure 4).
+
+    Returns:
+      A dict for each configuration but for k: `label`, `runs`, `points`, the accuracies in percent by k, each the mean
+      over the folds.
+    """
+    asked: dict[str, dict[int, list[Run]]] = {}
+    for group in configurations([run for run in runs if run.task == "older_than"]):
+        asked.setdefault(group[0].configuration(but="task.group"), {})[group[0].settings["task.group"]] = group
+    curves = []
+    for groups in asked.values():
+        members = [run for group in groups.values() for run in group]
+        name = members[0].row.partition(":")[0] if members[0].row else members[0].name
+        points = {k: float(np.mean([run.value("accuracy") for run in groups[k]])) for k in sorted(groups)}
+        curves.append({"label": _label(members, name, ours), "runs": members, "points": points})
+    return curves
+
+
+def _aging_section(curves: list[dict]) -> Section:
+    rows = [
+        [curve["label"], *(f"{curve['points'][k]:.2f}" if k in curve["points"] else "" for k in range(1, 8))]
+        for curve in curves
+    ]
+    words = "Accuracy in percent, the mean over the folds that are there."
+    return Section("Aging curve: is the face older than this group?", [words, Table(["", *AGING_GROUPS], rows)])
+
+
+# --- One configuration ----------------------------------------------------------------------------------------------
+
+
+def _section(group: list[Run], label: str, stem: str) -> Section:
+    """All about one configuration; pictures are written to STEM_....png."""
+    first = group[0]
+    predictions = read_predictions([run.folder for run in group])
+    split = name_folds(run.fold for run in group)
+    images, subjects = len(predictions.true), len(set(predictions.subjects))
+    data = f"{first.settings['dataset.name']}, {split}, seed {first.seed}"
+    parts = [f"{data}: {images} test images of {subjects} subjects.", _fold_table(group)]
+    if len(first.classes) <= SHOWN_CLASSES:
+        parts += ["Recall in percent:", _recall_table(predictions, first.classes)]
+    parts += _by_group_and_gender(predictions, first.task)
+    parts += [_confusion(predictions, first.classes, split, stem), *_reliability(predictions, split, stem)]
+    for name, words in PICTURES.items():
+        if (path := first.folder / f"{name}.png").exists():
+            parts.append(Picture(path, f"{words} of {name_folds([first.fold])}"))
+    return Section(f"{label} ({first.task.replace('_', ' ')})", parts)
+
+
+def _fold_table(group: list[Run]) -> Table:
+    metrics = [metric for metric in LABELS if metric in group[0].results]
+    values = {metric: [run.value(metric) for run in group] for metric in metrics}
+    rows = [
+        [name_folds([run.fold]), str(run.results["images"]), *(f"{values[m][at]:.2f}" for m in metrics)]
+        for at, run in enumerate(group)
+    ]
+    if len(group) > 1:
+        total = str(sum(run.results["images"] for run in group))
+        rows.append(["mean ± standard deviation (n - 1)", total, *map(mean_and_deviation, values.values())])
+    return Table(["", "images", *(LABELS[metric] for metric in metrics)], rows)
+
+
+def _recall_table(predictions: Predictions, names: Sequence[str]) -> Table:
+    rows = []
+    for number, name in enumerate(names):
+        chosen = predictions.true == number
+        rows.append([name, *_share(predictions.predicted == number, predictions.subjects, chosen)])
+    return Table(["true class", "recall", "images / subjects"], rows)
+
+
+def _by_group_and_gender(predictions: Predictions, task: str) -> list[str | Table]:
+    """The task's own score of women and men of each age group, where records know both."""
+    groups, genders = predictions.number("age_group"), predictions.number("gender")
+    both = (groups >= 0) & (genders >= 0)
+    if not both.any():
+        return ["The records do not know both age group and gender."]
+    metric, hits = next(iter(predictions.scores(task).items()))
+    rows = []
+    for number, name in [*enumerate(AGE_GROUPS), (-1, "all")]:
+        chosen = both & ((groups == number) | (number < 0))
+        if chosen.any():
+            sides = (_share(hits, predictions.subjects, chosen & (genders == side)) for side in range(len(GENDERS)))
+            rows.append([name, *(cell for side in sides for cell in side)])
+    columns = [cell for gender in GENDERS for cell in (gender, "images / subjects")]
+    words = f"In percent, {LABELS[metric]}, of the {both.sum()} images whose records know age group and gender:"
+    return [words, Table(["age group", *columns], rows)]
+
+
+def _share(hits: np.ndarray, subjects: np.ndarray, chosen: np.ndarray) -> tuple[str, str]:
+    """Of the chosen images the share of hits with its interval, and how many images and subjects they are."""
+    if not chosen.any():
+        return "", "0"
+    mean = mean_over_subjects(hits[chosen], subjects[chosen])
+    interval = f" ({100 * mean.low:.1f} to {100 * mean.high:.1f})" if mean.low < mean.high else ""
+    few = " †" if mean.subjects < FEW else ""
+    return f"{100 * mean.value:.1f}{interval}{few}", f"{mean.images} / {mean.subjects}"
+
+
+def _confusion(predictions: Predictions, names: Sequence[str], split: str, stem: str) -> Picture:
+    size = len(names)
+    counts = np.bincount(size * predictions.true + predictions.predicted, minlength=size**2).reshape(size, size)
+    save_confusion(counts, names, split, path := Path(f"{stem}_confusion.png"))
+    return Picture(path, f"Confusion matrix of {split}")
+
+
+def _reliability(predictions: Predictions, split: str, stem: str) -> tuple[str, Picture]:
+    hits = predictions.predicted == predictions.true
+    found = calibration(predictions.confidence, hits)
+    save_reliability(found, split, path := Path(f"{stem}_reliability.png"))
+    words = (
+        f"Expected calibration error: {100 * found.error:.2f} %. The mean confidence is"
+        f" {100 * predictions.confidence.mean():.2f} %, {100 * hits.mean():.2f} % of the answers are right."
+    )
+    return words, Picture(path, f"Reliability of {split}: accuracy by confidence, and the number of images in each bin")

@@ -1,0 +1,263 @@
+"""What runs left in their folders, and in what each of them differs from the paper's experiment."""
+
+import dataclasses
+import importlib
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from ror_jax.errors import UserError
+from ror_jax.models.weights import load_card
+from ror_jax.training.logging import read_rows
+from ror_jax.training.workdir import FREE, flat_settings
+
+# Settings that make no other experiment: a seed, a name, how often to test, where data and first weights lie. (Whether
+# there are first weights does; `_start` looks at that.)
+BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device", "init_from")
+# What a run must have seen to be the paper's experiment.
+IMAGES = {
+    "cifar10": {"train": 50_000, "test": 10_000},
+    "cifar100": {"train": 50_000, "test": 10_000},
+    "svhn": {"train": 604_388, "test": 26_032},
+    "imagenet": {"train": 1_281_167, "test": 50_000},
+}
+LABELS = {  # of metrics
+    "error": "test error",
+    "exact": "exact",
+    "one_off": "1-off",
+    "mae": "MAE (years)",
+    "mae_predicted": "MAE of the predicted class (years)",
+    "mae_expectation": "MAE of the expectation (years)",
+    "within_5": "within 5 years",
+    "accuracy": "accuracy",
+}
+# Of Adience: the rows of each fold's list that have a gender, or an age group by protocol levi.
+ADIENCE = {"age_group": (4316, 3101, 3339, 2975, 3693), "gender": (4007, 3624, 3191, 3318, 3463)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run, as it was found.
+
+    Attributes:
+      row: FILE:ROW of `configs/`; None if it is no experiment of a paper.
+      fold: that it was tested on; None for data without folds.
+      settings: by dotted name, those that make the experiment; without the fold.
+      differences: from the row's own settings, in words; empty if it is the paper's experiment to the end.
+      epoch: how far it has come.
+      results: of the last test.
+      images: of each split; empty before the run has ended, as are `classes`, the names.
+      curve: (epoch, test error in percent) of all tests that counted mistakes.
+      hours: of training for as many epochs as the paper's, at the median speed of this run; None if unknown.
+    """
+
+    folder: Path
+    row: str | None
+    name: str
+    fold: int | None
+    seed: int
+    settings: dict
+    differences: tuple[str, ...]
+    epoch: float
+    results: dict
+    images: dict[str, int]
+    classes: tuple[str, ...]
+    curve: tuple[tuple[float, float], ...]
+    hours: float | None
+
+    @property
+    def task(self) -> str:
+        return self.settings["task.name"]
+
+    @property
+    def small(self) -> bool:
+        """Whether it saw a part of the images only."""
+        return self.settings["dataset.limit"] is not None
+
+    def value(self, metric: str) -> float | None:
+        """A result by name: `hours`, an error of age in years, or in percent a share or its complement, an `error`."""
+        if metric == "hours":
+            return self.hours
+        key = {"error": "accuracy", "top_5_error": "top_5"}.get(metric, metric)
+        if key not in self.results:
+            return None
+        result = self.results[key]
+        if metric.startswith("mae"):
+            return result
+        return 100 * (result if key == metric else 1 - result)
+
+    def configuration(self, *, but: str = "") -> str:
+        """The same for runs that differ in their fold alone, and perhaps in the setting `but`."""
+        return json.dumps([self.seed, {key: value for key, value in self.settings.items() if key != but}])
+
+
+def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """All runs below `folder` that were tested, and a line for each folder that could not be read.
+
+    Raises:
+      UserError: there is no such folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; --runs takes the one that runs are in, by default runs")
+    if not any(folder.iterdir()):
+        raise UserError(f"{folder} is empty; train something first: python -m ror_jax.main --config=configs/...")
+    runs, problems = [], []
+    for path in sorted(folder.rglob("config.json")):
+        try:
+            if run := read_run(path.parent):
+                runs.append(run)
+        except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+            problems.append(f"left out {path.parent}, whose files are damaged: {type(error).__name__}: {error}")
+    return runs, problems
+
+
+def read_run(folder: Path) -> Run | None:
+    """The run in that folder; None if it was not tested yet."""
+    found = flat_settings(json.loads((folder / "config.json").read_text()))
+    rows = read_rows(folder / "metrics.jsonl")
+    tests = [row for row in rows if row["split"] == "test"]
+    if (path := folder / "summary.json").exists():
+        summary = json.loads(path.read_text())
+    elif tests:
+        summary = {"epoch": tests[-1]["epoch"], "test": tests[-1], "images": {}}
+    else:
+        return None
+    row = found.get("row")
+    settings = {key: value for key, value in found.items() if _matters(key)}
+    accuracies = [(test["epoch"], test.get("exact", test.get("accuracy"))) for test in tests]
+    return Run(
+        folder=folder,
+        row=row,
+        name=found["name"],
+        fold=found["dataset.fold"],
+        seed=found["seed"],
+        settings=settings | {"init_from": found["init_from"] and "weights"},
+        differences=_differences(folder, found, summary) if row else (),
+        epoch=summary["epoch"],
+        results=summary["test"],
+        images=summary["images"],
+        classes=tuple(summary.get("classes", ())),
+        curve=tuple((epoch, 100 * (1 - accuracy)) for epoch, accuracy in accuracies if accuracy is not None),
+        hours=_hours(rows, found, row_settings(row)["epochs"]) if row else None,
+    )
+
+
+def _matters(key: str) -> bool:
+    """Whether a setting, by dotted name, makes another experiment; in another fold it is the same one."""
+    if key.startswith("stage."):
+        key = key.split(".", 2)[2]
+    return key != "dataset.fold" and key.split(".")[0] not in BESIDES
+
+
+def _differences(folder: Path, found: dict, summary: dict) -> tuple[str, ...]:
+    """In what a run is not the paper's experiment."""
+    paper = row_settings(found["row"])
+    differences = [
+        f"{key} {in_words(found[key])} instead of {in_words(paper[key])}"
+        for key in sorted(found.keys() & paper.keys())
+        if found[key] != paper[key] and _matters(key)
+    ]
+    differences += _start(folder, found, paper)
+    if found["dataset.name"] == paper["dataset.name"]:
+        whole = _whole(paper, found["dataset.fold"])
+        for split, number in summary["images"].items():
+            if split in whole and number != whole[split]:
+                differences.append(f"{number} {split} images instead of {whole[split]}")
+    if (selected := summary.get("selected", "last epoch")) != "last epoch":
+        differences.append(f"{selected} instead of the last one")
+    if summary["epoch"] < found["epochs"]:
+        differences.append(f"stopped after {summary['epoch']:.4g} of {found['epochs']} epochs")
+    return tuple(differences)
+
+
+def _start(folder: Path, found: dict, paper: dict) -> list[str]:
+    """What differs in the weights that the run began with, or that the first of its stages did."""
+    start = found["init_from"]
+    if paper["stages"]:  # the last of which it began with
+        start = _first_card(folder) and "pretrained weights"
+    if (start is None) != (paper["init_from"] is None):
+        return ["from scratch" if start is None else f"from {start}"]
+    if start and _first_card(folder)["overrides"].get("new_shortcut_init", "he") == "zero":
+        return ["new shortcuts zero instead of he"]
+    return []
+
+
+def _first_card(folder: Path) -> dict | None:
+    """The card of the converted weights that a run goes back to, be it through others; None if it began with none."""
+    card = load_card(folder)
+    while card and "init_from" in card:
+        card = card["init_from"]
+    return card
+
+
+def _whole(paper: dict, fold: int) -> dict[str, int]:
+    """How many images the paper's experiment has."""
+    if paper["dataset.name"] != "adience":
+        return IMAGES[paper["dataset.name"]]
+    rows = ADIENCE["gender" if paper["task.name"] == "gender" else "age_group"]
+    return {"train": sum(rows) - rows[fold], "test": rows[fold]}
+
+
+def _hours(rows: list[dict], found: dict, epochs: int) -> float | None:
+    """Time for so many epochs at the median speed of those that were logged."""
+    trained = [row for row in rows if row["split"] == "train"]
+    speeds = [row["images_per_second"] for row in trained if "images_per_second" in row]
+    if not speeds or found["dataset.limit"]:
+        return None
+    images_per_epoch = trained[0]["step"] / trained[0]["epoch"] * found["batch_size"]
+    return epochs * images_per_epoch / float(np.median(speeds)) / 3600
+
+
+@cache
+def row_settings(row: str) -> dict:
+    """The settings of FILE:ROW by dotted name."""
+    file, _, name = row.partition(":")
+    config = importlib.import_module(f"configs.{file.replace('/', '.')}").get_config(name)
+    return flat_settings(json.loads(config.to_json_best_effort()))
+
+
+def in_words(value) -> str:
+    """A setting, for a person."""
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list) else str(value)
+
+
+def configurations(runs: list[Run]) -> list[list[Run]]:
+    """Groups of runs that differ in their fold alone, one a fold: of several, the one that has come farthest."""
+    groups: dict[str, dict[int | None, Run]] = {}
+    for run in runs:
+        group = groups.setdefault(run.configuration(), {})
+        if run.fold not in group or run.epoch >= group[run.fold].epoch:
+            group[run.fold] = run
+    return [sorted(group.values(), key=lambda run: -1 if run.fold is None else run.fold) for group in groups.values()]
+
+
+def name_folds(folds: Iterable[int | None]) -> str:
+    """Folds in words."""
+    numbers = [str(fold) for fold in folds if fold is not None]
+    return f"fold{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else "one split"
+
+
+def choose(runs: list[Run], row: str, folds: list[int]) -> list[Run]:
+    """The runs that stand for a row, on these folds if any are named.
+
+    Those with the paper's settings, one a fold and seed; or else those of one configuration, one a fold: the one that
+    has seen all images, has most folds, has come farthest.
+    """
+    candidates = [run for run in runs if run.row == row and (not folds or run.fold in folds)]
+    exact = {(run.fold, run.seed): run for run in candidates if not run.differences}
+    groups = sorted(
+        configurations(candidates), key=lambda group: (not group[0].small, len(group), max(run.epoch for run in group))
+    )
+    return list(exact.values()) or (groups[-1] if groups else [])
+
+
+def references(chosen: list[Run], runs: list[Run]) -> str:
+    """The numbers of some runs in a list of runs, counted from 1: "[1-3, 7]"."""
+    numbers = sorted(runs.index(run) + 1 for run in chosen)
+    starts = [number for number in numbers if number - 1 not in numbers]
+    ends = [number for number in numbers if number + 1 not in numbers]
+    spans = (str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
+    return f"[{', '.join(spans)}]"
