@@ -118,31 +118,41 @@ def recipe(network: str, usual: str = "age") -> Callable[[str], ConfigDict]:
 
     def get_config(argument: str = usual) -> ConfigDict:
         variant, *rest = argument.split(",")
-        if variant not in VARIANTS:
-            raise unknown("recipe", variant, VARIANTS)
         if rest not in ([], [SMOKE]):
             raise UserError(f"unknown argument {','.join(rest)!r} after {variant!r}; the only one is {SMOKE!r}")
         config = default_config()  # the optimiser, the batch and the schedule are those of section IV.A already
-        config.name, config.row = f"{network}_{variant}", f"recipes/{network}:{variant}"
         config.dataset.update({"name": "adience", "fold": 0, "protocol": "levi"})
         with config.unlocked():
             config.update(NETWORKS[network])
-            config.task.name, config.task.weights, before = VARIANTS[variant]
-            if config.task.name == OLDER:
-                config.task.group = int(variant.rpartition("_")[2])
-            if before:
-                config.stages += (before,)
-                config.stage[before] = {
-                    "name": f"{network}_{before}",
-                    "row": f"recipes/{network}:{before}",
-                    "task": {"name": GENDER, "weights": None},
-                }
+        set_variant(config, network, variant, f"recipes/{network}")
         if rest:
             with config.unlocked():
                 _shrink(config)
         return config
 
     return get_config
+
+
+def set_variant(config: ConfigDict, name: str, variant: str, file: str | None = None) -> None:
+    """Sets what is learnt, one of `VARIANTS`, and what before it; with it the names, and the row of `file` if given.
+
+    Raises:
+      UserError: there is no such variant; the nearest ones are named.
+    """
+    if variant not in VARIANTS:
+        raise unknown("recipe", variant, VARIANTS)
+
+    def names(variant: str) -> dict[str, str | None]:
+        return {"name": f"{name}_{variant}", "row": file and f"{file}:{variant}"}
+
+    with config.unlocked():
+        config.update(names(variant))
+        config.task.name, config.task.weights, before = VARIANTS[variant]
+        if config.task.name == OLDER:
+            config.task.group = int(variant.rpartition("_")[2])
+        if before:
+            config.stages += (before,)
+            config.stage[before] = names(before) | {"task": {"name": GENDER, "weights": None}}
 
 
 def _shrink(config: ConfigDict) -> None:

@@ -1,16 +1,20 @@
 """Age groups from drawn faces, in about two minutes on two CPU cores. Nothing is downloaded.
 
     python -m ror_jax.main --config=configs/quickstart.py
+    python -m ror_jax.main --config=configs/quickstart.py:two_mechanisms    # gender first: see `configs.deep_ror`
 
 A Pre-RoR-3 of 14 layers with stochastic depth and the loss weights LW3, all at a size for a laptop.
 """
 
+from configs.deep_ror import set_variant
 from ror_jax.config import default_config
 
 
-def get_config():
+def get_config(variant: str = "LW3"):
     config = default_config()
-    config.name = "quickstart"
+    set_variant(config, "quickstart", variant)
+    if variant == "LW3":
+        config.name = "quickstart"
     config.dataset.name = "rendered_faces"
     config.dataset.resolution = 72
     config.dataset.fold = 0
@@ -18,8 +22,6 @@ def get_config():
     config.min_area = 0.5
     config.model.name = "small_preror"
     config.model.survival = 0.8
-    config.task.name = "age_group"
-    config.task.weights = "LW3"
     config.epochs = 12
     config.optimizer.decay_epochs = (8, 11)
     config.closing_words = """
