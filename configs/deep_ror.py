@@ -75,7 +75,8 @@ def _from_imdb_wiki(name: str, *, survival: float | None = None) -> dict[str, An
 
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    # Without batch norm a rate of 0.1 ends in numbers that are not finite; the paper does not say what it did.
+    # Section IV.A gives a rate of 0.1 for all. These two have no batch norm, and 4c2f learnt next to nothing with it in
+    # 8 epochs of 1,200 drawn faces (18 % exact in training, 35 % with 0.01).
     "cnn_4c2f": _network("cnn_4c2f")
     | {"image_size": 227, "resize": 256, "augmentation": "scale", "optimizer": {"learning_rate": 0.01}},
     "vgg16": _network("vgg16") | {"optimizer": {"learning_rate": 0.01}},

@@ -23,6 +23,9 @@ from ror_jax.training.experiment import open_dataset
 from ror_jax.training.loop import stop_signals
 
 
+SHOWN_CLASSES = 12
+
+
 def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] = range(FOLDS)) -> None:
     """Trains and tests on each of `folds`, in `workdir/fold_N`, and says what comes out on average.
 
@@ -178,8 +181,16 @@ def _lines(pooled: dict) -> list[str]:
         lines.append(f"  {name.replace('_', '-'):>9}  {scale * metric['mean']:.2f}{spread}{unit}   ({values})")
     if len(pooled["labels"]) > 1:
         lines.append("  (mean ± sample standard deviation, n - 1, over the folds)")
-    return lines + [
-        f"  {name:>9}  recall {100 * share:6.2f} %, all folds together"
-        for name, share in pooled["recall"].items()
-        if share is not None
-    ]
+    names, counts = pooled["classes"], np.array(pooled["confusion"])
+    present = [number for number in range(len(names)) if counts[number].sum() or counts[:, number].sum()]
+    if len(present) > SHOWN_CLASSES:
+        return lines
+    lines.append(
+        f"  all folds together: {'recall':>9}   predicted{''.join(f'{names[number]:>8}' for number in present)}"
+    )
+    for number in present:
+        share = pooled["recall"][names[number]]
+        recall = "no image" if share is None else f"{100 * share:.2f} %"
+        row = "".join(f"{count:>8}" for count in counts[number, present])
+        lines.append(f"  {names[number]:>18}: {recall:>9}            {row}")
+    return lines

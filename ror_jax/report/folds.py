@@ -127,8 +127,8 @@ def _fold_table(group: list[Run]) -> Table:
 def _recall_table(predictions: Predictions, names: Sequence[str]) -> Table:
     rows = []
     for number, name in enumerate(names):
-        chosen = predictions.true == number
-        rows.append([name, *_share(predictions.predicted == number, predictions.subjects, chosen)])
+        if (chosen := predictions.true == number).any():
+            rows.append([name, *_share(predictions.predicted == number, predictions.subjects, chosen)])
     return Table(["true class", "recall", "images / subjects"], rows)
 
 
