@@ -17,13 +17,11 @@ from ror_jax.evaluation.cross_validation import pool
 from ror_jax.recipe import Stage, stages
 from ror_jax.report.figures import save_confusion
 from ror_jax.report.panels import save_page
+from ror_jax.report.summary import SHOWN_CLASSES
 from ror_jax.run import check_stages, complete
 from ror_jax.tasks.losses import LOSS_WEIGHTS, OBJECTIVES
 from ror_jax.training.experiment import open_dataset
 from ror_jax.training.loop import stop_signals
-
-
-SHOWN_CLASSES = 12
 
 
 def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] = range(FOLDS)) -> None:
@@ -185,9 +183,8 @@ def _lines(pooled: dict) -> list[str]:
     present = [number for number in range(len(names)) if counts[number].sum() or counts[:, number].sum()]
     if len(present) > SHOWN_CLASSES:
         return lines
-    lines.append(
-        f"  all folds together: {'recall':>9}   predicted{''.join(f'{names[number]:>8}' for number in present)}"
-    )
+    heads = "".join(f"{names[number]:>8}" for number in present)
+    lines.append(f"  all folds together: {'recall':>9}   predicted{heads}")
     for number in present:
         share = pooled["recall"][names[number]]
         recall = "no image" if share is None else f"{100 * share:.2f} %"
