@@ -1,4 +1,4 @@
-"""The recipes of Deep-RoR's tables: the networks are what their names say, the settings what sections IV.A, D, E say."""
+"""The recipes of Deep-RoR: the networks are what their names say, the settings what sections IV.A, D and E say."""
 
 import importlib
 from pathlib import Path
@@ -21,7 +21,7 @@ def network_of(config):
 
 
 def test_every_network_has_a_file():
-    assert FILES == sorted(deep_ror.NETWORKS)
+    assert sorted(deep_ror.NETWORKS) == FILES
 
 
 @pytest.mark.parametrize("name", FILES)
