@@ -18,7 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ror_jax.config import default_config
+from ror_jax.config import default_config, stage_config
 from ror_jax.errors import UserError, unknown
 from ror_jax.models.families import MODELS
 
@@ -62,11 +62,10 @@ def _from_imdb_wiki(name: str, *, survival: float | None = None) -> dict[str, An
         "stage": {
             "imdb_wiki": {
                 "name": f"imdb_wiki_{name}",
-                "row": None,
-                "data_dir": None,
-                "dataset": {"name": "imdb_wiki", "fold": None, "protocol": None},
-                "model": {"survival": None},
-                "task": {"name": "age_years", "weights": None},
+                "row": "",
+                "dataset": {"name": "imdb_wiki"},
+                "model": {"survival": 1.0},
+                "task": {"name": "age_years"},
                 "epochs": 120,
                 "optimizer": {"learning_rate": 0.01, "decay_epochs": (60, 90)},
             }
@@ -123,8 +122,10 @@ def recipe(network: str, usual: str = "age") -> Callable[[str], ConfigDict]:
             raise UserError(f"unknown argument {','.join(rest)!r} after {variant!r}; the only one is {SMOKE!r}")
         config = default_config()  # the optimiser, the batch and the schedule are those of section IV.A already
         config.dataset.update({"name": "adience", "fold": 0, "protocol": "levi"})
+        settings = NETWORKS[network]
+        before = {name: stage_config(**changes) for name, changes in settings.get("stage", {}).items()}
         with config.unlocked():
-            config.update(NETWORKS[network])
+            config.update(settings | {"stage": before})
         set_variant(config, network, variant, f"recipes/{network}")
         if rest:
             with config.unlocked():
@@ -153,7 +154,7 @@ def set_variant(config: ConfigDict, name: str, variant: str, file: str | None = 
             config.task.group = int(variant.rpartition("_")[2])
         if before:
             config.stages += (before,)
-            config.stage[before] = names(before) | {"task": {"name": GENDER, "weights": None}}
+            config.stage[before] = stage_config(**names(before), task={"name": GENDER})
 
 
 def _shrink(config: ConfigDict) -> None:
@@ -170,5 +171,5 @@ def _shrink(config: ConfigDict) -> None:
         config.optimizer.learning_rate = 0.1
     for stage in config.stage.values():
         stage.name += f"_{SMOKE}"
-        for setting in {"epochs", "optimizer"} & set(stage):
-            del stage[setting]
+        stage.epochs = stage.optimizer.learning_rate = stage.optimizer.decay_epochs = None
+        stage.dataset.resolution, stage.dataset.limit = config.dataset.resolution, config.dataset.limit

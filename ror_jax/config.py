@@ -1,5 +1,7 @@
 """Every setting of a run, with its default. A file in `configs/` starts from here and changes what it means."""
 
+from typing import Any
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -15,8 +17,8 @@ def default_config() -> ConfigDict:
     config.row = placeholder(str)  # FILE:ROW, the experiment of a paper that this is; see `ror_jax.report`
     config.seed = 0  # of parameters, order of images, augmentation, stochastic depth
     config.init_from = placeholder(str)  # folder of weights to start from, as tools/convert_torchvision.py makes it
-    # A recipe trains these stages before itself, in this order, each from the weights of the one before it. A stage is
-    # the same settings but for what `stage.NAME` says; its folder is beside the recipe's, under the stage's own name.
+    # A recipe trains these stages before itself, in this order, each from the weights of the one before it. What sets
+    # NAME apart is `stage.NAME`, see `stage_config`; its folder is beside the recipe's, under the stage's own name.
     config.stages = ()
     config.stage = ConfigDict()
     config.data_dir = placeholder(str)  # folder with the data set's own files
@@ -97,3 +99,24 @@ def default_config() -> ConfigDict:
     config.profile = False  # trace a few steps of this start for TensorBoard and Perfetto, in the run's folder
     config.closing_words = ""  # printed when all is done
     return config.lock()
+
+
+def stage_config(**settings: Any) -> ConfigDict:
+    """What sets a stage apart from its recipe: these settings, by name; all others, None, are those of the recipe.
+
+    A stage with a `task.name` or `dataset.name` of its own takes nothing of the recipe's task, or data set and
+    `data_dir`: their options would make no sense there.
+    """
+
+    def blank(config: ConfigDict) -> ConfigDict:
+        return ConfigDict(
+            {
+                name: blank(value) if isinstance(value, ConfigDict) else placeholder(config.get_type(name))
+                for name, value in config.items()
+            }
+        )
+
+    stage = blank(default_config())
+    del stage.stages, stage.stage, stage.closing_words
+    stage.update(settings)
+    return stage.lock()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from ror_jax.config import default_config
 from ror_jax.errors import UserError
 
 
@@ -23,7 +24,7 @@ def stages(config: ConfigDict, workdir: Path, fold: int | None = None) -> list[S
     data have folds are those of that fold, each in a folder `fold_N` of its own.
 
     Raises:
-      UserError: a stage is not described, changes a setting that does not exist, or has no name of its own.
+      UserError: a stage is not described, or has no name of its own.
     """
     found: list[Stage] = []
     for number, name in enumerate([*config.stages, None]):
@@ -48,14 +49,22 @@ def _stage_config(config: ConfigDict, name: str | None, before: tuple[str, ...])
     with own.unlocked():
         own.stages = before
         own.stage = ConfigDict({other: config.stage[other].to_dict() for other in before if other in config.stage})
+    own.closing_words = config.closing_words if name is None else ""
     if name is None:
         return own
     if name not in config.stage:
         known = ", ".join(config.stage) or "none"
         raise UserError(f"stages names {name!r}, but there is no stage.{name} that says what it is; there are: {known}")
-    try:
-        own.update(config.stage[name])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"stage.{name}: {str(error).splitlines()[0].strip(chr(34))}") from error
-    own.closing_words = ""
+    changes, usual = _given(config.stage[name]), default_config()
+    for part in ("dataset", "task"):
+        if "name" in changes.get(part, {}):
+            own[part] = usual[part]
+            own.data_dir = None if part == "dataset" else own.data_dir
+    own.update(changes)
     return own
+
+
+def _given(settings: ConfigDict) -> dict:
+    """Those that are not None, as a dict of dicts."""
+    nested = {key: _given(value) if isinstance(value, ConfigDict) else value for key, value in settings.items()}
+    return {key: value for key, value in nested.items() if value is not None and value != {}}

@@ -159,3 +159,17 @@ def test_a_setting_newer_than_the_run_had_its_default(tiny_config, tmp_path):
     config.steps_per_call = 2
     with pytest.raises(UserError, match="steps_per_call was 1 and is 2"):
         check_workdir(tmp_path, config)
+
+
+def test_settings_of_a_stage(command, tmp_path):
+    """Of any kind, whether the recipe changes them or not; a misspelt one is refused."""
+    recipe = ("--config=configs/recipes/ror34_imdb_wiki.py:two_mechanisms,smoke", f"--workdir={tmp_path / 'run'}")
+    done = command(*recipe, f"--config.stage.imdb_wiki.data_dir={tmp_path}", "--config.stage.gender.epochs=1")
+    assert done.returncode == 1 and f"error: {tmp_path} has neither imdb_crop" in done.stderr
+    done = command(*recipe, "--config.stage.gender.epoch=1")
+    assert done.returncode == 1 and "there is no setting" in done.stderr and "epochs" in done.stderr
+
+
+def test_folds_belong_to_cross_validation(command):
+    done = command("--folds=0")
+    assert done.returncode == 1 and "--folds belongs to --mode=cross_validate" in done.stderr

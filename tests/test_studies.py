@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ror_jax.config import stage_config
 from ror_jax.errors import UserError
 from ror_jax.models.weights import load_weights
 from ror_jax.recipe import stages
@@ -16,7 +17,7 @@ from ror_jax.run import train_and_test
 from ror_jax.studies import aging_curve, compare_losses, cross_validate
 from ror_jax.tasks.losses import OBJECTIVES
 
-GENDER_FIRST = {"gender": {"name": "tiny_gender", "task": {"name": "gender"}}}
+GENDER_FIRST = {"gender": stage_config(name="tiny_gender", task={"name": "gender"})}
 
 
 @pytest.fixture
@@ -155,7 +156,6 @@ def test_folds_that_train_at_once_give_the_same_as_in_turn(folds, tmp_path):
     config, workdir = folds
     code = f"""
 import json, sys
-from ml_collections import ConfigDict
 from ror_jax.config import default_config
 from ror_jax.studies import cross_validate
 config = default_config()

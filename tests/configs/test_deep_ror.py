@@ -72,4 +72,4 @@ def test_smoke_keeps_stages_and_kind(name):
 def test_the_middle_stage_has_a_file_of_its_own():
     config = imdb_wiki.get_config("resnet34")
     assert config.name == "imdb_wiki_resnet34" and config.init_from == "weights/resnet34"
-    assert config.epochs == 120 and config.model.survival is None and not config.stages
+    assert config.epochs == 120 and config.model.survival == 1 and not config.stages
