@@ -31,7 +31,8 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
     A run that has ended is tested again; a stage before it that has ended is not touched.
     """
     *before, last = chain = stages(config, workdir)
-    check_stages(chain)
+    if before:
+        check_stages(chain)
     for stage in before:
         complete(stage)
     train_stage(last)
@@ -42,7 +43,7 @@ def check_stages(chain: Sequence[Stage]) -> None:
     """Opens all data and looks at all settings and folders before hours go into the first stage."""
     for stage in chain:
         check_workdir(stage.folder, stage.config)
-    for stage in chain if len(chain) > 1 else ():
+    for stage in chain:
         open_dataset(stage.config)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from input_pipeline import DataError
 from ror_jax.config import stage_config
 from ror_jax.errors import UserError
 from ror_jax.models.weights import load_weights
@@ -101,9 +102,12 @@ def test_predictions_are_those_of_the_summary(folds):
 def test_the_fold_and_the_loss_and_the_mode_must_make_sense(tiny_config, tmp_path):
     with pytest.raises(UserError, match="no folds: dataset"):
         cross_validate(tiny_config(), tmp_path / "run")
-    for wrong in ([], [0, 0], [5]):
-        with pytest.raises(UserError, match="each of 0 to 4 once"):
+    for wrong in ([], [0, 0]):
+        with pytest.raises(UserError, match="name each fold to test on once"):
             cross_validate(tiny_config(dataset__fold=0), tmp_path / "run", wrong)
+    with pytest.raises(DataError, match="no fold 5"):  # before fold 0 is trained
+        cross_validate(tiny_config(dataset__fold=0), tmp_path / "run", [0, 5])
+    assert not (tmp_path / "run").exists()
 
 
 def test_all_settings_are_looked_at_before_the_first_stage(two_stages, tmp_path):
