@@ -1,20 +1,15 @@
-"""What the five folds of Adience share: Deep-RoR's training from scratch, Pre-RoR-58 with stochastic depth."""
+"""What the five folds of Adience share: Deep-RoR's Pre-RoR-58 with stochastic depth, from scratch."""
 
 from ml_collections import ConfigDict
 
-from ror_jax.config import default_config
+from configs.deep_ror import recipe
+
+VARIANTS = {"age_group": "LW3", "gender": "gender"}
 
 
 def get_config(fold: int, target: str) -> ConfigDict:
     """Settings for testing on `fold`; `target` is "age_group" (with the loss weights LW3) or "gender"."""
-    config = default_config()  # the optimiser, the batch and the schedule are the paper's already
+    config = recipe("preror58_sd")(VARIANTS.get(target, target))
     config.name = f"adience_fold{fold}" if target == "age_group" else f"adience_fold{fold}_{target}"
-    config.dataset.name = "adience"
     config.dataset.fold = fold
-    config.dataset.protocol = "levi"
-    config.model.name = "preror58"
-    config.model.survival = 0.5
-    config.task.name = target
-    if target == "age_group":
-        config.task.weights = "LW3"
     return config

@@ -9,7 +9,7 @@ from configs import adience
 
 def get_config(target: str = "age_group"):
     config = adience.get_config(0, target)
-    config.name = config.name.replace("fold0", "small")
+    config.name, config.row = config.name.replace("fold0", "small"), None
     config.dataset.protocol = "all"  # a small collection needs all its rows
     config.dataset.resolution = 72
     config.image_size, config.resize = 64, 72

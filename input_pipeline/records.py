@@ -41,6 +41,7 @@ class Dataset:
     std: tuple[float, ...]
     description: str  # for a person: how many rows were read, kept and left out, and why
     validation: Source | None = None  # neither trained nor tested on: to choose an epoch by
+    folds: tuple[int, ...] = ()  # that one can test on; empty where the data have none
 
     @property
     def tested(self) -> dict[str, Source]:

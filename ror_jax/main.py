@@ -60,7 +60,8 @@ def main(argv) -> None:
         sys.exit(128 + signal.SIGINT)
     except Stopped as stopped:
         number, step = stopped.args
-        print(f"Stopped by {signal.Signals(number).name} and saved at step {step}. The same command goes on.")
+        saved = "" if step is None else f" and saved at step {step}"
+        print(f"Stopped by {signal.Signals(number).name}{saved}. The same command goes on.")
         sys.exit(128 + number)
 
 

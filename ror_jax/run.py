@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -16,7 +16,7 @@ from ror_jax.models.weights import TENSORS, save_card, save_weights
 from ror_jax.recipe import Stage, stages
 from ror_jax.report.summary import summarize
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.experiment import Experiment, create_experiment, open_dataset
+from ror_jax.training.experiment import Experiment, create_experiment, open_task
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
 from ror_jax.training.state import TrainState, count_parameters
@@ -39,17 +39,17 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
     print(config.closing_words, end="")
 
 
-def check_stages(chain: Sequence[Stage]) -> None:
-    """Opens all data and looks at all settings and folders before hours go into the first stage."""
+def check_stages(chain: Iterable[Stage]) -> None:
+    """Looks at all settings and folders, and opens all data, before hours go into the first stage."""
+    chain = list(chain)
     for stage in chain:
         check_workdir(stage.folder, stage.config)
     for stage in chain:
-        open_dataset(stage.config)
+        open_task(stage.config)
 
 
 def complete(stage: Stage, **options) -> None:
     """Trains and tests a stage unless that has been done; the options are those of `train_stage`."""
-    check_workdir(stage.folder, stage.config)
     if (stage.folder / "summary.json").exists() and (stage.folder / TENSORS).exists():
         print(f"{stage.config.name} is complete in {stage.folder}.")
     else:

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,6 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline.datasets.faces import FOLDS
 from ror_jax.errors import UserError
 from ror_jax.evaluation.aging_curve import answerable, propose_weights
 from ror_jax.evaluation.cross_validation import pool
@@ -20,26 +20,32 @@ from ror_jax.report.panels import save_page
 from ror_jax.report.summary import SHOWN_CLASSES
 from ror_jax.run import check_stages, complete
 from ror_jax.tasks.losses import LOSS_WEIGHTS, OBJECTIVES
-from ror_jax.training.experiment import open_dataset
-from ror_jax.training.loop import stop_signals
+from ror_jax.training.experiment import open_task
+from ror_jax.training.loop import Stopped, stop_signals
+
+TOO_GOOD = "These are results on the test images: what is chosen by them must be tested on others."
 
 
-def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] = range(FOLDS)) -> None:
-    """Trains and tests on each of `folds`, in `workdir/fold_N`, and says what comes out on average.
+def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] | None = None) -> None:
+    """Trains and tests on each of `folds`, or all, in `workdir/fold_N`; says what all that are done give on average.
 
     Stages whose data have no folds are trained once. Folds that have been done are not done again.
     """
-    _check_folds(config, folds)
-    chains = {f"fold {fold}": stages(config, workdir, fold) for fold in folds}
+    if config.dataset.fold is None:
+        raise UserError(f"{config.name} has no folds: dataset.fold is not set")
+    folds = open_task(config)[0].folds if folds is None else folds
+    if not folds or len(set(folds)) < len(folds):
+        raise UserError(f"folds {', '.join(map(str, folds)) or '(none)'}: name each fold to test on once")
+    before = [int(path.parent.name.removeprefix("fold_")) for path in workdir.glob("fold_[0-9]*/summary.json")]
+    chains = {f"fold {fold}": stages(config, workdir, fold) for fold in sorted({*folds, *before})}
     _run(chains, config.mesh.data)
-    for number, stage in enumerate(chains[f"fold {folds[0]}"]):
+    for number, stage in enumerate(next(iter(chains.values()))):
         if stage.config.dataset.fold is None:
             continue
-        members = {label: chain[number].folder for label, chain in chains.items()}
-        pooled = pool({label: _summary(folder) for label, folder in members.items()})
+        pooled = pool({label: _summary(chain[number].folder) for label, chain in chains.items()})
         folder = stage.folder.parent
         (folder / "cross_validation.json").write_text(json.dumps(pooled, indent=2) + "\n")
-        title = f"{stage.config.name}: {len(members)} folds, pooled"
+        title = f"{stage.config.name}: {len(chains)} folds, pooled"
         save_confusion(pooled["confusion"], pooled["classes"], title, folder / "confusion.png")
         print("\n".join([title, *_lines(pooled)]))
         print(f"Left in {folder}: confusion.png, cross_validation.json, and a folder for each fold")
@@ -52,8 +58,8 @@ def aging_curve(config: ConfigDict, workdir: Path) -> None:
     """
     config = config.copy_and_resolve_references()
     config.task.update({"name": "age_group", "weights": None, "objective": None, "sigma": None})
-    dataset = open_dataset(config)
-    names = dataset.labels["age_group"]
+    dataset, task = open_task(config)
+    names = task.names
     groups, left_out = answerable(len(names), (dataset.train, dataset.test))
     for group in left_out:
         print(f"Left out: older than {names[group - 1]}? All training images, or all test images, give one answer.")
@@ -84,6 +90,7 @@ def aging_curve(config: ConfigDict, workdir: Path) -> None:
     for group in groups:
         words = ", ".join(f"{label} {points[group]:.2f} %" for label, points in percent.items())
         print(f"older than {names[group - 1]:>5}?  {words}")
+    print(TOO_GOOD)
     print("Class weights, for --config.task.weights:")
     print(f"  proposed  {tuple(round(weight, 2) for weight in weights)}")
     print(f"  LW3       {LOSS_WEIGHTS['LW3']}")
@@ -96,6 +103,7 @@ def compare_losses(config: ConfigDict, workdir: Path) -> None:
     for objective in OBJECTIVES:
         own = config.copy_and_resolve_references()
         own.task.objective, own.row = objective, None
+        own.task.sigma = config.task.sigma if OBJECTIVES[objective].takes_sigma else None
         chains[objective] = stages(own, workdir / objective)
     _run(chains, config.mesh.data)
     table = {label: _summary(chain[-1].folder)["test"] for label, chain in chains.items()}
@@ -104,7 +112,7 @@ def compare_losses(config: ConfigDict, workdir: Path) -> None:
     for label, results in table.items():
         lines.append(f"| {label} | {' | '.join(f'{results[name]:.4f}' for name in metrics)} |")
     (workdir / "losses.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    print("\n".join([*lines, TOO_GOOD]))
     print(f"Left in {workdir}: losses.md, and a folder for each objective")
 
 
@@ -115,51 +123,57 @@ STUDIES: dict[str, Callable[..., None]] = {
 }
 
 
-def _check_folds(config: ConfigDict, folds: Sequence[int]) -> None:
-    if config.dataset.fold is None:
-        raise UserError(f"{config.name} has no folds: dataset.fold is not set")
-    if not folds or len(set(folds)) < len(folds):
-        raise UserError(f"folds {', '.join(map(str, folds)) or '(none)'}: name each fold to test on once")
-
-
 def _run(chains: dict[str, list[Stage]], devices_each: int) -> None:
     """Completes every stage of every chain; as many chains at once as there are times `devices_each` devices.
 
     A stage that chains share is trained once, before the others, on all devices.
     """
-    first = next(iter(chains.values()))
-    check_stages(first)
-    for chain in chains.values():
-        check_stages(chain[-1:])
+    every = {stage.folder: stage for chain in chains.values() for stage in chain}
+    check_stages(every.values())
     folders = [{stage.folder for stage in chain} for chain in chains.values()]
     shared = set.intersection(*folders) if len(chains) > 1 else set()
-    for stage in first:
-        if stage.folder in shared:
-            complete(stage)
-    lanes = jax.device_count() // devices_each if devices_each > 0 else 1
+    for folder in (folder for folder in every if folder in shared):
+        every[folder].config.mesh.data = -1
+        complete(every[folder])
+    lanes = min(jax.device_count() // devices_each if devices_each > 0 else 1, len(chains))
     rest = {label: [stage for stage in chain if stage.folder not in shared] for label, chain in chains.items()}
-    if min(lanes, len(chains)) < 2:
-        for label, chain in rest.items():
-            print(f"--- {label} ---", flush=True)
-            for stage in chain:
-                complete(stage)
+    if lanes > 1:
+        _run_at_once(rest, lanes, devices_each)
         return
+    for label, chain in rest.items():
+        print(f"--- {label} ---", flush=True)
+        for stage in chain:
+            complete(stage)
+
+
+def _run_at_once(chains: dict[str, list[Stage]], lanes: int, devices_each: int) -> None:
+    """Chains in threads, each on devices of its own. After an error what has begun goes on, nothing else begins."""
+    if any(stage.config.profile for chain in chains.values() for stage in chain):
+        raise UserError("profile: one run at a time can be traced; leave out mesh.data, or profile")
     free: queue.SimpleQueue = queue.SimpleQueue()
     for lane in range(lanes):
         free.put(jax.devices()[lane * devices_each : (lane + 1) * devices_each])
+    failed = threading.Event()
+
+    def run(label: str, chain: list[Stage], asked_to_stop: list[int]) -> None:
+        devices = free.get()
+        try:
+            for stage in chain:
+                if not asked_to_stop and not failed.is_set():
+                    complete(stage, devices=devices, label=label, asked_to_stop=asked_to_stop)
+        except Exception as error:
+            if not isinstance(error, Stopped):
+                failed.set()
+                print(f"{label}: failed, and no other begins: {error}", flush=True)
+            raise
+        finally:
+            free.put(devices)
+
     with stop_signals() as asked_to_stop, ThreadPoolExecutor(lanes) as threads:
-
-        def run(label: str, chain: list[Stage]) -> None:
-            devices = free.get()
-            try:
-                for stage in chain:
-                    if not asked_to_stop:
-                        complete(stage, devices=devices, label=label, asked_to_stop=asked_to_stop)
-            finally:
-                free.put(devices)
-
-        for done in [threads.submit(run, label, chain) for label, chain in rest.items()]:
+        for done in [threads.submit(run, label, chain, asked_to_stop) for label, chain in chains.items()]:
             done.result()
+        if asked_to_stop:
+            raise Stopped(asked_to_stop[0], None)
 
 
 def _summary(folder: Path) -> dict:

@@ -12,13 +12,20 @@ import pytest
 from input_pipeline import DataError
 from ror_jax.config import stage_config
 from ror_jax.errors import UserError
+from ror_jax.evaluation.aging_curve import propose_weights
 from ror_jax.models.weights import load_weights
 from ror_jax.recipe import stages
-from ror_jax.run import train_and_test
+from ror_jax.run import evaluate_checkpoint, train_and_test
 from ror_jax.studies import aging_curve, compare_losses, cross_validate
 from ror_jax.tasks.losses import OBJECTIVES
 
-GENDER_FIRST = {"gender": stage_config(name="tiny_gender", task={"name": "gender"})}
+
+def gender_first(config):
+    """The same with a stage before it."""
+    with config.unlocked():
+        config.stages = ("gender",)
+        config.stage = {"gender": stage_config(name="tiny_gender", task={"name": "gender"})}
+    return config
 
 
 @pytest.fixture
@@ -26,10 +33,8 @@ def two_stages(tiny_config):
     """Gender, then age, one epoch each."""
 
     def make(**changes):
-        config = tiny_config(epochs=1, optimizer__decay_epochs=(), dataset__fold=0, **changes)
-        with config.unlocked():
-            config.stages, config.stage = ("gender",), GENDER_FIRST
-        return config
+        settings = {"epochs": 1, "optimizer__decay_epochs": (), "dataset__fold": 0}
+        return gender_first(tiny_config(**settings | changes))
 
     return make
 
@@ -41,9 +46,7 @@ def summary(folder):
 @pytest.fixture(scope="module")
 def folds(tiny_config, tmp_path_factory):
     """Two folds of a recipe of two stages that have been done, and where."""
-    config = tiny_config(epochs=1, optimizer__decay_epochs=(), dataset__fold=0)
-    with config.unlocked():
-        config.stages, config.stage = ("gender",), GENDER_FIRST
+    config = gender_first(tiny_config(epochs=1, optimizer__decay_epochs=(), dataset__fold=0))
     workdir = tmp_path_factory.mktemp("study") / "age"
     cross_validate(config, workdir, [1, 3])
     return config, workdir
@@ -72,6 +75,17 @@ def test_a_stage_begins_with_the_weights_of_the_one_before_it(folds):
     assert gender.card["heads"] == {"gender": 2} and age.card["heads"] == {"age_group": 8}
 
 
+def test_a_stage_that_does_not_train_has_the_weights_of_the_one_before_it(two_stages, tmp_path):
+    """All of them, the prediction layer too, since both learn the same."""
+    config = two_stages(task__name="gender", epochs=0)
+    config.stage.gender.epochs = 1
+    train_and_test(config, tmp_path / "again")
+    first, again = (load_weights(tmp_path / name).tensors for name in ("tiny_gender", "again"))
+    assert first.keys() == again.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], again[name])
+
+
 def test_what_is_done_is_not_done_again_and_the_rest_is(folds, capsys):
     config, workdir = folds
     before = (workdir / "fold_1" / "weights.safetensors").stat().st_mtime_ns
@@ -83,6 +97,20 @@ def test_what_is_done_is_not_done_again_and_the_rest_is(folds, capsys):
     assert f"complete in {workdir / 'fold_3'}" not in printed and (workdir / "fold_3" / "summary.json").exists()
     assert (workdir / "fold_1" / "weights.safetensors").stat().st_mtime_ns == before
     assert "mean ± sample standard deviation" in printed
+
+
+def test_the_result_is_that_of_all_folds_that_are_done(folds):
+    config, workdir = folds
+    cross_validate(config, workdir, [3])
+    assert json.loads((workdir / "cross_validation.json").read_text())["labels"] == ["fold 1", "fold 3"]
+
+
+def test_a_fold_can_be_tested_again_by_itself(folds):
+    config, workdir = folds
+    config = config.copy_and_resolve_references()
+    config.dataset.fold, config.views = 3, "flip"
+    evaluate_checkpoint(config, workdir / "fold_3", "latest")
+    assert summary(workdir / "fold_3" / "evaluate_latest_flip")["test"]["images"] == 12
 
 
 def test_predictions_are_those_of_the_summary(folds):
@@ -112,8 +140,9 @@ def test_the_fold_and_the_loss_and_the_mode_must_make_sense(tiny_config, tmp_pat
 
 def test_all_settings_are_looked_at_before_the_first_stage(two_stages, tmp_path):
     """Hours of the first stage should not end in a misspelt setting of the last."""
-    with pytest.raises(UserError, match="did you mean"):
-        train_and_test(two_stages(task__name="age_grup"), tmp_path / "run")
+    for misspelt in ({"task__name": "age_grup"}, {"task__weights": "LW9"}, {"model__name": "ror3_9"}):
+        with pytest.raises(UserError, match=r"did you mean|do not exist"):
+            train_and_test(two_stages(**misspelt), tmp_path / "run")
     assert not (tmp_path / "tiny_gender").exists()
 
 
@@ -136,11 +165,15 @@ def test_aging_curve(tiny_config, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("ror_jax.studies.answerable", lambda groups, sources: ([4, 5], [1, 2, 3, 6, 7]))
     aging_curve(tiny_config(epochs=1, optimizer__decay_epochs=(), task__weights="LW3"), tmp_path)
     found = json.loads((tmp_path / "aging_curve.json").read_text())
-    assert found["curves"]["accuracy"].keys() == {"4", "5"} and len(found["proposed_weights"]) == 8
+    assert found["curves"]["accuracy"].keys() == {"4", "5"}
+    balanced = {}
     for group, accuracy in found["curves"]["accuracy"].items():
-        assert summary(tmp_path / f"older_than_{group}")["test"]["accuracy"] == accuracy
+        test = summary(tmp_path / f"older_than_{group}")["test"]
+        assert test["accuracy"] == accuracy
+        balanced[int(group)] = sum(test["recall"].values()) / 2
         settings = json.loads((tmp_path / f"older_than_{group}" / "config.json").read_text())
         assert settings["task"]["group"] == int(group) and settings["task"]["weights"] is None
+    assert found["proposed_weights"] == pytest.approx(propose_weights(balanced, 8))
     printed = capsys.readouterr().out
     assert "Left out: older than 48-53?" in printed and "LW3" in printed and "always the same answer" in printed
     assert (tmp_path / "aging_curve.png").exists()

@@ -132,7 +132,8 @@ def open_at_random(
     Args:
         builder: prepared.
         test_share: of the images, or of the people: above 0, below 1.
-        by_person: draw people, so that nobody is both trained and tested on, as far as the data say who is who.
+        by_person: draw people, so that nobody is both trained and tested on, as far as the data say who is who. If
+            not, image files are drawn.
         split_seed: not negative. With the same seed the split is the same.
 
     Raises:
@@ -142,9 +143,12 @@ def open_at_random(
         raise DataError(
             f"test_share is {test_share} and split_seed {split_seed}; they must be above 0 and below 1, and 0 or more"
         )
-    identity = builder.info.metadata["identity"]
-    drawn = faces.draw(
-        faces.subject_numbers(identity) if by_person else np.arange(len(identity)), test_share, split_seed
-    )
+    index = builder.info.metadata
+    if by_person:
+        subjects = faces.subject_numbers(index["identity"])
+    else:
+        _, first, inverse = np.unique(index["path"], return_index=True, return_inverse=True)
+        subjects = first[inverse]  # an image file is known by its first row
+    drawn = faces.draw(subjects, test_share, split_seed)
     note = f" ({test_share:.0%} at random{' by person' if by_person else ''}, seed {split_seed})"
     return faces.open_faces(builder, np.where(drawn, "test", "train"), note=note, **options)

@@ -193,12 +193,12 @@ def check_subjects(rows: Iterable[Any], part: str, where: str | os.PathLike) -> 
     for row in rows:
         if row.identity:
             parts[row.identity].add(getattr(row, part))
-    shared = [found for found in parts.values() if len(found) > 1]
+    shared = [(identity, sorted(found)) for identity, found in parts.items() if len(found) > 1]
     if shared:
-        first, second = sorted(shared[0])[:2]
+        identity, (first, second, *_) = shared[0]
         raise DataError(
-            f"{where}: {len(shared)} subjects are in more than one {part} (one of them in {part}s {first} and "
-            f"{second}): give all rows of a subject the same {part}"
+            f"{where}: {len(shared)} subjects are in more than one {part} (one of them, {identity!r}, in {part}s "
+            f"{first} and {second}): give all rows of a subject the same {part}"
         )
 
 
@@ -314,6 +314,7 @@ def open_faces(
         builder.name,
         **{name: source(numbers) for name, numbers in rows.items()},
         labels={"age": AGES, "age_group": AGE_GROUPS, "gender": GENDERS},
+        folds=tuple(sorted({row.fold for row in builder.rows()} - {-1})),
         description=description,
         **mean_and_std(
             index["pixel_sum"][rows["train"]].sum(0),

@@ -5,7 +5,7 @@ The first line of the file names the columns, in any order; others are ignored. 
     path       of the image file, from the folder of the CSV file, which it cannot leave
     age        years, 0 to 100, may be fractional
     gender     f, female, 0, m, male, 1 or u (unknown), in any case
-    identity   the same text for all images of a person
+    identity   the same text for all images of a person; who is unknown is a person of their own on each image file
     split      train, validation or test
     fold       0, 1, ...
 
@@ -38,7 +38,7 @@ def read_rows(file: pathlib.Path) -> list[Row]:
     """All rows of the file, in their order. Needs no images.
 
     Raises:
-        DataError: the file is not as described, or splits or folds share a person.
+        DataError: the file is not as described, or splits or folds share a person, or an image has two identities.
     """
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
@@ -54,6 +54,7 @@ def read_rows(file: pathlib.Path) -> list[Row]:
         raise DataError(f"{file}, line {reader.line_num}: {error}; save it as a CSV file") from error
     if not rows:
         raise DataError(f"{file} has no rows below its first line; give it one for each face")
+    _check_identities(file, rows)
     for part in ("split", "fold"):
         if part in names:
             faces.check_subjects(rows, part, file)
@@ -74,12 +75,23 @@ def _check_header(file: pathlib.Path, names: Sequence[str]) -> None:
         raise DataError(f"{file} {wrong}: {WANTED}")
 
 
+def _check_identities(file: pathlib.Path, rows: Sequence[Row]) -> None:
+    first = {}
+    for row in rows:
+        if row.path and first.setdefault(row.path, row).identity != row.identity:
+            raise DataError(
+                f"{file}, line {row.line}: {row.path!r} has another identity than in line {first[row.path].line}; "
+                "give all rows of an image the same identity"
+            )
+
+
 def _row(file: pathlib.Path, line: int, names: Sequence[str], values: Sequence[str]) -> Row:
     where = f"{file}, line {line}"
     if len(values) != len(names):
         raise DataError(f"{where}: {len(values)} fields where the first line names {len(names)}")
     cells = dict.fromkeys(COLUMNS, "") | {name: value.strip() for name, value in zip(names, values, strict=True)}
     split, fold = cells["split"].lower(), cells["fold"]
+    path = cells["path"] and str(pathlib.PurePath(cells["path"]))  # one text for a/b, ./a/b and a//b
     if "split" in names and split not in SPLITS:
         raise DataError(f"{where}: {nearest('split', split, SPLITS)}")
     if "fold" in names and not re.fullmatch("[0-9]{1,9}", fold):
@@ -89,7 +101,7 @@ def _row(file: pathlib.Path, line: int, names: Sequence[str], values: Sequence[s
         age, reason = -1, "an age that is no number from 0 to 100"
     elif gender is None:
         gender, reason = -1, "an unknown word for the gender"
-    return Row(line, cells["path"], age, gender, cells["identity"], int(fold or -1), split, reason)
+    return Row(line, path, age, gender, cells["identity"] or path, int(fold or -1), split, reason)
 
 
 def _age(text: str) -> float | None:
@@ -129,18 +141,19 @@ def create(
 ) -> Dataset:
     """The faces of a CSV file, prepared at first use and again when its rows or the sizes of the images have changed.
 
-    What is tested on is `fold`; without it what the column split says; without that column a random share.
+    What is tested on is `fold`; without it what the column split says; without both columns a random share.
 
     Args:
         data_dir: the CSV file, or a folder with `faces.csv`.
         cache_dir: where the prepared files are kept.
         labels: rows that have at least one of these are kept: "age_group" (nearest to the age), "gender", "age".
-        fold: the fold to test on; all others train.
+        fold: the fold to test on; all others train. Needed for a file with a column fold and no column split.
         by_person, test_share, split_seed: see `face_files.open_at_random`.
         validation: see `create_dataset`. Not for a file whose column split names rows for validation.
         resolution: side of the prepared images in pixels.
 
-    Beside the usual keys the records have `fold` (int32, -1 unknown), `path` and `split` (str, as in the file).
+    Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised) and `split` (str). The
+    `identity` of who is unknown is the path.
 
     Rows whose age, gender, path or image cannot be used are left out. The description counts them by reason and names
     a file that lists them.
@@ -154,6 +167,8 @@ def create(
     if file.is_dir():
         file /= FILE
     rows = read_rows(file)
+    if fold is None and rows[0].fold >= 0 and not rows[0].split:
+        raise DataError(f"{file} has a column fold; give dataset.fold, the fold to test on")
     builder = FacesCsv(file.parent.resolve(), rows, cache_dir, resolution)
     builder.prepare()
     options = {"labels": labels, "validation": validation}
@@ -161,6 +176,7 @@ def create(
         return faces.open_fold(builder, fold, **options)
     if rows[0].split:
         return faces.open_faces(builder, builder.info.metadata["split"], note=" (column split)", **options)
+    by_person = by_person and any(row.identity != row.path for row in rows)  # of whom one at least is known
     return face_files.open_at_random(
         builder, by_person=by_person, test_share=test_share, split_seed=split_seed, **options
     )

@@ -1,7 +1,8 @@
-"""What was predicted for each image: collected in a test, kept in `predictions.csv`."""
+"""What was answered to each image of a test: collected, and kept in `predictions.csv`."""
 
 import csv
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -9,65 +10,132 @@ import numpy as np
 
 from input_pipeline.pipeline import GEOMETRY
 from input_pipeline.records import Source
+from ror_jax.errors import UserError
+
+FILE = "predictions.csv"
+ANSWERS = {"predicted": int, "confidence": float, "position": float, "expected": float}
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Predictions:
-    """Arrays [N], a row for each image that has the label, in the order of the split.
+    """The answers to N images that have the label, in the order of the split, and what is known about these.
 
     Attributes:
-      number: of the record in its split, int.
-      true, predicted: classes, int.
-      confidence: the probability of the predicted class.
-      expected: the mean of the classes, or years, under the probabilities; empty for classes without an order.
+      facts: [N] by name of the column: `number` of the record in its split, the class index as `true`, and, in the
+        file, what else the record knows.
+      true: class index [N].
+      predicted: class index [N].
+      confidence: probability of the predicted class [N].
+      position, expected: of classes with an order, where the answer lies among them, as the loss reads it, and the mean
+        under the probabilities [N], in classes or years; None for others.
     """
 
-    number: np.ndarray
+    facts: dict[str, np.ndarray]
     true: np.ndarray
     predicted: np.ndarray
     confidence: np.ndarray
-    expected: np.ndarray
+    position: np.ndarray | None = None
+    expected: np.ndarray | None = None
+
+    def number(self, fact: str) -> np.ndarray:
+        """A fact as a number [N], -1 where it is not known."""
+        return self.facts[fact].astype(float) if fact in self.facts else np.full(len(self.true), -1.0)
+
+    @property
+    def subjects(self) -> np.ndarray:
+        """Whom an image shows, as a number [N]; who has no identity is someone else on each image."""
+        names = self.facts.get("identity", np.full(len(self.true), ""))
+        return np.where(names == "", np.arange(len(names)), len(names) + np.unique(names, return_inverse=True)[1])
+
+    def scores(self, task: str) -> dict[str, np.ndarray]:
+        """How good each answer is, by metric: 1 or 0 [N], errors of age in years. The first is the task's own."""
+        hits = (self.predicted == self.true).astype(float)
+        if task == "age_group":
+            return {"exact": hits, "one_off": (abs(self.predicted - self.true) <= 1).astype(float)}
+        if task != "age_years":
+            return {"accuracy": hits}
+        error, error_of_mean = (abs(years - self.number("age")) for years in (self.position, self.expected))
+        within = (error <= 5).astype(float)
+        return {"within_5": within, "accuracy": hits, "mae": error, "mae_expectation": error_of_mean}
 
 
 class Collector:
     """Called with what is predicted and true of each batch of a test, it makes `Predictions` of that."""
 
     def __init__(self, task):
-        self._task, self._rows, self._seen = task, [], 0
+        self._task, self._columns, self._seen = task, [], 0
 
     def __call__(self, predictions: dict, truth: dict) -> None:
         """Batches must come in order, and padding at the end only, as `pipeline.test_batches` makes them."""
         found, labels, mask = jax.device_get((predictions[self._task.target], self._task.labels(truth), truth["mask"]))
         kept = np.flatnonzero((mask > 0) & (labels >= 0))
-        self._rows.append(
-            (
-                self._seen + kept,
-                labels[kept],
-                found["class"][kept],
-                np.take_along_axis(found["probabilities"], found["class"][:, None], 1)[kept, 0],
-                found["expectation"][kept] if "expectation" in found else np.empty(0),
-            )
-        )
+        columns = {
+            "number": self._seen + kept,
+            "true": labels[kept],
+            "predicted": found["class"][kept],
+            "confidence": np.take_along_axis(found["probabilities"], found["class"][:, None], 1)[kept, 0],
+        }
+        ordered = {"position": "position", "expected": "expectation"}
+        self._columns.append(columns | {name: found[key][kept] for name, key in ordered.items() if key in found})
         self._seen += len(mask)
 
     def predictions(self) -> Predictions:
-        return Predictions(*(np.concatenate(column) for column in zip(*self._rows, strict=True)))
+        columns = {name: np.concatenate([part[name] for part in self._columns]) for name in self._columns[0]}
+        number = columns.pop("number")
+        return Predictions({"number": number, "true": columns["true"]}, **columns)
 
 
-def write_predictions(predictions: Predictions, test: Source, path: Path) -> None:
+def write_predictions(predictions: Predictions, test: Source, folder: Path) -> None:
     """A row for each image: what its record says of it, the true and the predicted class, how sure that was.
 
     Classes are numbers, as in `classes` of `summary.json`.
     """
-    columns = {key: column for key, column in vars(predictions).items() if len(column)}
-    with path.open("w", newline="") as file:
+    answers = {name: getattr(predictions, name) for name in ANSWERS if getattr(predictions, name) is not None}
+    records = (test[int(number)] for number in predictions.facts["number"])
+    with (folder / FILE).open("w", newline="", encoding="utf-8") as file:
         writer = None
-        for values in zip(*columns.values(), strict=True):
-            row = dict(zip(columns, values, strict=True))
-            record = test[int(row["number"])]
+        for at, record in enumerate(records):
             facts = {key: record[key] for key in sorted(record.keys() - {"image", *GEOMETRY})}
-            row |= {key: f"{row[key]:.6g}" for key in ("confidence", "expected") if key in row}
+            row = {"number": predictions.facts["number"][at], **facts, "true": predictions.true[at]}
+            row |= {
+                name: values[at] if values.dtype.kind == "i" else f"{values[at]:.6g}"
+                for name, values in answers.items()
+            }
             if writer is None:
-                writer = csv.DictWriter(file, ["number", *facts, *(key for key in row if key != "number")])
+                writer = csv.DictWriter(file, list(row))
                 writer.writeheader()
-            writer.writerow(facts | row)
+            writer.writerow(row)
+
+
+def read_predictions(folders: Sequence[Path]) -> Predictions:
+    """The predictions of runs, one after the other, with the columns that all of them have.
+
+    Raises:
+      UserError: a file is missing, empty or damaged.
+    """
+    tables = [_read(folder / FILE) for folder in folders]
+    names = [name for name in tables[0] if all(name in table for table in tables)]
+    columns = {name: np.concatenate([table[name] for table in tables]) for name in names}
+    try:
+        return Predictions(
+            {name: column for name, column in columns.items() if name not in ANSWERS},
+            columns["true"].astype(int),
+            **{name: columns[name].astype(kind) for name, kind in ANSWERS.items() if name in columns},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        places = ", ".join(str(folder / FILE) for folder in folders)
+        raise UserError(f"{places}: damaged, test the run again: {type(error).__name__}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a file as text."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = csv.reader(file)
+        if not rows:
+            raise ValueError("it has no images")
+        return {name: np.array(column) for name, column in zip(header, zip(*rows, strict=True), strict=True)}
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; a run writes it when it is tested") from error
+    except (ValueError, csv.Error) as error:
+        raise UserError(f"{path} is damaged, test the run again: {error}") from error

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from ror_jax.errors import UserError
+from ror_jax.evaluation.predictions import FILE, read_predictions
 from ror_jax.report.analysis import FEW, mean_over_subjects
 from ror_jax.report.page import Section
-from ror_jax.report.predictions import FILE, read_predictions
 from ror_jax.report.runs import LABELS, Run, in_words, name_folds, read_run
 
 DRAWS = 2000

@@ -6,14 +6,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-TRAIN, TEST = "#9a9a9a", "#c0392b"
+TRAIN, VALIDATION, TEST = "#9a9a9a", "#2471a3", "#c0392b"
 
 
 def save_curves(rows: list[dict], metrics: list[str], path: Path) -> None:
-    """Draws `metrics` over the epochs, one panel each, training and test, from the rows of `metrics.jsonl`."""
+    """Draws `metrics` over the epochs, one panel each, a line a split, from the rows of `metrics.jsonl`."""
     figure = Figure(figsize=(4.2 * len(metrics), 3.2), layout="constrained")
     for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
-        for split, color in (("train", TRAIN), ("test", TEST)):
+        for split, color in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
             points = [(row["epoch"], row[metric]) for row in rows if row["split"] == split and metric in row]
             if points:
                 marker = "o" if len(points) < 3 else None

@@ -7,11 +7,11 @@ import numpy as np
 
 from input_pipeline.datasets.faces import AGE_GROUPS, GENDERS
 from ror_jax.errors import UserError
+from ror_jax.evaluation.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.analysis import FEW, calibration, mean_and_deviation, mean_over_subjects
 from ror_jax.report.figures import save_confusion
 from ror_jax.report.page import Picture, Section, Table
 from ror_jax.report.panels import save_reliability
-from ror_jax.report.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.runs import LABELS, Run, configurations, name_folds, references
 
 AGING_GROUPS = AGE_GROUPS[:-1]  # that one can be older than

@@ -29,7 +29,6 @@ LABELS = {  # of metrics
     "exact": "exact",
     "one_off": "1-off",
     "mae": "MAE (years)",
-    "mae_predicted": "MAE of the predicted class (years)",
     "mae_expectation": "MAE of the expectation (years)",
     "within_5": "within 5 years",
     "accuracy": "accuracy",
@@ -176,7 +175,7 @@ def _differences(folder: Path, found: dict, summary: dict) -> tuple[str, ...]:
 def _start(folder: Path, found: dict, paper: dict) -> list[str]:
     """What differs in the weights that the run began with, or that the first of its stages did."""
     start = found["init_from"]
-    if paper["stages"]:  # the last of which it began with
+    if start and (paper["stages"] or paper["init_from"]):  # what it began with may have begun with others
         start = _first_card(folder) and "pretrained weights"
     if (start is None) != (paper["init_from"] is None):
         return ["from scratch" if start is None else f"from {start}"]

@@ -22,7 +22,7 @@ def summarize(
     """
     task, dataset = experiment.task, experiment.dataset
     epoch = step / experiment.steps_per_epoch
-    write_predictions(predictions, dataset.test, folder / "predictions.csv")
+    write_predictions(predictions, dataset.test, folder)
 
     majority = f"always the most frequent class: {100 * results['majority_rate']:.2f} %"
     title = f"{task.target.replace('_', ' ')}: {task.line(results)} ({majority})"
@@ -32,14 +32,14 @@ def summarize(
     save_confusion(results["confusion"], task.names, title, folder / "confusion.png")
     for name, chosen in _examples(predictions).items():
         if len(chosen):
-            images = _images(experiment, predictions.number[chosen])
+            images = _images(experiment, predictions.facts["number"][chosen])
             words = [[task.names[found[row]] for row in chosen] for found in (predictions.true, predictions.predicted)]
             save_examples(images, *words, f"{title}\n{name.replace('_', ' ')}", folder / f"{name}.png")
 
     summary = {
         "step": step,
         "epoch": epoch,
-        "selected": "last epoch" if dataset.validation is None else "best epoch on validation",
+        "selected": "last epoch" if dataset.validation is None or not step else "best epoch on validation",
         "data": dataset.description,
         "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.tested.items()},
         "classes": task.names,

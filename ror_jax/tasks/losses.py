@@ -216,6 +216,8 @@ class Objective:
 
 OBJECTIVES = {
     "cross_entropy": Objective(cross_entropy),
+    # Rothe, Timofte, Van Gool, "Deep expectation of real and apparent age from a single image" (DEX), IJCV 2018.
+    "dex": Objective(cross_entropy, decode=mean),
     "ladder": Objective(ladder, lambda k: k - 1, from_questions, median),
     "coral": Objective(coral, lambda k: (1, k - 1), from_questions, median),
     "corn": Objective(corn, lambda k: k - 1, from_conditional_questions, median, questions_asked),

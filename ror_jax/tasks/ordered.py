@@ -42,9 +42,11 @@ class Ordered(Classification):
             raise UserError(f"sigma is {self.sigma}; it must be positive")
 
     def predict(self, estimates: dict) -> dict:
-        """Also `expectation` [B] float32, of the position among the classes."""
-        predictions = super().predict(estimates)[self.target]
-        return {self.target: predictions | {"expectation": mean(estimates[self.target])}}
+        """Also `position` [B] float32, where among the classes the objective sees the image, and `expectation` [B]."""
+        probabilities = estimates[self.target]
+        position = self._objective.decode(probabilities).astype(jnp.float32)
+        ordered = {"position": position, "expectation": mean(probabilities)}
+        return {self.target: super().predict(estimates)[self.target] | ordered}
 
     @property
     def _objective(self) -> Objective:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import optax
@@ -54,8 +55,8 @@ class Experiment:
     card: dict
 
 
-def open_dataset(config: ConfigDict) -> Dataset:
-    """The data, prepared if they are not yet; first of all the other settings are looked at.
+def open_task(config: ConfigDict) -> tuple[Dataset, Any]:
+    """The data, prepared if they are not yet, and the task; first of all the other settings are looked at.
 
     Raises:
       UserError: a setting that makes no sense, with what would.
@@ -64,7 +65,8 @@ def open_dataset(config: ConfigDict) -> Dataset:
     _model_options(config)  # a misspelt model should not cost the minutes of preparing data
     labels = (find_task(config.task.name).target,)
     cache_dir = Path(config.cache_dir).expanduser() / "datasets"
-    return create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
+    dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
+    return dataset, create_task(labels=dataset.labels, **_options(config.task))
 
 
 def create_experiment(
@@ -83,8 +85,7 @@ def create_experiment(
         check_batch_size(size, mesh)
     model_options = _model_options(config)
     weights = _first_weights(config.init_from, model_options, workdir)
-    dataset = open_dataset(config)
-    task = create_task(labels=dataset.labels, **_options(config.task))
+    dataset, task = open_task(config)
 
     # Without epochs there is nothing to divide into batches, however few images there are.
     steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else 1

@@ -21,7 +21,7 @@ from ror_jax.training.workdir import locked
 
 
 class Stopped(Exception):
-    """SIGINT or SIGTERM came and the run has saved where it is. The arguments are the signal and the step."""
+    """SIGINT or SIGTERM came and the run has saved where it is. Its arguments: the signal; the step, or None."""
 
 
 def train(

@@ -35,7 +35,8 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
         usual, now = (json.loads(settings.to_json_best_effort()) for settings in (default_config(), config))
         # A setting that is newer than the run had its default then.
         before = flat_settings(usual) | flat_settings(json.loads(path.read_text()))
-        _compare(workdir, before, flat_settings(now), free)
+        # Where a stage begins is the folder of the one before it, whose settings are a part of these.
+        _compare(workdir, before, flat_settings(now), (*free, "init_from") if config.stages else free)
 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:
@@ -72,7 +73,8 @@ def _compare(workdir: Path, before: dict, now: dict, free: tuple[str, ...]) -> N
     if changed:
         raise UserError(
             f"{workdir} holds a run with other settings: {'; '.join(changed)}."
-            " Choose another --workdir, or delete that one"
+            " Choose another --workdir (in another folder, or with another stage.NAME.name, if this is a stage of a"
+            " recipe), or delete that one"
         )
 
 

@@ -126,6 +126,7 @@ def test_the_real_lists(shared_data):
 
 def test_folds_are_split_and_labelled(open_adience):
     data = open_adience(fold=3)
+    assert data.folds == (0, 1, 2, 3, 4)
     assert data.labels["age_group"] == faces.AGE_GROUPS and data.labels["gender"] == ("female", "male")
     train, test = records(data.train), records(data.test)
     assert {record["fold"] for record in test} == {3}
@@ -232,7 +233,9 @@ def test_subjects_in_two_folds_are_refused(open_adience, adience_folder):
     for fold in (1, 4):
         path = adience_folder / f"fold_{fold}_data.txt"
         path.write_text(path.read_text().replace(f"{7 * fold}@N00", "0@N00").replace(f"{7 * fold + 1}@N00", "1@N00"))
-    with pytest.raises(DataError, match=r"2 subjects are in more than one fold \(one of them in folds 0 and 1\)"):
+    with pytest.raises(
+        DataError, match=r"2 subjects are in more than one fold \(one of them, '0@N00', in folds 0 and 1\)"
+    ):
         open_adience()
 
 

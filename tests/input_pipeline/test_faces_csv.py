@@ -69,7 +69,7 @@ def test_columns_are_found_by_name_and_say_what_is_known(write, open_csv, folder
     known = {"age": 33.5, "age_group": 4, "gender": 0, "identity": "Zoë"}
     assert train[0] == {**known, "path": "p/0.jpg", "split": "train", "fold": -1}
     labels = [(record["age"], record["age_group"], record["gender"], record["identity"]) for record in train[1:]]
-    assert labels == [(0, 0, -1, "otto"), (36, 5, 0, "")]
+    assert labels == [(0, 0, -1, "otto"), (36, 5, 0, "p/4.jpg")]
     assert [(record["age"], record["gender"]) for record in records(data.validation)] == [(100, 1)]
     assert [(record["age"], record["age_group"], record["gender"]) for record in records(data.test)] == [(-1, -1, 1)]
     assert paths(open_csv(data_dir=folder / "faces.csv", labels=("age", "gender")).train) == paths(data.train)
@@ -88,6 +88,13 @@ def test_a_fold_is_tested_on_and_the_others_train(write, open_csv):
         open_csv(fold=5)
 
 
+def test_folds_are_named_and_never_ignored(write, open_csv):
+    write("path,age,fold\n" + "".join(f"p/{number}.jpg,30,{fold}\n" for number, fold in enumerate((7, 0, 2, 0))))
+    assert open_csv(fold=2).folds == (0, 2, 7)
+    with pytest.raises(DataError, match=r"faces\.csv has a column fold; give dataset\.fold, the fold to test on$"):
+        open_csv()
+
+
 def test_people_or_images_are_drawn_where_nothing_says_what_to_test_on(write, open_csv):
     write("path,age,identity\n" + "\n".join(f"p/{number}.jpg,30,{number // 4}" for number in range(80)))
     data = open_csv()
@@ -103,8 +110,27 @@ def test_people_or_images_are_drawn_where_nothing_says_what_to_test_on(write, op
     for wrong in ({"test_share": 0}, {"test_share": 1.0}, {"split_seed": -1}):
         with pytest.raises(DataError, match="above 0 and below 1, and 0 or more"):
             open_csv(**wrong)
+    assert data.folds == ()
     with pytest.raises(DataError, match="no fold 0: the rows have none; leave out fold"):
         open_csv(fold=0)
+
+
+@pytest.mark.parametrize(("identity", "options"), [("", {}), ("", {"validation": 0.5}), ("eva", {"by_person": False})])
+def test_rows_of_one_image_are_never_drawn_apart(write, open_csv, identity, options):
+    write(
+        "path,age,identity\n" + "".join(f"p/{n}.jpg,30,{identity}\n.//p/./{n}.jpg,31,{identity}\n" for n in range(12))
+    )
+    data = open_csv(test_share=0.5, **options)
+    drawn = [set(paths(source)) for source in (data.train, *data.tested.values())]
+    assert sum(map(len, drawn)) == len(set.union(*drawn)) == 12 and len(data.test) == 12
+    assert "(50% at random, seed 0)" in data.description  # nobody is known, or nobody matters
+
+
+def test_who_is_unknown_is_known_by_the_image(write, open_csv):
+    write("path,age,identity\np/0.jpg,30,\n" + "".join(f"./p/{n}.jpg,30,eva\n" for n in range(1, 9)))
+    data = open_csv(test_share=0.5)
+    assert {frozenset(people(data.train)), frozenset(people(data.test))} == {frozenset({"p/0.jpg"}), frozenset({"eva"})}
+    assert "(50% at random by person, seed 0)" in data.description
 
 
 def test_rows_that_cannot_be_used_are_counted_and_listed(write, open_csv, folder, save_face):
@@ -178,6 +204,9 @@ def test_labels_stay_with_their_images_where_whole_files_are_empty(write, open_c
         ("path,age,fold\np/0.jpg,3,-1\n", r"line 2: the fold is '-1'; it must be 0 or another whole number"),
         ("path,age,identity,fold\na,3,eva,0\nb,3,eva,1\nc,3,,0\nd,3,,1\n", r"faces\.csv: 1 subjects are in more than"),
         ("path,age,identity,split\na,3,e,test\nb,3,e,train\nc,3,o,test\nd,3,o,train\n", "2 subjects .* than one split"),
+        ("path,age,split\na,3,test\n./a,3,train\n", "1 subjects .* than one split .*'a', in splits test and train"),
+        ("path,age,fold\na/b,3,0\na//b,3,1\n", "1 subjects .* than one fold .*'a/b', in folds 0 and 1"),
+        ("path,age,identity\na,3,eva\n,3,ann\n,3,eva\n./a,3,\n", "line 5: 'a' has another identity than in line 2"),
         ("path,age\n" + "a" * 200_000, r"faces\.csv, line 2: field larger than field limit"),
     ],
 )

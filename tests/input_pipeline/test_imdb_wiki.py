@@ -95,7 +95,7 @@ def test_both_parts_are_read_and_share_nobody(write, open_imdb_wiki):
     ]
     record = records(data)[0]
     assert (record["age"], record["age_group"], record["fold"]) == (30, 4, -1)
-    assert len(data.labels["age"]) == 101
+    assert len(data.labels["age"]) == 101 and data.folds == ()
 
 
 def test_one_part_alone_will_do(write, open_imdb_wiki, folder):

@@ -23,7 +23,7 @@ def records(source):
 
 
 def test_records_have_every_label(data):
-    assert (len(data.train), len(data.test)) == (96, 24)
+    assert (len(data.train), len(data.test)) == (96, 24) and data.folds == (0, 1, 2, 3, 4)
     for record in records(data.test):
         assert decode_image(record["image"], "").size == (32, 32)
         low, high = faces.AGE_RANGES[record["age_group"]]
