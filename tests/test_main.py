@@ -119,7 +119,7 @@ def test_another_run_in_the_same_folder_is_refused(command, trained, mode):
         (["--config.optimizer.momentun=0"], "did you mean momentum instead of momentun"),
         (["--config=configs/quickstrt.py"], "the config: No such file or directory: 'configs/quickstrt.py'"),
         (["--config=configs/cifar10.py:ror3_110sd"], "unknown cifar10 row 'ror3_110sd'; did you mean 'ror3_110_sd'"),
-        (["--config=configs/quickstart.py:gendre"], "the config takes no such argument after its name"),
+        (["--config=configs/quickstart.py:gendre"], "unknown recipe 'gendre'; did you mean 'gender'?"),
         (["--config.model.name=preror85"], "unknown model 'preror85'; did you mean 'preror82'"),
         (["--config.dataset.name=adiense"], "unknown data set 'adiense'; did you mean 'adience'"),
         ([ADIENCE], "adience needs data_dir"),
@@ -159,6 +159,12 @@ def test_a_setting_newer_than_the_run_had_its_default(tiny_config, tmp_path):
     config.steps_per_call = 2
     with pytest.raises(UserError, match="steps_per_call was 1 and is 2"):
         check_workdir(tmp_path, config)
+
+
+def test_an_argument_that_a_config_does_not_take(command, tmp_path):
+    (tmp_path / "mine.py").write_text("def get_config():\n    pass\n")
+    done = command(f"--config={tmp_path}/mine.py:gender")
+    assert done.returncode == 1 and "the config takes no such argument after its name" in done.stderr
 
 
 def test_settings_of_a_stage(command, tmp_path):

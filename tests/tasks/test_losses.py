@@ -28,6 +28,7 @@ def divergence(*target):
 
 PER_IMAGE = {
     "cross_entropy": (SOFTMAX, (math.log(4), LN2, math.log(4))),
+    "dex": (SOFTMAX, (math.log(4), LN2, math.log(4))),  # trained as cross_entropy
     "ladder": (QUESTIONS, ((NO + EVEN) / 2, (YES + EVEN) / 2, (YES + EVEN) / 2)),
     "coral": (QUESTIONS, (NO + EVEN, YES + EVEN, YES + EVEN)),
     "corn": (QUESTIONS, (NO, YES + EVEN, YES + EVEN)),  # the youngest is not asked whether it is older than class 1
@@ -184,7 +185,7 @@ def test_decoding_rules(rule, expected):
 
 
 @pytest.mark.parametrize(
-    ("objective", "expected"), [("squared_emd", 0), ("corn", 1), ("expectation", 2), ("mean_variance", 2)]
+    ("objective", "expected"), [("squared_emd", 0), ("corn", 1), ("expectation", 2), ("mean_variance", 2), ("dex", 2)]
 )
 def test_each_objective_has_its_rule(objective, expected):
     """Of the same probabilities: mode 0, median 1, expectation 1.5, which is as near to 1 as to 2 and counts as 2."""

@@ -263,7 +263,7 @@ def test_a_run_starts_from_the_folder(run_config, folder, capsys):
     assert experiment.card["mean"] != pytest.approx(experiment.dataset.mean)
     # The compiled program, too, is the folder's network, mean and standard deviation included.
     batch = next(iter(experiment.test_batches(experiment.dataset.test)))
-    _, predictions = experiment.eval_step(experiment.state, batch, experiment.state.metrics)
+    _, predictions, _ = experiment.eval_step(experiment.state, batch, experiment.state.metrics)
     head = experiment.state.params["heads"]["age_group"]
     logits = outputs(from_folder(folder), batch["image"][:, 0], "features") @ head["kernel"] + head["bias"]
     np.testing.assert_allclose(predictions["age_group"]["probabilities"], jax.nn.softmax(logits), rtol=1e-3, atol=1e-5)
