@@ -4,7 +4,8 @@
     python -m ror_jax.main --config=configs/faces_csv.py:gender --config.data_dir=FILE.csv
     python -m ror_jax.main --config=configs/faces_csv.py:age --config.data_dir=FILE.csv
 
-The first line of the file names its columns, in any order; others are ignored. An empty cell is unknown.
+The first line of the file names its columns, in any order; others are ignored. An empty age, gender or
+identity is unknown.
 
     path       of an image with one upright face that fills it, from the folder of the CSV file, inside it
     age        years, 0 to 100, may be fractional

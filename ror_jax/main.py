@@ -86,7 +86,7 @@ def parse(argv: list[str]) -> list[str]:
             sys.exit(f"error: {first}")
         if isinstance(first, TypeError) and "get_config()" in str(first):
             sys.exit(f"error: the config takes no such argument after its name: {first}")
-        return app.parse_flags_with_usage(argv)  # says it and ends the program
+        sys.exit(f"error: {error} (--help tells the flags)")
     except OSError as error:
         sys.exit(f"error: the config: {str(error).strip().rpartition('] ')[2]}")
     except (AttributeError, KeyError) as error:  # of ConfigDict, whose words are quoted more than once

@@ -50,7 +50,7 @@ def check_stages(chain: Iterable[Stage]) -> None:
 
 def complete(stage: Stage, **options) -> None:
     """Trains and tests a stage unless that has been done; the options are those of `train_stage`."""
-    if (stage.folder / "summary.json").exists() and (stage.folder / TENSORS).exists():
+    if all((stage.folder / name).exists() for name in ("config.json", "summary.json", TENSORS)):
         print(f"{stage.config.name} is complete in {stage.folder}.")
     else:
         train_stage(stage, **options)
@@ -84,7 +84,8 @@ def train_stage(
         asked_to_stop=asked_to_stop,
     )
     save_weights(workdir, *jax.device_get((state.params, state.batch_stats)), experiment.card)
-    _test(experiment, state, workdir, workdir, say)
+    by_validation = experiment.dataset.validation is not None and experiment.total_steps
+    _test(experiment, state, "best epoch on validation" if by_validation else "last epoch", workdir, workdir, say)
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
@@ -101,7 +102,8 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
     views = "" if config.views == "single" else f"_{config.views}"
     folder = workdir / f"evaluate_{which}{views}"  # the run's own result stays what it is
     folder.mkdir(exist_ok=True)
-    _test(experiment, state, workdir, folder)
+    by = "" if which != "best" else " by the images for " + next(iter(experiment.dataset.tested))
+    _test(experiment, state, f"{which} checkpoint{by}", workdir, folder)
 
 
 def _open(
@@ -119,7 +121,12 @@ def _open(
 
 
 def _test(
-    experiment: Experiment, state: TrainState, workdir: Path, folder: Path, say: Callable[[str], None] = print
+    experiment: Experiment,
+    state: TrainState,
+    selected: str,
+    workdir: Path,
+    folder: Path,
+    say: Callable[[str], None] = print,
 ) -> None:
     test, each = experiment.dataset.test, Collector(experiment.task)
     say(f"Testing on {len(test)} images.")
@@ -127,7 +134,7 @@ def _test(
     results = evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each)
     with _DRAWING:
         rows = read_rows(workdir / "metrics.jsonl")
-        say(summarize(experiment, int(state.step), results, each.predictions(), rows, folder))
+        say(summarize(experiment, int(state.step), selected, results, each.predictions(), rows, folder))
 
 
 def _say(label: str, text: str) -> None:

@@ -119,6 +119,7 @@ def test_another_run_in_the_same_folder_is_refused(command, trained, mode):
         (["--config.optimizer.momentun=0"], "did you mean momentum instead of momentun"),
         (["--config=configs/quickstrt.py"], "the config: No such file or directory: 'configs/quickstrt.py'"),
         (["--config=configs/cifar10.py:ror3_110sd"], "unknown cifar10 row 'ror3_110sd'; did you mean 'ror3_110_sd'"),
+        (["--config.seed=1", "--config.epochs=many"], "error: flag --config.epochs=many: invalid literal for int()"),
         (["--config=configs/quickstart.py:gendre"], "unknown recipe 'gendre'; did you mean 'gender'?"),
         (["--config.model.name=preror85"], "unknown model 'preror85'; did you mean 'preror82'"),
         (["--config.dataset.name=adiense"], "unknown data set 'adiense'; did you mean 'adience'"),

@@ -110,7 +110,8 @@ def test_a_fold_can_be_tested_again_by_itself(folds):
     config = config.copy_and_resolve_references()
     config.dataset.fold, config.views = 3, "flip"
     evaluate_checkpoint(config, workdir / "fold_3", "latest")
-    assert summary(workdir / "fold_3" / "evaluate_latest_flip")["test"]["images"] == 12
+    again = summary(workdir / "fold_3" / "evaluate_latest_flip")
+    assert again["test"]["images"] == 12 and again["selected"] == "latest checkpoint"
 
 
 def test_predictions_are_those_of_the_summary(folds):

@@ -99,8 +99,14 @@ def _section(group: list[Run], label: str, stem: str) -> Section:
     predictions = read_predictions([run.folder for run in group])
     split = name_folds(run.fold for run in group)
     images, subjects = len(predictions.true), len(set(predictions.subjects))
+    if images != (tested := sum(run.results["images"] for run in group)):
+        raise ValueError(f"{images} predictions of {tested} images; test again")
     data = f"{first.settings['dataset.name']}, {split}, seed {first.seed}"
-    parts = [f"{data}: {images} test images of {subjects} subjects.", _fold_table(group)]
+    majority = (
+        f"Always the most frequent class would be right for {100 * np.bincount(predictions.true).max() / images:.2f} %."
+    )
+    where = f"Objective {first.settings.get('task.objective') or 'cross_entropy'}; folder {first.folder}."
+    parts = [f"{data}: {images} test images of {subjects} subjects. {majority} {where}", _fold_table(group)]
     if len(first.classes) <= SHOWN_CLASSES:
         parts += ["Recall in percent:", _recall_table(predictions, first.classes)]
     parts += _by_group_and_gender(predictions, first.task)

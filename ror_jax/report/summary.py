@@ -14,11 +14,18 @@ SHOWN_CLASSES = 10
 
 
 def summarize(
-    experiment: Experiment, step: int, results: dict, predictions: Predictions, rows: list[dict], folder: Path
+    experiment: Experiment,
+    step: int,
+    selected: str,
+    results: dict,
+    predictions: Predictions,
+    rows: list[dict],
+    folder: Path,
 ) -> str:
     """Writes `predictions.csv`, pictures and, last of all, `summary.json` to `folder`; returns the words.
 
-    `results` are those of `evaluate` for the state of `step`, `rows` those of the run's `metrics.jsonl`.
+    `results` are those of `evaluate` for the state of `step`, which was `selected` as these words say; `rows` are those
+    of the run's `metrics.jsonl`.
     """
     task, dataset = experiment.task, experiment.dataset
     epoch = step / experiment.steps_per_epoch
@@ -39,7 +46,7 @@ def summarize(
     summary = {
         "step": step,
         "epoch": epoch,
-        "selected": "last epoch" if dataset.validation is None or not step else "best epoch on validation",
+        "selected": selected,
         "data": dataset.description,
         "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.tested.items()},
         "classes": task.names,
@@ -78,7 +85,7 @@ def _best(experiment: Experiment, rows: list[dict]) -> str:
         return ""
     best = max(ends, key=lambda row: (task.score(row), row["step"]))  # the last of equals, as the checkpoints keep it
     if split == "validation":
-        return f"Epoch {best['epoch']} was chosen by the {len(dataset.validation)} images for validation."
+        return f"Best epoch on the {len(dataset.validation)} images for validation: {best['epoch']}."
     return f"Best epoch: {best['epoch']}, {task.line(best)}. It was picked by the test images: too good to report."
 
 

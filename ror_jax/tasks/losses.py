@@ -35,7 +35,10 @@ def class_weights(weights, num_classes: int) -> tuple[float, ...]:
         if weights not in LOSS_WEIGHTS:
             raise UserError(f"class weights {weights!r} do not exist; use one of {', '.join(LOSS_WEIGHTS)} or numbers")
         weights = LOSS_WEIGHTS[weights]
-    weights = tuple(float(weight) for weight in weights)
+    try:
+        weights = tuple(float(weight) for weight in weights)
+    except (TypeError, ValueError):
+        raise UserError(f"class weights {weights!r} are no numbers, one a class, nor the name of some") from None
     if len(weights) != num_classes:
         raise UserError(f"{len(weights)} class weights were given, {weights}, but there are {num_classes} classes")
     if min(weights) < 0 or max(weights) == 0:

@@ -34,7 +34,10 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
     if path.exists():
         usual, now = (json.loads(settings.to_json_best_effort()) for settings in (default_config(), config))
         # A setting that is newer than the run had its default then.
-        before = flat_settings(usual) | flat_settings(json.loads(path.read_text()))
+        try:
+            before = flat_settings(usual) | flat_settings(json.loads(path.read_text()))
+        except (ValueError, AttributeError) as error:
+            raise UserError(f"{path} is damaged ({error}); choose another --workdir, or delete that one") from error
         # Where a stage begins is the folder of the one before it, whose settings are a part of these.
         _compare(workdir, before, flat_settings(now), (*free, "init_from") if config.stages else free)
 
