@@ -49,7 +49,6 @@ def _stage_config(config: ConfigDict, name: str | None, before: tuple[str, ...])
     with own.unlocked():
         own.stages = before
         own.stage = ConfigDict({other: config.stage[other].to_dict() for other in before if other in config.stage})
-    own.closing_words = config.closing_words if name is None else ""
     if name is None:
         return own
     if name not in config.stage:
@@ -60,6 +59,7 @@ def _stage_config(config: ConfigDict, name: str | None, before: tuple[str, ...])
         if "name" in changes.get(part, {}):
             own[part] = usual[part]
             own.data_dir = None if part == "dataset" else own.data_dir
+    own.closing_words = ""  # they are the recipe's
     own.update(changes)
     return own
 

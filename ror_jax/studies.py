@@ -132,9 +132,9 @@ def _run(chains: dict[str, list[Stage]], devices_each: int) -> None:
     check_stages(every.values())
     folders = [{stage.folder for stage in chain} for chain in chains.values()]
     shared = set.intersection(*folders) if len(chains) > 1 else set()
-    for folder in (folder for folder in every if folder in shared):
-        every[folder].config.mesh.data = -1
-        complete(every[folder])
+    for stage in (every[folder] for folder in every if folder in shared):
+        stage.config.mesh.data = -1
+        complete(stage)
     lanes = min(jax.device_count() // devices_each if devices_each > 0 else 1, len(chains))
     rest = {label: [stage for stage in chain if stage.folder not in shared] for label, chain in chains.items()}
     if lanes > 1:

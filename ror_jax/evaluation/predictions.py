@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from input_pipeline.datasets.faces import subject_numbers
 from input_pipeline.pipeline import GEOMETRY
 from input_pipeline.records import Source
 from ror_jax.errors import UserError
@@ -44,8 +45,7 @@ class Predictions:
     @property
     def subjects(self) -> np.ndarray:
         """Whom an image shows, as a number [N]; who has no identity is someone else on each image."""
-        names = self.facts.get("identity", np.full(len(self.true), ""))
-        return np.where(names == "", np.arange(len(names)), len(names) + np.unique(names, return_inverse=True)[1])
+        return subject_numbers(self.facts.get("identity", np.full(len(self.true), "")))
 
     def scores(self, task: str) -> dict[str, np.ndarray]:
         """How good each answer is, by metric: 1 or 0 [N], errors of age in years. The first is the task's own."""
@@ -80,6 +80,7 @@ class Collector:
         self._seen += len(mask)
 
     def predictions(self) -> Predictions:
+        """Those of all batches so far, one at least."""
         columns = {name: np.concatenate([part[name] for part in self._columns]) for name in self._columns[0]}
         number = columns.pop("number")
         return Predictions({"number": number, "true": columns["true"]}, **columns)
