@@ -90,7 +90,8 @@ def default_config() -> ConfigDict:
     optimizer.decay_vectors = True  # weight decay on BN parameters and biases too, as in Torch
 
     config.mesh = mesh = ConfigDict()
-    mesh.data = -1  # devices along which a batch is divided; -1: all
+    mesh.data = -1  # copies of parameters and optimiser state; -1: as many as there are devices for
+    mesh.model = 1  # devices that share a copy (FSDP). A batch is divided over all data x model devices
 
     config.test_every = 1  # epochs
     config.test_every_steps = placeholder(int)  # and so often within an epoch

@@ -8,7 +8,7 @@ from flax import nnx
 from jax import lax
 
 from ror_jax.errors import UserError
-from ror_jax.models.layers import Conv, Linear
+from ror_jax.models.layers import Conv, Linear, dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,6 @@ class Cnn4c2f(nnx.Module):
         for _ in range(3):
             side = side // 2  # ceil((side - 1) / 2)
         self.hidden = nnx.List([Linear(384 * side * side, 512, config=config), Linear(512, 512, config=config)])
-        self.dropout = nnx.Dropout(config.dropout)
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
         x = images
@@ -82,5 +81,6 @@ class Cnn4c2f(nnx.Module):
                 x = local_response_norm(x)
         x = x.reshape(len(x), -1)
         for hidden in self.hidden:
-            x = self.dropout(nnx.relu(hidden(x)), deterministic=not train, rngs=rngs)
+            x = nnx.relu(hidden(x))
+            x = dropout(x, self.config.dropout, rngs.dropout()) if train and self.config.dropout else x
         return x

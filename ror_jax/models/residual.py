@@ -22,8 +22,9 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
+from ror_jax import parallel
 from ror_jax.errors import UserError
-from ror_jax.models.layers import KEPT, BatchNorm, Conv
+from ror_jax.models.layers import KEPT, BatchNorm, Conv, dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +174,7 @@ class Block(nnx.Module):
 
     def __init__(self, config: ResidualConfig, shape: Shape, *, first_norm: bool = True):
         self.preactivation = config.preactivation
-        self.dropout = nnx.Dropout(config.dropout)
+        self.dropout = config.dropout
         outs = (*[shape.width] * (len(config.kernels) - 1), shape.out_width)
         ins = (shape.in_width, *outs[:-1])
         strides = [shape.stride if index == config.kernels.index(3) else 1 for index in range(len(outs))]
@@ -189,8 +190,8 @@ class Block(nnx.Module):
                 x = nnx.relu(norm(x, train))
             elif not self.preactivation and index > 0:
                 x = nnx.relu(x)
-            if index == last:
-                x = self.dropout(x, deterministic=not train, rngs=key)
+            if index == last and train:
+                x = dropout(x, self.dropout, key)
             x = conv(x)
             if not self.preactivation:
                 x = norm(x, train)
@@ -226,8 +227,9 @@ class FinalResidual(nnx.Module):
         coin_key, key = jax.random.split(key)
         if self.drop_path == "batch":
             return self._one_coin(x, shortcut, jax.random.bernoulli(coin_key, survival), key)
-        coins = jax.random.bernoulli(coin_key, survival, (len(x), 1, 1, 1)) / (survival if rescaled else 1.0)
-        return shortcut + self.body(x, key, train) * coins.astype(x.dtype)
+        coins = jax.vmap(jax.random.bernoulli, (0, None))(parallel.row_keys(coin_key, len(x)), survival)
+        coins = (coins / (survival if rescaled else 1.0)).astype(x.dtype)
+        return shortcut + self.body(x, key, train) * coins[:, None, None, None]
 
     def _one_coin(self, x, shortcut, coin, key):
         """A block that is dropped computes nothing and leaves its BN statistics alone: the branch is a real one."""

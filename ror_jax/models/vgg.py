@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ror_jax.errors import UserError
-from ror_jax.models.layers import Conv, Linear
+from ror_jax.models.layers import Conv, Linear, dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,6 @@ class Vgg(nnx.Module):
         side = config.image_size // 2 ** len(groups)
         first = Linear(in_width * side * side, config.hidden, config=config)
         self.hidden = nnx.List([first, Linear(config.hidden, config.hidden, config=config)])
-        self.dropout = nnx.Dropout(config.dropout)
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
         x = images
@@ -63,5 +62,6 @@ class Vgg(nnx.Module):
             x = nnx.max_pool(x, (2, 2), (2, 2))
         x = x.reshape(len(x), -1)
         for hidden in self.hidden:
-            x = self.dropout(nnx.relu(hidden(x)), deterministic=not train, rngs=rngs)
+            x = nnx.relu(hidden(x))
+            x = dropout(x, self.config.dropout, rngs.dropout()) if train and self.config.dropout else x
         return x

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from ror_jax import parallel
 from ror_jax.errors import UserError
 
 # Deep-RoR, Table I: how much each of Adience's eight age groups counts.
@@ -49,6 +50,8 @@ def class_weights(weights, num_classes: int) -> tuple[float, ...]:
 def weighted_mean(losses, labels, weights, mask, terms=1, *, normalize_by: str = "batch"):
     """The loss of a batch, each image weighted by its true class (Deep-RoR, section III.C); a scalar.
 
+    Where the batch is divided over devices it is the share of the images that lie here; the loss is their sum.
+
     Args:
       losses: [B], of the images. labels: [B] int. weights: [K]. mask: [B], 1 where the image counts.
       terms: [B] or a number, of how many terms the loss of each image is the sum.
@@ -56,7 +59,7 @@ def weighted_mean(losses, labels, weights, mask, terms=1, *, normalize_by: str =
     """
     weight = jnp.asarray(weights)[labels] * mask
     total = (weight if normalize_by == "weights" else mask) * terms
-    return (weight * losses).sum() / jnp.maximum(total.sum(), 1e-9)
+    return (weight * losses).sum() / jnp.maximum(parallel.total(total.sum()), 1e-9)
 
 
 # --- Probabilities of the K classes, [..., K], from outputs [..., M] --------------------------------------------------

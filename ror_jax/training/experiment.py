@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from input_pipeline import Dataset, create_dataset, on_device, pipeline, transforms
@@ -20,7 +20,7 @@ from ror_jax.models import create_model, model_config
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
 from ror_jax.tasks import create_task, find_task
 from ror_jax.training.checkpoint import has_checkpoint
-from ror_jax.training.mesh import check_batch_size, create_mesh, replicated
+from ror_jax.training.mesh import check_batch_size, create_mesh, place, replicated, rows
 from ror_jax.training.optimizer import create_optimizer
 from ror_jax.training.state import TrainState, create_state, start_from
 from ror_jax.training.step import make_eval_step, make_train_step
@@ -80,7 +80,7 @@ def create_experiment(
     Raises:
       UserError: a setting that makes no sense, with what would.
     """
-    mesh = create_mesh(config.mesh.data, devices)
+    mesh = create_mesh(**config.mesh, devices=devices)
     for size in (config.batch_size, config.test_batch_size):
         check_batch_size(size, mesh)
     model_options = _model_options(config)
@@ -109,8 +109,10 @@ def create_experiment(
         task=task,
         mesh=mesh,
         state=state,
-        train_step=make_train_step(graph, task, optimizer, config.seed, feed.load_training, config.steps_per_call),
-        eval_step=make_eval_step(graph, task, feed.load_test),
+        train_step=make_train_step(
+            graph, task, optimizer, config.seed, mesh, feed.load_training, config.steps_per_call
+        ),
+        eval_step=make_eval_step(graph, task, mesh, feed.load_test),
         train_batches=feed.train_batches,
         test_batches=feed.test_batches,
         schedule=schedule,
@@ -172,19 +174,18 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
     """All images lie on every device, as uint8, and are augmented in the compiled step."""
 
     def load(source: Source) -> dict[str, jax.Array]:
-        return jax.device_put(on_device.load_columns(source), replicated(mesh))
+        return {key: place(column, replicated(mesh)) for key, column in on_device.load_columns(source).items()}
 
     train, tested = load(dataset.train), {id(source): load(source) for source in dataset.tested.values()}
     transform = on_device.training_transform(config.augmentation, **_transform_options(config, fill))
     views = partial(on_device.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
 
-    def place(*axes) -> Callable:
-        return partial(jax.device_put, device=NamedSharding(mesh, PartitionSpec(*axes)))
-
     def test_batches(source: Source) -> Iterator[dict]:
         if id(source) not in tested:
             return _streamed(config, dataset, fill).test_batches(source)
-        return on_device.test_batches(tested[id(source)], batch_size=config.test_batch_size, place=place("data"))
+        return on_device.test_batches(
+            tested[id(source)], batch_size=config.test_batch_size, place=partial(place, sharding=rows(mesh))
+        )
 
     return _Feed(
         lambda start: on_device.train_batches(
@@ -193,7 +194,7 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
             seed=config.seed,
             epochs=config.epochs,
             start_step=start,
-            place=place(None, "data"),
+            place=partial(place, sharding=rows(mesh, before=1)),
             steps_per_call=config.steps_per_call,
         ),
         test_batches,

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from ror_jax.training.mesh import replicated
+from ror_jax.training.mesh import divided, replicated
 
 
 @jax.tree_util.register_dataclass
@@ -37,7 +37,10 @@ class TrainState:
 def create_state(
     make_model: Callable[[nnx.Rngs], nnx.Module], optimizer: optax.GradientTransformation, task, mesh: Mesh, seed: int
 ) -> tuple[nnx.GraphDef, TrainState]:
-    """The model's graph and a fresh state, made where it will live: a jitted initialiser, never one device first."""
+    """The model's graph and a fresh state, made where it will live: a jitted initialiser, never one device first.
+
+    Parameters, and what the optimiser holds of each, lie as `mesh.divided` says; all else is whole on every device.
+    """
 
     def split():
         model = make_model(nnx.Rngs(seed))
@@ -58,8 +61,11 @@ def create_state(
             metrics=empty_metrics(task, mesh),
         )
 
-    state = jax.jit(initial, out_shardings=replicated(mesh))()
-    return graph, state
+    shapes = jax.eval_shape(initial)
+    layout = jax.tree.map(lambda leaf: replicated(mesh), shapes)
+    params, opt_state = jax.tree.map(lambda leaf: divided(leaf.shape, mesh), (shapes.params, shapes.opt_state))
+    layout = dataclasses.replace(layout, params=params, opt_state=opt_state)
+    return graph, jax.jit(initial, out_shardings=layout)()
 
 
 def start_from(state: TrainState, tensors: Mapping[str, np.ndarray]) -> TrainState:

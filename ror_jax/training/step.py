@@ -1,13 +1,18 @@
 """The two compiled programs of a run: one step of training, one batch of evaluation."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax import lax
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, PartitionSpec
 
 from ror_jax.models.layers import compiler_options
+from ror_jax.training.mesh import AXES, divided, replicated
 from ror_jax.training.state import TrainState
 
 
@@ -16,6 +21,7 @@ def make_train_step(
     task,
     optimizer: optax.GradientTransformation,
     seed: int,
+    mesh: Mesh,
     load: Callable | None = None,
     steps: int = 1,
 ) -> Callable:
@@ -25,14 +31,14 @@ def make_train_step(
     and labels from what comes as a batch. One call can do several `steps`, with all that `load` makes of the same
     batch; the loss is their mean. Where a step takes a millisecond, the host cannot call fast enough one by one.
 
-    The random numbers of step k are those of `fold_in(seed, k)`, on any number of devices.
+    The random numbers of step k are those of `fold_in(seed, k)`, on any number of devices. Each device runs the network
+    on its own rows of the batch, forwards and backwards; then the gradients are added up, all at once. Before that the
+    devices exchange nothing but the sums of batch norm and of the loss's weights, see `parallel.total`, and those
+    parameters that they share.
     """
 
-    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        if load:
-            key, load_key = jax.random.split(key)
-            batch = load(batch, state.step, load_key)
+    def gradients_of(state: TrainState, batch: dict, key: jax.Array) -> tuple:
+        """Gradients, loss and metrics of the whole batch, and the batch statistics, from the rows of one device."""
 
         def loss_function(params):
             model = nnx.merge(graph, params, state.batch_stats)
@@ -42,6 +48,23 @@ def make_train_step(
             return loss, (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+        loss, sums = lax.psum((loss, sums), AXES)
+        return _add_up(gradients, mesh), loss, sums, batch_stats
+
+    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        if load:
+            key, load_key = jax.random.split(key)
+            batch = load(batch, state.step, load_key)
+        whole, rows = PartitionSpec(), PartitionSpec(AXES)
+        layout = jax.tree.map(lambda leaf: divided(leaf.shape, mesh).spec, state.params)
+        gradients, loss, sums, batch_stats = jax.shard_map(
+            gradients_of,
+            mesh=mesh,
+            in_specs=(whole, rows, whole),
+            out_specs=(layout, whole, whole, whole),
+            check_vma=False,
+        )(dataclasses.replace(state, opt_state=()), batch, key)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         # A step that ruins the parameters shows in its own loss, before they can be saved as good ones.
@@ -67,21 +90,41 @@ def make_train_step(
     return jax.jit(train_step if steps == 1 else train_steps, donate_argnums=0, compiler_options=compiler_options())
 
 
-def make_eval_step(graph: nnx.GraphDef, task, load: Callable | None = None) -> Callable:
+def _add_up(gradients: dict, mesh: Mesh) -> dict:
+    """The sums over all devices; of a parameter that is divided, this device's part of it."""
+    if mesh.size == 1:
+        return gradients
+    if mesh.shape["model"] == 1:  # as one array, for an all-reduce has a price of its own, and there are hundreds
+        numbers, separate = ravel_pytree(gradients)
+        return separate(lax.psum(numbers, AXES))
+
+    def add_up(gradient):
+        spec = divided(gradient.shape, mesh).spec
+        if "model" not in spec:
+            return lax.psum(gradient, AXES)
+        part = lax.psum_scatter(gradient, "model", scatter_dimension=spec.index("model"), tiled=True)
+        return lax.psum(part, "data")
+
+    return jax.tree.map(add_up, gradients)
+
+
+def make_eval_step(graph: nnx.GraphDef, task, mesh: Mesh, load: Callable | None = None) -> Callable:
     """`(state, batch, sums) -> (sums, predictions, truth)`: one batch without training, its sums added to those before.
 
-    The truth are the labels that the task knows, and the mask. `load(batch)`, if given, makes images and labels of a
-    batch that has none.
+    The truth are the labels that the task knows, and the mask; all of this is whole on every device. `load(batch)`, if
+    given, makes images and labels of a batch that has none.
     """
 
     def eval_step(state: TrainState, batch: dict, sums: dict) -> tuple[dict, dict, dict]:
         if "image" not in batch:
             batch = load(batch)
         images = batch["image"]  # [B, V, H, W, 3], V views of each
-        outputs = nnx.merge(graph, state.params, state.batch_stats)(images.reshape(-1, *images.shape[2:]))
+        params = lax.with_sharding_constraint(state.params, replicated(mesh))
+        outputs = nnx.merge(graph, params, state.batch_stats)(images.reshape(-1, *images.shape[2:]))
         outputs = {name: output.reshape(*images.shape[:2], -1) for name, output in outputs.items()}
         estimates = jax.tree.map(lambda probabilities: probabilities.mean(1), task.estimates(outputs))
         sums = jax.tree.map(jnp.add, sums, task.metrics(estimates, batch))
         return sums, task.predict(estimates), {name: batch[name] for name in (*task.outputs, "mask")}
 
-    return jax.jit(eval_step, donate_argnums=2, compiler_options=compiler_options())
+    options = {"donate_argnums": 2, "out_shardings": replicated(mesh), "compiler_options": compiler_options()}
+    return jax.jit(eval_step, **options)

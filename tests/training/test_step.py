@@ -33,8 +33,9 @@ def test_probabilities_are_averaged_over_views(objective, views, expected):
     state = TrainState(jnp.zeros((), jnp.int32), {}, {}, (), {}, {})
     image = jnp.array(views, jnp.float32)[None, :, None, None]  # [1, V, 1, 1, M]
     batch = {"image": image, "mask": jnp.ones(1), "age_group": jnp.zeros(1, jnp.int32)}
-    step = make_eval_step(nnx.split(Pixels())[0], task)
-    sums, predictions, _ = step(state, batch, empty_metrics(task, create_mesh(1)))
+    mesh = create_mesh(1)
+    step = make_eval_step(nnx.split(Pixels())[0], task, mesh)
+    sums, predictions, _ = step(state, batch, empty_metrics(task, mesh))
     np.testing.assert_allclose(predictions["age_group"]["probabilities"], [expected], rtol=1e-6)
     results = task.summarize(jax.device_get(sums))
     assert (results["exact"], results["cross_entropy"]) == (1, pytest.approx(-np.log(expected[0]), rel=1e-6))

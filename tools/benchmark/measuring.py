@@ -155,7 +155,7 @@ class Ours:
 
         self.graph, self.state = create_state(make_model, optimizer, task, mesh, seed=0)
         self.batch = shard_batch(work.batch(), mesh)
-        self.make_step = lambda steps=1: make_train_step(self.graph, task, optimizer, seed=0, steps=steps)
+        self.make_step = lambda steps=1: make_train_step(self.graph, task, optimizer, 0, mesh, steps=steps)
         self.step = self.make_step()
         self._evaluate = jax.jit(self.forward, compiler_options=compiler_options())
 
