@@ -21,6 +21,7 @@ from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.run import evaluate_checkpoint, train_and_test
 from ror_jax.studies import STUDIES, cross_validate
+from ror_jax.training import distributed
 from ror_jax.training.loop import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
@@ -33,6 +34,13 @@ MODE = flags.DEFINE_enum(
     " all losses for ordered ages.",
 )
 FOLDS = flags.DEFINE_list("folds", None, "With --mode=cross_validate: the folds to do, such as 0,2. Default: all five.")
+COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "Several processes: HOST:PORT of the first one, for all to reach."
+)
+PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "Several processes: how many. TPU pods and SLURM tell by themselves."
+)
+PROCESS = flags.DEFINE_integer("process_id", None, "Several processes: which of them this is, 0 being the first.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "What to evaluate: 'latest', 'best' or a step.")
 
 
@@ -43,6 +51,7 @@ def main(argv) -> None:
     config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:
+        distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
         if FOLDS.value is not None and MODE.value != "cross_validate":
             raise UserError("--folds belongs to --mode=cross_validate; one fold alone is --config.dataset.fold")
         if MODE.value == "train":

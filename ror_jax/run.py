@@ -16,9 +16,11 @@ from ror_jax.models.weights import TENSORS, save_card, save_weights
 from ror_jax.recipe import Stage, stages
 from ror_jax.report.summary import summarize
 from ror_jax.training.checkpoint import Checkpoints
+from ror_jax.training.distributed import is_first, together
 from ror_jax.training.experiment import Experiment, create_experiment, open_task
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
+from ror_jax.training.mesh import describe_layout, whole
 from ror_jax.training.state import TrainState, count_parameters
 from ror_jax.training.workdir import FREE, check_workdir, open_workdir
 
@@ -65,13 +67,20 @@ def train_stage(
 ) -> None:
     """Trains and tests one run, or what is left of it; see `create_experiment` and `train` for the options."""
     config, workdir = stage.config, stage.folder
-    check_workdir(workdir, config)
     say = functools.partial(_say, label)
-    experiment, name = _open(config, workdir, devices, say)
-    open_workdir(workdir, config)
-    save_card(workdir, experiment.card)  # a run that goes on finds there what `init_from` held
+    with together():
+        check_workdir(workdir, config)
+        experiment, name = _open(config, workdir, devices, say)
+    with together():
+        if is_first():
+            open_workdir(workdir, config)
+            save_card(workdir, experiment.card)  # a run that goes on finds there what `init_from` held
     length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
     say(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
+    if experiment.mesh.size > 1:
+        state = experiment.state
+        parts = {"parameters": state.params, "optimiser": state.opt_state, "batch statistics": state.batch_stats}
+        say(describe_layout(parts, experiment.mesh))
     state = train(
         experiment,
         workdir,
@@ -83,7 +92,10 @@ def train_stage(
         label=label,
         asked_to_stop=asked_to_stop,
     )
-    save_weights(workdir, *jax.device_get((state.params, state.batch_stats)), experiment.card)
+    weights = whole((state.params, state.batch_stats), experiment.mesh)
+    with together():
+        if is_first():
+            save_weights(workdir, *weights, experiment.card)
     by_validation = experiment.dataset.validation is not None and experiment.total_steps
     _test(experiment, state, "best epoch on validation" if by_validation else "last epoch", workdir, workdir, say)
 
@@ -95,13 +107,15 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
     checkpoints = workdir / "checkpoints"
     if not checkpoints.is_dir():
         raise UserError(f"no checkpoint in {checkpoints}; train first, or say which --workdir")
-    experiment, name = _open(config, workdir)
+    with together():
+        experiment, name = _open(config, workdir)
     print(f"Testing the {which} checkpoint of {name} in {workdir}")
     with contextlib.closing(Checkpoints(checkpoints)) as saved:
         state = saved.restore(experiment.state, which)
     views = "" if config.views == "single" else f"_{config.views}"
     folder = workdir / f"evaluate_{which}{views}"  # the run's own result stays what it is
-    folder.mkdir(exist_ok=True)
+    if is_first():
+        folder.mkdir(exist_ok=True)
     by = "" if which != "best" else " by the images for " + next(iter(experiment.dataset.tested))
     _test(experiment, state, f"{which} checkpoint{by}", workdir, folder)
 
@@ -132,7 +146,9 @@ def _test(
     say(f"Testing on {len(test)} images.")
     batches = experiment.test_batches(test)
     results = evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each)
-    with _DRAWING:
+    with together(), _DRAWING:
+        if not is_first():
+            return
         rows = read_rows(workdir / "metrics.jsonl")
         say(summarize(experiment, int(state.step), selected, results, each.predictions(), rows, folder))
 

@@ -20,6 +20,7 @@ from ror_jax.report.panels import save_page
 from ror_jax.report.summary import SHOWN_CLASSES
 from ror_jax.run import check_stages, complete
 from ror_jax.tasks.losses import LOSS_WEIGHTS, OBJECTIVES
+from ror_jax.training.distributed import is_first
 from ror_jax.training.experiment import open_task
 from ror_jax.training.loop import Stopped, stop_signals
 
@@ -39,6 +40,8 @@ def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] | Non
     before = [int(path.parent.name.removeprefix("fold_")) for path in workdir.glob("fold_[0-9]*/summary.json")]
     chains = {f"fold {fold}": stages(config, workdir, fold) for fold in sorted({*folds, *before})}
     _run(chains, config.mesh.data)
+    if not is_first():
+        return
     for number, stage in enumerate(next(iter(chains.values()))):
         if stage.config.dataset.fold is None:
             continue
@@ -74,6 +77,8 @@ def aging_curve(config: ConfigDict, workdir: Path) -> None:
             config.row = f"{config.row.partition(':')[0]}:older_than_{group}"
         chains[f"older than {names[group - 1]}"] = stages(config, workdir / f"older_than_{group}")
     _run(chains, config.mesh.data)
+    if not is_first():
+        return
     results = {group: _summary(chain[-1].folder)["test"] for group, chain in zip(groups, chains.values(), strict=True)}
     curves = {
         "accuracy": {group: result["accuracy"] for group, result in results.items()},
@@ -106,6 +111,8 @@ def compare_losses(config: ConfigDict, workdir: Path) -> None:
         own.task.sigma = config.task.sigma if OBJECTIVES[objective].takes_sigma else None
         chains[objective] = stages(own, workdir / objective)
     _run(chains, config.mesh.data)
+    if not is_first():
+        return
     table = {label: _summary(chain[-1].folder)["test"] for label, chain in chains.items()}
     metrics = [name for name, value in next(iter(table.values())).items() if isinstance(value, float)]
     lines = [f"| {' | '.join(['objective', *metrics])} |", f"|---|{'---:|' * len(metrics)}"]
@@ -135,7 +142,8 @@ def _run(chains: dict[str, list[Stage]], devices_each: int) -> None:
     for stage in (every[folder] for folder in every if folder in shared):
         stage.config.mesh.data = -1
         complete(stage)
-    lanes = min(jax.device_count() // devices_each if devices_each > 0 else 1, len(chains))
+    at_once = jax.device_count() // devices_each if devices_each > 0 and jax.process_count() == 1 else 1
+    lanes = min(at_once, len(chains))
     rest = {label: [stage for stage in chain if stage.folder not in shared] for label, chain in chains.items()}
     if lanes > 1:
         _run_at_once(rest, lanes, devices_each)

@@ -106,5 +106,5 @@ def _examples(predictions: Predictions) -> dict[str, np.ndarray]:
 def _images(experiment: Experiment, numbers: np.ndarray) -> np.ndarray:
     """The test images of these numbers as the network sees them, in the first of their views: uint8 [N, H, W, 3]."""
     records = [experiment.dataset.test[int(number)] for number in numbers]
-    views = np.concatenate([batch["image"][:, 0] for batch in experiment.test_batches(records)])
+    views = np.concatenate([batch["image"][:, 0] for batch in experiment.test_batches(records, all_rows=True)])
     return views[: len(records)]

@@ -34,7 +34,8 @@ class Experiment:
 
     Attributes:
       train_batches: step to begin at -> batches from there on.
-      test_batches: records -> batches, each record once.
+      test_batches: records -> batches, each record once; of several processes each gets its rows, unless asked for
+        `all_rows`.
       schedule: step -> learning rate.
       card: what the network is, as `models.weights` writes it into `model.json`.
     """
@@ -46,7 +47,7 @@ class Experiment:
     train_step: Callable
     eval_step: Callable
     train_batches: Callable[[int], Iterator[dict]]
-    test_batches: Callable[[Source], Iterator[dict]]
+    test_batches: Callable[..., Iterator[dict]]
     schedule: optax.Schedule
     batch_size: int
     steps_per_epoch: int
@@ -137,7 +138,7 @@ class _Feed:
     """Where batches come from, and what the compiled programs have to make of them first (None: nothing)."""
 
     train_batches: Callable[[int], Iterator[dict]]
-    test_batches: Callable[[Source], Iterator[dict]]
+    test_batches: Callable[..., Iterator[dict]]
     load_training: Callable | None = None
     load_test: Callable | None = None
 
@@ -155,6 +156,11 @@ def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> 
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
     augment = transforms.training_transform(config.augmentation, **_transform_options(config, fill))
     crop = partial(transforms.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
+
+    def test_batches(source: Source, all_rows: bool = False) -> Iterator[dict]:
+        shares = {} if all_rows else processes
+        return pipeline.test_batches(source, transform=crop, batch_size=config.test_batch_size, **shares)
+
     return _Feed(
         lambda start: pipeline.train_batches(
             dataset.train,
@@ -166,7 +172,7 @@ def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> 
             workers=_workers(config.workers),
             **processes,
         ),
-        lambda source: pipeline.test_batches(source, transform=crop, batch_size=config.test_batch_size, **processes),
+        test_batches,
     )
 
 
@@ -180,9 +186,9 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
     transform = on_device.training_transform(config.augmentation, **_transform_options(config, fill))
     views = partial(on_device.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
 
-    def test_batches(source: Source) -> Iterator[dict]:
-        if id(source) not in tested:
-            return _streamed(config, dataset, fill).test_batches(source)
+    def test_batches(source: Source, all_rows: bool = False) -> Iterator[dict]:
+        if all_rows or id(source) not in tested:
+            return _streamed(config, dataset, fill).test_batches(source, all_rows)
         return on_device.test_batches(
             tested[id(source)], batch_size=config.test_batch_size, place=partial(place, sharding=rows(mesh))
         )

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.training.checkpoint import Checkpoints
+from ror_jax.training.distributed import is_first, largest, together
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress, traced
 from ror_jax.training.mesh import shard_batch
@@ -54,7 +56,9 @@ def train(
     per_call = experiment.steps_per_call
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(workdir))
+        with together():
+            if is_first():
+                stack.enter_context(locked(workdir))
         # --- Go on from where the run stopped, if it did ------------------------------------------------------------
         checkpoints = Checkpoints(workdir / "checkpoints", for_training=True, alone=asked_to_stop is None)
         stack.enter_context(contextlib.closing(checkpoints))
@@ -63,7 +67,9 @@ def train(
         step = int(state.step)
         if step == total_steps:
             return _chosen(experiment, checkpoints, state)
-        log = stack.enter_context(contextlib.closing(MetricsLog(workdir, step)))
+        # The first process logs for all; what another one would is written where it vanishes.
+        logs = workdir if is_first() else Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        log = stack.enter_context(contextlib.closing(MetricsLog(logs, step)))
         progress = Progress(step, total_steps, steps_per_epoch, experiment.batch_size, label)
         stack.enter_context(contextlib.closing(progress))
         if step:
@@ -94,7 +100,7 @@ def train(
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
         batches = progress.timed(batches)
         if profile:
-            batches = stack.enter_context(contextlib.closing(traced(batches, workdir / "profile", progress.say)))
+            batches = stack.enter_context(contextlib.closing(traced(batches, logs / "profile", progress.say)))
         for batch in batches:
             # --- One step, or several; the loss of the one before is fetched while this one runs --------------------
             state, loss, metrics = experiment.train_step(state, shard_batch(batch, mesh))
@@ -127,7 +133,8 @@ def train(
                             for split, source in experiment.dataset.tested.items()
                         }
                 except DataError:  # a damaged test image must not cost what was trained
-                    checkpoints.save(state)
+                    if jax.process_count() == 1:  # saving takes all processes, and the others know of no error
+                        checkpoints.save(state)
                     raise
                 for split, results in tested.items():
                     log.write(split, step, epoch, results)
@@ -143,13 +150,17 @@ def train(
                 progress.say(line)
 
             # --- Save at the end of an epoch, every few minutes, and before leaving ---------------------------------
-            if end_of_epoch or asked_to_stop or time.monotonic() - saved_at > 60 * checkpoint_minutes:
+            stop, due = asked_to_stop[0] if asked_to_stop else 0, time.monotonic() - saved_at > 60 * checkpoint_minutes
+            if jax.process_count() > 1:  # signals and clocks differ
+                agree = end_of_epoch or step % log_every < per_call
+                stop, due = largest(stop, due) if agree else (0, False)
+            if end_of_epoch or stop or due:
                 settle()
                 with progress.paused():
                     checkpoints.save(state, score)
                 saved_at = time.monotonic()
-            if asked_to_stop and step < total_steps:
-                raise Stopped(asked_to_stop[0], step)
+            if stop and step < total_steps:
+                raise Stopped(int(stop), step)
         return _chosen(experiment, checkpoints, state)
 
 
