@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 
+PATIENCE = 30  # seconds that a process which leaves waits for the others; then all are ended
 LONGEST = 1000  # bytes of a message that processes pass on
 
 
@@ -38,7 +39,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
         raise UserError(f"{', '.join(missing)}: give all of --{', --'.join(given)}, or none of them")
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the training loop
     try:
-        jax.distributed.initialize(coordinator, num_processes, process_id)
+        jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=PATIENCE)
     except (ValueError, TypeError, IndexError) as error:
         if not missing:
             raise UserError(f"--coordinator={coordinator}, --process_id={process_id}: {error}") from error
