@@ -15,6 +15,12 @@ def total(tree):
     return lax.psum(tree, axes) if axes else tree
 
 
+def gathered(tree):
+    """Each leaf [B] with the rows of all devices that share the batch."""
+    axes = _axes()
+    return lax.all_gather(tree, axes, tiled=True) if axes else tree
+
+
 def rows(count: int) -> int:
     """Rows of the whole batch, of which `count` are here."""
     axes = _axes()

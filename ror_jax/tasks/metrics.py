@@ -1,15 +1,20 @@
 """Metrics as sums and counts, so that neither padding nor sharding can bias them.
 
 A confusion matrix of counts is the sum from which all else follows: `confusion` is computed on the device, batch by
-batch, and added up; the other functions read the total, a numpy array [K, K] with a row for each true class.
+batch, and added up; the other functions read the total, a numpy array [K, K] with a row for each true class. Where a
+batch is divided over devices, sums are those of the whole batch.
 """
 
 import jax.numpy as jnp
 import numpy as np
 
+from ror_jax import parallel
+
 
 def confusion(predictions, labels, mask, num_classes: int):
     """Counts [K, K] int32 (row: label, column: prediction) of the images whose mask is 1; all arguments are [B]."""
+    # Matrices of a thousand classes are too large to be sent about; what they count is not.
+    predictions, labels, mask = parallel.gathered((predictions, labels, mask))
     counts = jnp.zeros((num_classes, num_classes), jnp.int32)
     return counts.at[jnp.where(mask > 0, labels, 0), predictions].add((mask > 0).astype(jnp.int32))
 
@@ -20,7 +25,7 @@ def cross_entropy(probabilities, labels, mask):
     `probabilities` are [B, K], the others [B].
     """
     of_label = _of_label(probabilities, labels, mask)[:, 0]
-    return (-jnp.log(jnp.maximum(of_label, jnp.finfo(of_label.dtype).tiny)) * mask).sum()
+    return parallel.total((-jnp.log(jnp.maximum(of_label, jnp.finfo(of_label.dtype).tiny)) * mask).sum())
 
 
 def top_k_correct(probabilities, labels, mask, k: int):
@@ -30,7 +35,7 @@ def top_k_correct(probabilities, labels, mask, k: int):
     """
     of_label = _of_label(probabilities, labels, mask)
     likelier = (~(probabilities <= of_label)).sum(1)  # so that what is not a number is never correct
-    return (likelier < k).astype(jnp.int32) @ (mask > 0).astype(jnp.int32)
+    return parallel.total((likelier < k).astype(jnp.int32) @ (mask > 0).astype(jnp.int32))
 
 
 def accuracy(counts: np.ndarray) -> float:

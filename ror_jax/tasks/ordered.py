@@ -8,6 +8,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
+from ror_jax import parallel
 from ror_jax.errors import UserError, unknown
 from ror_jax.tasks import metrics
 from ror_jax.tasks.classification import Classification
@@ -96,10 +97,9 @@ class AgeYears(Ordered):
         _, ages, mask = self._truth(batch)
         decoders = {"mae": self._objective.decode, "mae_argmax": mode, "mae_expectation": mean}
         errors = {name: jnp.abs(decode(estimates[self.target]) - ages) for name, decode in decoders.items()}
-        return super().metrics(estimates, batch) | {
-            **{name: (error * mask).sum() for name, error in errors.items()},
-            "within_5": ((errors["mae"] <= 5) & (mask > 0)).sum(),
-        }
+        sums = {name: (error * mask).sum() for name, error in errors.items()}
+        sums["within_5"] = ((errors["mae"] <= 5) & (mask > 0)).sum()
+        return super().metrics(estimates, batch) | parallel.total(sums)
 
     def summarize(self, sums: dict) -> dict:
         summary = super().summarize(sums)

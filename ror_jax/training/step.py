@@ -48,8 +48,7 @@ def make_train_step(
             return loss, (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
-        loss, sums = lax.psum((loss, sums), AXES)
-        return _add_up(gradients, mesh), loss, sums, batch_stats
+        return _add_up(gradients, mesh), lax.psum(loss, AXES), sums, batch_stats
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)

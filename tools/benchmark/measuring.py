@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 
 from ror_jax.config import default_config
 from ror_jax.models import create_model, model_config
@@ -140,10 +141,10 @@ class Row:
 
 
 class Ours:
-    """The project's own training step with its state and one batch, on one device."""
+    """The project's own training step with its state and one batch, on one device unless there is another mesh."""
 
-    def __init__(self, work: Workload):
-        mesh = create_mesh(1)
+    def __init__(self, work: Workload, mesh: Mesh | None = None):
+        mesh = create_mesh(1) if mesh is None else mesh
         task = Classification(names=tuple(str(number) for number in range(work.classes)))
         sgd = default_config().optimizer.to_dict() | {"learning_rate": LEARNING_RATE, "decay_epochs": ()}
         optimizer, _ = create_optimizer(steps_per_epoch=1, **sgd)

@@ -1,0 +1,136 @@
+"""Any mesh, any number of processes: the same run."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+ROOT = pathlib.Path(__file__).parents[2]
+EPOCHS = 8
+TINY = [
+    "--config=configs/quickstart.py",
+    "--config.dataset.people=30",
+    "--config.dataset.pictures_per_person=2",
+    "--config.dataset.resolution=16",
+    "--config.image_size=16",
+    "--config.resize=16",
+    "--config.model.widths=(4,8)",
+    "--config.model.blocks_per_group=(2,2)",
+    "--config.model.survival=0.5",
+    "--config.optimizer.learning_rate=0.003",
+    "--config.batch_size=8",
+    "--config.test_batch_size=8",
+    f"--config.epochs={EPOCHS}",
+    "--config.log_every=1",
+]
+
+
+def test_on_eight_devices():
+    """JAX has one number of devices a process, so these tests have a process of their own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/training/on_eight_devices.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def start(cache):
+    """A function that starts the program with some arguments as so many processes, each with so many devices."""
+    started = []
+
+    def start(processes: int, devices: int, *arguments: str) -> list[subprocess.Popen]:
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            address = f"localhost:{free.getsockname()[1]}"
+        several = [f"--coordinator={address}", f"--num_processes={processes}"] if processes > 1 else []
+        for number in range(processes):
+            which = [*several, f"--process_id={number}"] if several else []
+            command = [sys.executable, "-m", "ror_jax.main", *TINY, f"--config.cache_dir={cache}", *arguments, *which]
+            flags = f"--xla_force_host_platform_device_count={devices}"
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+            )
+            started.append(process)
+        return started[-processes:]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def stop(processes: list[subprocess.Popen], epoch: int) -> None:
+    """SIGTERM to the last process alone, when that epoch has ended; all must save at the same step, and leave."""
+    for line in processes[0].stdout:
+        if line.startswith(f"epoch {epoch}/"):
+            break
+    processes[-1].send_signal(signal.SIGTERM)
+    words, errors = zip(*(process.communicate(timeout=120) for process in processes), strict=True)
+    assert [process.returncode for process in processes] == [128 + signal.SIGTERM] * len(processes), errors
+    assert "Stopped by SIGTERM and saved at step" in words[0] and not any(words[1:])
+
+
+def test_a_run_goes_from_one_device_to_two_processes_to_eight_devices(start, tmp_path):
+    """Stopped and taken on elsewhere, twice, it ends as one that stayed on eight devices: the same coins, the same
+    images; of several processes one writes."""
+    (whole,) = start(1, 8, f"--workdir={tmp_path / 'whole'}")
+    folder = f"--workdir={tmp_path / 'moved'}"
+    stop(start(1, 1, folder), 1)
+    processes = start(2, 4, folder)
+    stop(processes, 3)
+    (last,) = start(1, 8, folder)
+    for process in (whole, last):
+        words, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    assert "Going on from step" in words
+    weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("moved", "whole")]
+    for name, tensor in weights[1].items():
+        np.testing.assert_allclose(weights[0][name], tensor, rtol=2e-3, atol=1e-4, err_msg=name)
+    rows = [
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("moved", "whole")
+    ]
+    assert [(row["split"], row["step"]) for row in rows[0]] == [(row["split"], row["step"]) for row in rows[1]]
+    for one, other in zip(*rows, strict=True):
+        for key in {"loss", "cross_entropy", "images"} & one.keys():
+            assert one[key] == pytest.approx(other[key], rel=1e-3)
+    truth = [(tmp_path / name / "predictions.csv").read_text().splitlines() for name in ("moved", "whole")]
+    assert [row.split(",")[:6] for row in truth[0]] == [row.split(",")[:6] for row in truth[1]]
+
+
+def test_what_stops_one_process_stops_all(start, tmp_path):
+    """Only one of two cannot prepare the data; both end at once, and both say why."""
+    (tmp_path / "file").touch()
+    first, second = (
+        start(1, 1, "--coordinator=localhost:1")[0],
+        start(2, 1, f"--workdir={tmp_path}", "--config.batch_size=7"),
+    )
+    _, errors = first.communicate(timeout=120)
+    assert first.returncode == 1
+    assert errors.startswith("error: --num_processes, --process_id: give all of --coordinator, ")
+    for process in second:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "error: a batch of 7 images cannot be divided over 2 devices; try 6" in errors
