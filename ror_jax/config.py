@@ -16,6 +16,7 @@ def default_config() -> ConfigDict:
     config.name = ""  # of the run; its folder is runs/NAME unless --workdir says otherwise
     config.row = placeholder(str)  # FILE:ROW, the experiment of a paper that this is; see `ror_jax.report`
     config.seed = 0  # of parameters, order of images, augmentation, stochastic depth
+    config.deterministic = False  # the same numbers each time on a GPU, too, by slower algorithms; elsewhere always
     config.init_from = placeholder(str)  # folder of weights to start from, as tools/convert_torchvision.py makes it
     # A recipe trains these stages before itself, in this order, each from the weights of the one before it. What sets
     # NAME apart is `stage.NAME`, see `stage_config`; its folder is beside the recipe's, under the stage's own name.
@@ -88,6 +89,12 @@ def default_config() -> ConfigDict:
     optimizer.nesterov = True
     optimizer.weight_decay = 1e-4
     optimizer.decay_vectors = True  # weight decay on BN parameters and biases too, as in Torch
+
+    # A step is bad if its loss, gradients, new parameters or batch statistics are not finite, or as is said here.
+    config.guard = guard = ConfigDict()
+    guard.max_skips = 0  # bad steps in a row that are left out, schedule and all; the next one ends the run
+    guard.loss_spike = placeholder(float)  # a loss of more than so many times its running mean is bad
+    guard.max_batch_stat = 1e10  # a running mean or variance of more than this is bad
 
     config.mesh = mesh = ConfigDict()
     mesh.data = -1  # copies of parameters and optimiser state; -1: as many as there are devices for

@@ -150,7 +150,7 @@ def _test(
         if not is_first():
             return
         rows = read_rows(workdir / "metrics.jsonl")
-        say(summarize(experiment, int(state.step), selected, results, each.predictions(), rows, folder))
+        say(summarize(experiment, state, selected, results, each.predictions(), rows, folder))
 
 
 def _say(label: str, text: str) -> None:

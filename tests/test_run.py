@@ -2,10 +2,12 @@
 
 import json
 
+import jax
 import numpy as np
 
-from ror_jax.models.weights import load_weights
+from ror_jax.models.weights import flatten, load_weights
 from ror_jax.run import train_and_test
+from ror_jax.training.experiment import create_experiment
 from ror_jax.training.logging import read_rows
 
 
@@ -43,3 +45,17 @@ def test_examples_to_look_at(tiny_config, tmp_path):
     results = json.loads((tmp_path / "summary.json").read_text())["test"]
     assert (tmp_path / "surest_mistakes.png").exists() == (results["exact"] < 1)
     assert (tmp_path / "typical_hits.png").exists() == (results["exact"] > 0)
+
+
+def test_a_run_that_skips_every_step_says_so(tiny_config, tmp_path, capsys):
+    """No running variance is below the limit: nothing is learnt, nothing logged is NaN, and the summary counts."""
+    settings = {"guard__max_batch_stat": 1e-6, "guard__max_skips": 12}
+    train_and_test(tiny_config(**settings), tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["skipped"] == 12
+    assert not any("loss" in row for row in read_rows(tmp_path / "metrics.jsonl"))
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+    assert "bad steps skipped: 12" in capsys.readouterr().out
+    start = create_experiment(tiny_config()).state
+    weights, first = load_weights(tmp_path).tensors, flatten(*jax.device_get((start.params, start.batch_stats)))
+    for name in first:
+        np.testing.assert_array_equal(weights[name], first[name])

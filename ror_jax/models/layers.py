@@ -220,14 +220,21 @@ def _kernel_gradient(x, kernel, cotangent, stride, padding):
 _convolve_cpu.defvjp(_forward, _backward)
 
 
-def compiler_options() -> dict:
+def compiler_options(deterministic: bool = False) -> dict:
     """For `jax.jit` of a program with these layers.
 
     On CPU, XLA gives sums, matrix products and convolutions to YNNPACK, whose convolutions are slower than XLA's own:
     leaving it only the sums makes a training step of resnet34 1.4 times faster. What is left for LLVM are short loops,
     for which a low level of optimisation does, and compiles a sixth faster.
+
+    On GPU, the same program with the same numbers may be rounded differently each time, unless `deterministic`: XLA
+    then adds in a fixed order, and does not choose the algorithms of cuDNN and cuBLAS by the clock (openxla.org/xla/
+    determinism). That has not been measured on a GPU. CPU and TPU are deterministic as they are.
     """
-    if jax.default_backend() != "cpu":
+    platform = jax.default_backend()
+    if platform == "gpu" and deterministic:
+        return {"xla_gpu_deterministic_ops": True}
+    if platform != "cpu":
         return {}
     return {
         "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",

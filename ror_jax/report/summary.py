@@ -8,6 +8,7 @@ import numpy as np
 from ror_jax.evaluation.predictions import Predictions, write_predictions
 from ror_jax.report.figures import save_confusion, save_curves, save_examples
 from ror_jax.training.experiment import Experiment
+from ror_jax.training.state import TrainState
 
 EXAMPLES = 24
 SHOWN_CLASSES = 10
@@ -15,7 +16,7 @@ SHOWN_CLASSES = 10
 
 def summarize(
     experiment: Experiment,
-    step: int,
+    state: TrainState,
     selected: str,
     results: dict,
     predictions: Predictions,
@@ -24,10 +25,10 @@ def summarize(
 ) -> str:
     """Writes `predictions.csv`, pictures and, last of all, `summary.json` to `folder`; returns the words.
 
-    `results` are those of `evaluate` for the state of `step`, which was `selected` as these words say; `rows` are those
-    of the run's `metrics.jsonl`.
+    `results` are those of `evaluate` for `state`, which was `selected` as these words say; `rows` are those of the
+    run's `metrics.jsonl`.
     """
-    task, dataset = experiment.task, experiment.dataset
+    task, dataset, step = experiment.task, experiment.dataset, int(state.step)
     epoch = step / experiment.steps_per_epoch
     write_predictions(predictions, dataset.test, folder)
 
@@ -46,6 +47,7 @@ def summarize(
     summary = {
         "step": step,
         "epoch": epoch,
+        "skipped": int(state.guard["skipped"]),
         "selected": selected,
         "data": dataset.description,
         "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.tested.items()},

@@ -22,10 +22,12 @@ def confusion(predictions, labels, mask, num_classes: int):
 def cross_entropy(probabilities, labels, mask):
     """Sum of -log p of the label in nats, no p being taken for less than the smallest normal number.
 
-    `probabilities` are [B, K], the others [B].
+    It is NaN if any of the probabilities is, so that no other number has to be asked. `probabilities` are [B, K], the
+    others [B].
     """
     of_label = _of_label(probabilities, labels, mask)[:, 0]
-    return parallel.total((-jnp.log(jnp.maximum(of_label, jnp.finfo(of_label.dtype).tiny)) * mask).sum())
+    losses = -jnp.log(jnp.maximum(of_label, jnp.finfo(of_label.dtype).tiny)) * mask
+    return parallel.total(jnp.where(jnp.isnan(probabilities).any(1), jnp.nan, losses).sum())
 
 
 def top_k_correct(probabilities, labels, mask, k: int):

@@ -111,9 +111,17 @@ def create_experiment(
         mesh=mesh,
         state=state,
         train_step=make_train_step(
-            graph, task, optimizer, config.seed, mesh, feed.load_training, config.steps_per_call
+            graph,
+            task,
+            optimizer,
+            config.seed,
+            mesh,
+            feed.load_training,
+            config.steps_per_call,
+            deterministic=config.deterministic,
+            **config.guard,
         ),
-        eval_step=make_eval_step(graph, task, mesh, feed.load_test),
+        eval_step=make_eval_step(graph, task, mesh, feed.load_test, deterministic=config.deterministic),
         train_batches=feed.train_batches,
         test_batches=feed.test_batches,
         schedule=schedule,
@@ -214,7 +222,7 @@ def _check(config: ConfigDict) -> None:
     for setting in ("batch_size", "test_batch_size", "test_every", "log_every", "steps_per_call"):
         if config[setting] < 1:
             raise UserError(f"{setting} is {config[setting]}; it must be 1 or more")
-    optimizer = config.optimizer
+    optimizer, guard = config.optimizer, config.guard
     ranges = {
         "seed": (config.seed >= 0, "0 or more"),
         "epochs": (config.epochs >= 0, "0 or more"),
@@ -226,6 +234,9 @@ def _check(config: ConfigDict) -> None:
         "optimizer.momentum": (0 <= optimizer.momentum < 1, "in [0, 1)"),
         "optimizer.weight_decay": (0 <= optimizer.weight_decay < 1, "in [0, 1)"),
         "optimizer.decay_factor": (0 < optimizer.decay_factor <= 1, "in (0, 1]"),
+        "guard.max_skips": (guard.max_skips >= 0, "0 or more"),
+        "guard.loss_spike": (guard.loss_spike is None or guard.loss_spike > 1, "more than 1, or None"),
+        "guard.max_batch_stat": (guard.max_batch_stat > 0, "positive"),
         "model.dtype": (config.model.dtype in DTYPES, "float32 or bfloat16"),
         "model.param_dtype": (config.model.param_dtype in DTYPES, "float32 or bfloat16"),
     }

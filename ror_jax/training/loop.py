@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-import math
 import signal
 import tempfile
 import time
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
@@ -19,6 +19,7 @@ from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress, traced
 from ror_jax.training.mesh import shard_batch
 from ror_jax.training.state import TrainState, empty_metrics
+from ror_jax.training.step import FAULTS
 from ror_jax.training.workdir import locked
 
 
@@ -47,7 +48,7 @@ def train(
     `asked_to_stop` of the main thread, see `stop_signals`; a run alone looks after signals itself.
 
     Raises:
-      UserError: another process trains in this folder; or the loss or the parameters are no longer finite, and the last
+      UserError: another process trains in this folder; or one bad step too many, see `make_train_step`, and the last
         good checkpoint is kept.
       Stopped: the user or the machine asked for it.
     """
@@ -78,23 +79,29 @@ def train(
         if asked_to_stop is None:
             asked_to_stop = stack.enter_context(stop_signals())
 
-        unsettled = None  # the last step, until its loss has been looked at
+        unsettled = None  # the last call, until it has been looked at
 
         def settle() -> None:
-            """Waits for the last step; logs its loss, or ends the run if that is not a number."""
+            """Waits for the last call; logs its loss, if any step of it was good, or ends the run at a bad one."""
             nonlocal unsettled
             if unsettled is None:
                 return
-            (step, loss, metrics), unsettled = unsettled, None
-            if not math.isfinite(loss := float(loss)):
-                kept = f"is at step {checkpoints.steps[-1]}" if checkpoints.steps else "does not exist yet"
-                raise UserError(
-                    f"the loss became {loss} by step {step} (epoch {step / steps_per_epoch:.2f});"
-                    f" the last good checkpoint {kept}. A lower optimizer.learning_rate is the usual remedy"
-                )
-            progress.update(step, loss, lambda: task.line(task.summarize(jax.device_get(metrics))))
+            (step, loss, report), unsettled = unsettled, None
+            loss, faults, ends = jax.device_get((loss, report["faults"], report["ends"]))
+            for index in np.flatnonzero(faults):
+                number = step - per_call + 1 + index
+                at, fault = f"step {number} (epoch {number / steps_per_epoch:.2f})", FAULTS[faults[index]]
+                if ends[index]:
+                    kept = f"is at step {checkpoints.steps[-1]}" if checkpoints.steps else "does not exist yet"
+                    raise UserError(
+                        f"{at}: {fault}; the last good checkpoint {kept}. A lower optimizer.learning_rate is the usual"
+                        " remedy; guard.max_skips=10 leaves out up to 10 such steps in a row"
+                    )
+                progress.say(f"Skipped {at}: {fault}.")
+            progress.update(step, loss, lambda: task.line(task.summarize(jax.device_get(report["metrics"]))))
             if step % log_every < per_call:
-                log.write("step", step, step / steps_per_epoch, {"loss": loss} | progress.end_interval())
+                known = {} if np.isnan(loss) else {"loss": float(loss)}
+                log.write("step", step, step / steps_per_epoch, known | progress.end_interval())
 
         saved_at = time.monotonic()
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
@@ -103,11 +110,11 @@ def train(
             batches = stack.enter_context(contextlib.closing(traced(batches, logs / "profile", progress.say)))
         for batch in batches:
             # --- One step, or several; the loss of the one before is fetched while this one runs --------------------
-            state, loss, metrics = experiment.train_step(state, shard_batch(batch, mesh))
+            state, loss, report = experiment.train_step(state, shard_batch(batch, mesh))
             progress.dispatched(loss)
             settle()
             step += per_call
-            unsettled = step, loss, metrics
+            unsettled = step, loss, report
 
             # --- The end of an epoch: sum up ------------------------------------------------------------------------
             end_of_epoch = step % steps_per_epoch == 0
@@ -116,11 +123,14 @@ def train(
             if end_of_epoch:
                 settle()
                 results = task.summarize(jax.device_get(state.metrics))
-                rate = {"learning_rate": float(experiment.schedule(step - 1))}
+                skipped = int(state.guard["skipped"])
+                counts = {"learning_rate": float(experiment.schedule(step - skipped - 1)), "skipped": skipped}
                 speed = progress.end_epoch()
-                log.write("train", step, epoch, results | rate | speed)
+                log.write("train", step, epoch, results | counts | speed)
                 state = dataclasses.replace(state, metrics=empty_metrics(task, mesh))
                 line = f"epoch {epoch}/{total_steps // steps_per_epoch}  train {task.line(results)}"
+                if skipped:
+                    line += f"  |  bad steps skipped: {skipped}"
 
             # --- Test -----------------------------------------------------------------------------------------------
             by_epochs = end_of_epoch and (epoch % test_every == 0 or step == total_steps)

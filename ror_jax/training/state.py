@@ -24,6 +24,8 @@ class TrainState:
       opt_state: of the optimiser.
       task_state: what the task has learnt from validation.
       metrics: the task's sums over this epoch's batches so far.
+      guard: what is known of bad steps, see `make_train_step`: how many were `skipped`, and how many of these just now,
+        `in_a_row`, int32; `mean_loss`, the exponential running mean over the good ones, inf before the first.
     """
 
     step: jax.Array
@@ -32,6 +34,7 @@ class TrainState:
     opt_state: optax.OptState
     task_state: dict
     metrics: dict
+    guard: dict
 
 
 def create_state(
@@ -59,6 +62,7 @@ def create_state(
             opt_state=optimizer.init(params),
             task_state=task.initial_state(),
             metrics=empty_metrics(task, mesh),
+            guard={"skipped": jnp.int32(0), "in_a_row": jnp.int32(0), "mean_loss": jnp.float32(jnp.inf)},
         )
 
     shapes = jax.eval_shape(initial)

@@ -1,7 +1,9 @@
 """The two compiled programs of a run: one step of training, one batch of evaluation."""
 
 import dataclasses
+import math
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,18 @@ from ror_jax.models.layers import compiler_options
 from ror_jax.training.mesh import AXES, divided, replicated
 from ror_jax.training.state import TrainState
 
+# What makes a step bad, by the number that stands for it; 0 is a good one.
+FAULTS = (
+    "",
+    "the loss is not finite",
+    "the gradients are not finite",
+    "the updated parameters are not finite",
+    "the batch statistics are not finite",
+    "a batch statistic is beyond guard.max_batch_stat",
+    "the loss is more than guard.loss_spike times its running mean",
+)
+MEAN_LOSS_RATE = 0.01  # of the running mean of the loss: it looks back on some hundred steps
+
 
 def make_train_step(
     graph: nnx.GraphDef,
@@ -24,17 +38,31 @@ def make_train_step(
     mesh: Mesh,
     load: Callable | None = None,
     steps: int = 1,
+    *,
+    max_skips: int = 0,
+    loss_spike: float | None = None,
+    max_batch_stat: float = math.inf,
+    deterministic: bool = False,
 ) -> Callable:
-    """`(state, batch) -> (state, loss, metrics)`, the last being the task's sums over the epoch so far.
+    """`(state, batch) -> (state, loss, report)`.
 
     The given state's memory is taken over: do not use it again. `load(batch, step, key)`, if given, makes the images
     and labels from what comes as a batch. One call can do several `steps`, with all that `load` makes of the same
-    batch; the loss is their mean. Where a step takes a millisecond, the host cannot call fast enough one by one.
+    batch. Where a step takes a millisecond, the host cannot call fast enough one by one.
 
     The random numbers of step k are those of `fold_in(seed, k)`, on any number of devices. Each device runs the network
     on its own rows of the batch, forwards and backwards; then the gradients are added up, all at once. Before that the
     devices exchange nothing but the sums of batch norm and of the loss's weights, see `parallel.total`, and those
     parameters that they share.
+
+    A step is bad if its loss, gradients, new parameters or batch statistics are not finite (a norm that overflows is
+    not), if a batch statistic is larger than `max_batch_stat`, or the loss than `loss_spike` times its running mean.
+    With `max_skips`, a bad step changes nothing in the state but `step` and `guard`. Without, the new state is not to
+    be used, and making sure of that costs no memory and next to no time.
+
+    The loss is the mean of those of the good steps, NaN if there are none. The report holds `metrics`, the task's sums
+    over the epoch so far; and of each step [steps] `faults`, its number in FAULTS, and `ends`, whether it is the bad
+    step in a row that is one too many: the run must end there.
     """
 
     def gradients_of(state: TrainState, batch: dict, key: jax.Array) -> tuple:
@@ -50,7 +78,7 @@ def make_train_step(
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
         return _add_up(gradients, mesh), lax.psum(loss, AXES), sums, batch_stats
 
-    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
+    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, tuple[jax.Array, ...]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         if load:
             key, load_key = jax.random.split(key)
@@ -66,27 +94,47 @@ def make_train_step(
         )(dataclasses.replace(state, opt_state=()), batch, key)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        # A step that ruins the parameters shows in its own loss, before they can be saved as good ones.
-        loss = jnp.where(jnp.isfinite(optax.tree.norm(params)), loss, jnp.nan)
-        state = TrainState(
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            task_state=state.task_state,
-            metrics=jax.tree.map(jnp.add, state.metrics, sums),
+        new = {
+            "params": params,
+            "batch_stats": batch_stats,
+            "opt_state": opt_state,
+            "metrics": jax.tree.map(jnp.add, state.metrics, sums),
+        }
+        fault, guard = judge(state.guard, loss, gradients, params, batch_stats)
+        if max_skips:
+            new = jax.tree.map(partial(jnp.where, fault == 0), new, {name: getattr(state, name) for name in new})
+        state = dataclasses.replace(state, step=state.step + 1, guard=guard, **new)
+        return state, (loss, fault, guard["in_a_row"] > max_skips)
+
+    def judge(guard: dict, loss, gradients, params, batch_stats) -> tuple[jax.Array, dict]:
+        """The step's number in FAULTS, and what is known after it."""
+        largest = optax.tree.norm(batch_stats, ord=jnp.inf)  # -inf where there are none
+        mean_loss = guard["mean_loss"]
+        found = (
+            ~jnp.isfinite(loss),
+            ~jnp.isfinite(optax.tree.norm(gradients)),
+            ~jnp.isfinite(optax.tree.norm(params)),
+            ~(largest < jnp.inf),
+            largest > max_batch_stat,
+            loss > (loss_spike or jnp.inf) * mean_loss,
         )
-        return state, loss, state.metrics
+        fault = jnp.argmax(jnp.array([False, *found]))  # the first that is true, 0 if none is
+        bad = fault > 0
+        new_mean = jnp.where(mean_loss < jnp.inf, mean_loss + MEAN_LOSS_RATE * (loss - mean_loss), loss)
+        return fault, {
+            "skipped": guard["skipped"] + bad,
+            "in_a_row": jnp.where(bad, guard["in_a_row"] + 1, 0),
+            "mean_loss": jnp.where(bad, mean_loss, new_mean),
+        }
 
     def train_steps(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
-        def step(state, _):
-            state, loss, _ = train_step(state, batch)
-            return state, loss
+        state, (losses, faults, ends) = jax.lax.scan(
+            lambda state, _: train_step(state, batch), state, length=steps, unroll=steps == 1
+        )
+        loss = losses.mean(where=faults == 0)
+        return state, loss, {"metrics": state.metrics, "faults": faults, "ends": ends}
 
-        state, losses = jax.lax.scan(step, state, length=steps)
-        return state, losses.mean(), state.metrics
-
-    return jax.jit(train_step if steps == 1 else train_steps, donate_argnums=0, compiler_options=compiler_options())
+    return jax.jit(train_steps, donate_argnums=0, compiler_options=compiler_options(deterministic))
 
 
 def _add_up(gradients: dict, mesh: Mesh) -> dict:
@@ -107,7 +155,9 @@ def _add_up(gradients: dict, mesh: Mesh) -> dict:
     return jax.tree.map(add_up, gradients)
 
 
-def make_eval_step(graph: nnx.GraphDef, task, mesh: Mesh, load: Callable | None = None) -> Callable:
+def make_eval_step(
+    graph: nnx.GraphDef, task, mesh: Mesh, load: Callable | None = None, *, deterministic: bool = False
+) -> Callable:
     """`(state, batch, sums) -> (sums, predictions, truth)`: one batch without training, its sums added to those before.
 
     The truth are the labels that the task knows, and the mask; all of this is whole on every device. `load(batch)`, if
@@ -125,5 +175,5 @@ def make_eval_step(graph: nnx.GraphDef, task, mesh: Mesh, load: Callable | None 
         sums = jax.tree.map(jnp.add, sums, task.metrics(estimates, batch))
         return sums, task.predict(estimates), {name: batch[name] for name in (*task.outputs, "mask")}
 
-    options = {"donate_argnums": 2, "out_shardings": replicated(mesh), "compiler_options": compiler_options()}
-    return jax.jit(eval_step, **options)
+    options = {"donate_argnums": 2, "out_shardings": replicated(mesh)}
+    return jax.jit(eval_step, **options, compiler_options=compiler_options(deterministic))

@@ -17,6 +17,7 @@ FREE = (
     "checkpoint_minutes",
     "closing_words",
     "data_dir",
+    "guard",  # a run that ended at a bad step goes on as if it had been allowed to skip it from the beginning
     "log_every",
     "mesh",
     "profile",

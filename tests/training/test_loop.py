@@ -225,18 +225,58 @@ def test_latest_and_best_checkpoints_are_kept(finished):
     assert checkpoints.best_step == best
 
 
-def test_a_loss_that_is_not_a_number_names_the_step_and_keeps_the_last_good_checkpoint(experiment, tmp_path):
-    """Step 9 sees a damaged learning signal; the checkpoint of step 6 survives and is finite."""
+def damage(batch):
+    """The batch with a learning signal that is not a number."""
+    where = batch.get("columns", batch)
+    damaged = where | {"mask": where["mask"] * np.nan}
+    return {**batch, "columns": damaged} if "columns" in batch else damaged
 
-    def damage(batch):
-        return batch | {"mask": np.full_like(batch["mask"], np.nan)}
 
-    with pytest.raises(UserError, match=r"the loss became nan by step 9 .*the last good checkpoint is at step 6"):
-        train(disturbed(experiment, 8, damage), tmp_path, **SETTINGS)
+@pytest.mark.parametrize("stopping", [False, True])
+@pytest.mark.parametrize("step", [9, 12])
+def test_a_bad_step_ends_the_run_and_keeps_the_last_good_checkpoint(experiment, tmp_path, step, stopping):
+    """In the middle of an epoch and at its end, where it would be saved, and when it should be saved to leave."""
+
+    def action(batch):
+        if stopping:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return damage(batch)
+
+    said = rf"step {step} \(epoch {step / 6:.2f}\): the loss is not finite; the last good checkpoint is at step 6\."
+    with pytest.raises(UserError, match=said):
+        train(disturbed(experiment, step - 1, action), tmp_path, **SETTINGS)
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     assert checkpoints.steps == [6]
     restored = checkpoints.restore(experiment.state)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.params))
+
+
+def test_a_bad_step_in_a_call_of_several_is_named(resident, tmp_path):
+    experiment, *_ = resident
+    with pytest.raises(UserError, match=r"step 7 .*: the loss is not finite; the last good checkpoint is at step 6"):
+        train(disturbed(experiment, 6 // experiment.steps_per_call, damage), tmp_path, **SETTINGS)
+
+
+def test_skipped_steps_are_counted_through_a_stop(tiny_config, tmp_path, capsys):
+    """Steps 8 and 9 are bad and the run is stopped between them: it goes on bit for bit, and counts both."""
+    experiment = create_experiment(tiny_config(model__survival=0.5, guard__max_skips=2))
+    bad = disturbed(disturbed(experiment, 7, damage), 8, damage)
+    for name in ("whole", "stopped"):
+        (tmp_path / name).mkdir()
+    whole = train(fresh(bad), tmp_path / "whole", **SETTINGS)
+    stopping = disturbed(bad, 7, lambda batch: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        train(stopping, tmp_path / "stopped", **SETTINGS)
+    capsys.readouterr()
+    assert_same(train(fresh(bad), tmp_path / "stopped", **SETTINGS), whole)
+    assert int(whole.step) == 12 and int(whole.guard["skipped"]) == 2
+    said = capsys.readouterr().out
+    assert "Skipped step 9 (epoch 1.50): the loss is not finite." in said and "bad steps skipped: 2" in said
+    rows = rows_without_times(tmp_path / "stopped")
+    assert rows == rows_without_times(tmp_path / "whole")
+    assert [row["skipped"] for row in rows if row["split"] == "train"] == [0, 2]
+    assert [row["step"] for row in rows if "loss" in row] == [2, 4, 6, 10, 12]
+    assert "NaN" not in (tmp_path / "stopped" / "metrics.jsonl").read_text()
 
 
 def test_a_checkpoint_of_another_model_names_the_tensors(finished, tiny_config):
@@ -249,7 +289,7 @@ def test_a_checkpoint_of_another_model_names_the_tensors(finished, tiny_config):
 def test_a_step_that_ruins_the_parameters_is_not_saved(tiny_config, tmp_path):
     """The loss of the first step is fine, what it does to the parameters is not: nothing is kept as good."""
     experiment = create_experiment(tiny_config(optimizer__learning_rate=1e38, batch_size=48))
-    with pytest.raises(UserError, match=r"the loss became nan by step 1 .*the last good checkpoint does not exist yet"):
+    with pytest.raises(UserError, match=r"step 1 .* parameters are not finite; .*checkpoint does not exist yet"):
         train(experiment, tmp_path, **SETTINGS)
     assert not Checkpoints(tmp_path / "checkpoints").steps
 
@@ -279,6 +319,9 @@ def test_two_trainings_in_one_folder(experiment, tmp_path):
         ("optimizer__momentum", 2.0),
         ("model__dtype", "int32"),
         ("epochs", -1),
+        ("guard__max_skips", -1),
+        ("guard__loss_spike", 0.5),
+        ("guard__max_batch_stat", 0.0),
     ],
 )
 def test_settings_out_of_range_are_named(tiny_config, setting, value):
