@@ -1,5 +1,6 @@
 # make run    train and test a small age-group network on faces drawn by the program
 # make test   run the tests
+# make soak   run the tests that take minutes
 # make lint   check style and format
 # make clean  remove what these made
 
@@ -8,13 +9,16 @@ PYTHON ?= python3
 VENV := .venv
 INSTALLED := $(VENV)/installed-$(EXTRAS)
 
-.PHONY: run test lint clean
+.PHONY: run test soak lint clean
 
 run: $(INSTALLED)
 	$(VENV)/bin/python -m ror_jax.main --config=configs/quickstart.py
 
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest
+
+soak: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m soak
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

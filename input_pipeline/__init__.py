@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.errors import DataError, unknown_name
-from input_pipeline.records import Dataset, Source, Subset
+from input_pipeline.records import Dataset, Source, Subset, check_labels
 
 __all__ = ["DataError", "Dataset", "create_dataset", "list_datasets"]
 
@@ -57,7 +57,8 @@ def create_dataset(
         options: `labels` (only images that have one of these are kept) and the data set's own; see its `create`.
 
     Raises:
-        DataError: there is no such data set or option, or the files are not what the data set expects.
+        DataError: there is no such data set or option, or the files are not what the data set expects, or a label is
+            out of range.
     """
     if name not in _CREATORS:
         raise unknown_name("data set", name, _CREATORS)
@@ -72,6 +73,7 @@ def create_dataset(
             raise DataError(f"{name} does not say who is who: it has no subjects to hold out; leave out validation")
         options["validation"] = validation
     dataset = create(data_dir, cache_dir, **options)
+    check_labels(dataset)
     if limit is None:
         return dataset
     if limit < 1:

@@ -5,8 +5,15 @@ an image, 0 for padding. Batch k is a function of the seed and k alone. So a run
 and the number of processes and workers may change in between.
 """
 
+import contextlib
 import functools
+import itertools
+import multiprocessing
+import multiprocessing.resource_tracker
 import os
+import re
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -125,7 +132,11 @@ def batch_row(record: dict[str, Any], image: np.ndarray, mask: float) -> dict[st
 
 
 def _iterate(dataset: grain.MapDataset, workers: int) -> Iterator[Batch]:
-    """Makes the batches in the background. What works there ends with the iterator."""
+    """Makes the batches in the background. What works there ends with the iterator.
+
+    Raises:
+        DataError: a worker process died.
+    """
     if workers:
         # Each worker makes whole batches, one after the other.
         reading = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
@@ -135,8 +146,46 @@ def _iterate(dataset: grain.MapDataset, workers: int) -> Iterator[Batch]:
         threads = min(os.cpu_count(), 16)
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     batches = dataset.to_iter_dataset(reading)
-    iterator = iter(batches.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=workers)))
+    options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
+    iterator = iter(batches.mp_prefetch(options, _end_with_parent))
     try:
-        yield from iterator
+        if workers:
+            with _deaf():  # the processes start with the first batch
+                first = list(map(_copy, itertools.islice(iterator, 1)))
+            yield from first
+        yield from map(_copy, iterator) if workers else iterator
+    except RuntimeError as error:
+        if died := re.match(r"Worker process was terminated unexpectedly with exit code (-?\d+)", str(error)):
+            code = int(died[1])
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            reason = ", as when the memory runs out" if code == -signal.SIGKILL else ""
+            raise DataError(f"a process that reads images died ({how}{reason}); lower workers") from error
+        raise
     finally:
         iterator.close()
+
+
+def _copy(batch: Batch) -> Batch:
+    """Out of the memory that is shared with a worker process: what is left there when the program ends is a leak."""
+    return {key: np.array(value) for key, value in batch.items()}
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that start inside never hear SIGINT and SIGTERM: a terminal sends them to all, and this one decides."""
+    multiprocessing.resource_tracker.ensure_running()  # otherwise its start would end the deafness
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent(number: int, count: int) -> None:
+    """In a worker process: ends it when the one that it works for was killed, which it would otherwise never notice."""
+
+    def watch():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -13,6 +13,9 @@ and further keys where a data set knows more. A label that an image does not hav
 """
 
 import dataclasses
+import functools
+import hashlib
+import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -22,11 +25,18 @@ from input_pipeline.errors import DataError
 
 
 class Source(Protocol):
-    """Records by number. Sources can be pickled, so that worker processes can read them."""
+    """Records by number. Sources can be pickled, so that worker processes can read them.
+
+    Those that have labels in memory show them as `columns`: record key -> array [N, ...].
+    """
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    def digest(self) -> str:
+        """Short text that another source of the same records has, too, and one of other records has not."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +58,21 @@ class Dataset:
         """What is not trained on, by the name of the split."""
         return ({"validation": self.validation} if self.validation is not None else {}) | {"test": self.test}
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with what a run would read: images, labels, their order, splits, classes.
+
+        They are the same wherever the files lie and whenever they were written. What is looked at is
+
+        - of CIFAR and SVHN every pixel and every label;
+        - of faces every prepared image, by a checksum, and every number that is known of it. A face that was replaced
+          in the original folder after the preparation is noticed if its list's row or the size of its file changed,
+          for then it is prepared again; if not, the run goes on reading what was prepared;
+        - of ImageNet the names and sizes of all files, which takes seconds: another file of the same name and size
+          goes unnoticed.
+        """
+        return digest(self.labels, {name: each.digest() for name, each in {"train": self.train, **self.tested}.items()})
+
 
 class ArraySource:
     """Records that lie in memory.
@@ -57,13 +82,16 @@ class ArraySource:
     """
 
     def __init__(self, columns: dict[str, np.ndarray]):
-        self._columns = columns
+        self.columns = columns
 
     def __len__(self) -> int:
-        return len(next(iter(self._columns.values())))
+        return len(next(iter(self.columns.values())))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {key: column[index] for key, column in self._columns.items()}
+        return {key: column[index] for key, column in self.columns.items()}
+
+    def digest(self) -> str:
+        return digest(*itertools.chain(*sorted(self.columns.items())))
 
 
 class Subset:
@@ -77,6 +105,39 @@ class Subset:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self._source[int(self._numbers[index])]
+
+    def digest(self) -> str:
+        return digest(self._source.digest(), self._numbers)
+
+
+def digest(*parts: Any) -> str:
+    """16 hex digits: of arrays by type, shape and bytes, of anything else by its `ascii` text."""
+    content = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            content.update(f"{part.dtype.str} {part.shape} ".encode())
+            content.update(np.ascontiguousarray(part).view(np.uint8))
+        else:
+            content.update(f"{part!a} ".encode())
+    return content.hexdigest()[:16]
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Raises DataError if a label is neither -1 nor one of the classes; ages lie between the first and the last.
+
+    A loss would take such a label for another, without a word. Looked at are the labels that are in memory.
+    """
+    for split, source in {"train": dataset.train, **dataset.tested}.items():
+        columns = getattr(source, "columns", {})
+        for label in dataset.labels.keys() & columns.keys():
+            values, last = columns[label], len(dataset.labels[label]) - 1
+            wrong = np.flatnonzero(~((values == -1) | ((values >= 0) & (values <= last))))  # NaN is wrong, too
+            if len(wrong):
+                texts = [f", {key} {text}" for key, text in source[wrong[0]].items() if isinstance(text, str)]
+                raise DataError(
+                    f"{dataset.name}: record {wrong[0]} of {split}{''.join(texts)} has {label} {values[wrong[0]]};"
+                    f" it must be from 0 to {last}, or -1 where it is unknown"
+                )
 
 
 def check_label(name: str, labels: Sequence[str]) -> None:

@@ -11,10 +11,12 @@ import csv
 import fcntl
 import functools
 import io
+import itertools
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -23,7 +25,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from input_pipeline.errors import DataError, unknown_name
-from input_pipeline.records import Dataset, mean_and_std, pixel_sums
+from input_pipeline.records import Dataset, digest, mean_and_std, pixel_sums
 from input_pipeline.transforms import decode_image
 
 AGE_GROUPS = ("0-2", "4-6", "8-13", "15-20", "25-32", "38-43", "48-53", "60-")
@@ -54,9 +56,10 @@ class UnusableRow(Exception):
 class Index(tfds.core.Metadata):
     """All that is known about the prepared records but their images, for choosing rows without reading any image.
 
-    A dict of arrays: every record key but `image`, `pixel_sum` and `pixel_square_sum` (int64 [N, 3]), each with one
-    entry a record in the order of the files; and `left_out`, of the rows that are in no file: while they are written
-    the list (line, path, reason), which becomes the file `LEFT_OUT`, afterwards a `Counter` of the reasons.
+    A dict of arrays: every record key but `image`, `pixel_sum` and `pixel_square_sum` (int64 [N, 3]), `checksum`
+    (CRC-32 of the image), each with one entry a record in the order of the files; and `left_out`, of the rows in no
+    file: while they are written the list (line, path, reason), which becomes the file `LEFT_OUT`, afterwards a
+    `Counter` of the reasons.
     """
 
     def save_metadata(self, data_dir):
@@ -74,6 +77,18 @@ class Index(tfds.core.Metadata):
             self["left_out"] = collections.Counter(row["reason"] for row in csv.DictReader(file))
 
 
+@contextlib.contextmanager
+def _naming_damage(folder: pathlib.Path, what: str) -> Iterator[None]:
+    """Raises DataError for whatever goes wrong inside, which has many names: `what`, a prepared file, is damaged."""
+    try:
+        yield
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise DataError(
+            f"{folder}: {what} is damaged ({reason}); delete that folder, and the faces are prepared again"
+        ) from error
+
+
 class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """Writes faces as ArrayRecord files, in the order of the rows, as one split `faces`. No TensorFlow is needed.
 
@@ -83,7 +98,7 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         fingerprint: short text that differs for whatever else makes the prepared files differ.
     """
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("3.0.0")
     url_infos = None  # nothing is downloaded, so there are no checksums to look for beside the code
     EXTRA_FEATURES: ClassVar[dict[str, Any]] = {}  # what the records hold beside the keys in `_info`
     threads = os.cpu_count()  # Pillow lets go of the interpreter's lock
@@ -91,7 +106,9 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def __init__(self, cache_dir: str | os.PathLike, resolution: int, fingerprint: str):
         self.resolution = resolution
-        super().__init__(data_dir=pathlib.Path(cache_dir).expanduser() / f"{resolution}px-{fingerprint}")
+        folder = pathlib.Path(cache_dir).expanduser() / f"{resolution}px-{fingerprint}"
+        with _naming_damage(folder, "dataset_info.json"):  # tensorflow-datasets reads it if it is there
+            super().__init__(data_dir=folder)
 
     @abc.abstractmethod
     def rows(self) -> Sequence[Any]:
@@ -112,6 +129,9 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
         They are written into a temporary folder that is renamed at the end, so what is there is complete. One process
         writes; others that want the same files wait for it.
+
+        Raises:
+            DataError: what was prepared is damaged; the message names folder and file.
         """
         if not self.data_path.exists():
             root = pathlib.Path(self.data_dir_root)
@@ -120,8 +140,10 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 if not self.data_path.exists():
                     self._write()
-        self.info.read_from_directory(self.data_path)
-        self.info.metadata.load_metadata(self.data_path)  # tensorflow-datasets does it for metadata.json only
+        with _naming_damage(self.data_path, "dataset_info.json"):
+            self.info.read_from_directory(self.data_path)
+        with _naming_damage(self.data_path, f"index.npz or {LEFT_OUT}"):
+            self.info.metadata.load_metadata(self.data_path)  # tensorflow-datasets does it for metadata.json only
 
     def _write(self):
         with (
@@ -141,7 +163,8 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             "fold": np.int32,
             **self.EXTRA_FEATURES,
         }
-        index = Index({key: [] for key in (*features, "pixel_sum", "pixel_square_sum", "left_out") if key != "image"})
+        more = ("pixel_sum", "pixel_square_sum", "checksum", "left_out")
+        index = Index({key: [] for key in (*features, *more) if key != "image"})
         info = tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features), metadata=index)
         info.set_file_format("array_record")
         return info
@@ -178,7 +201,8 @@ def _encode(loader, row):
     record["image"].save(jpeg, "JPEG", quality=JPEG_QUALITY)
     pixels = np.asarray(decode_image(jpeg.getvalue(), row.identity))  # what training will see
     sums = dict(zip(("pixel_sum", "pixel_square_sum"), pixel_sums(pixels), strict=True))
-    return record | sums | {"image": jpeg.getvalue(), "identity": row.identity, "fold": np.int32(row.fold)}
+    image = {"image": jpeg.getvalue(), "checksum": zlib.crc32(jpeg.getvalue())}
+    return record | sums | image | {"identity": row.identity, "fold": np.int32(row.fold)}
 
 
 def check_subjects(rows: Iterable[Any], part: str, where: str | os.PathLike) -> None:
@@ -224,26 +248,46 @@ class FaceSource:
     Texts are read with the image, so that half a million of them are not copied into every worker process.
 
     Args:
+        folder: of the prepared files.
         files: the prepared records as they are stored, serialised.
         rows: int [N], which of them to show.
+        checksums: int [N], CRC-32 of their images.
         texts: the record keys that are texts.
         columns: record key -> array [N, ...], all that the records hold besides.
+
+    Raises:
+        DataError: a record is damaged, or its image is another than the index was written for.
     """
 
     IMAGE: ClassVar = {"image": tfds.features.Image(encoding_format="jpeg")}
     STILL_ENCODED: ClassVar = {"image": tfds.decode.SkipDecoding()}
 
-    def __init__(self, files: Sequence[bytes], rows: np.ndarray, texts: Sequence[str], columns: dict[str, np.ndarray]):
-        self._files, self._rows, self._texts, self._columns = files, rows, texts, columns
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        files: Sequence[bytes],
+        rows: np.ndarray,
+        checksums: np.ndarray,
+        texts: Sequence[str],
+        columns: dict[str, np.ndarray],
+    ):
+        self._folder, self._files, self._rows, self._checksums = folder, files, rows, checksums
+        self._texts, self.columns = texts, columns
         self._features = tfds.features.FeaturesDict(self.IMAGE | dict.fromkeys(texts, np.str_))
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self._features.deserialize_example_np(self._files[self._rows[index]], decoders=self.STILL_ENCODED)
-        texts = {key: record[key].decode() for key in self._texts}
-        return record | texts | {key: column[index] for key, column in self._columns.items()}
+        with _naming_damage(self._folder, f"record {self._rows[index]}"):
+            record = self._features.deserialize_example_np(self._files[self._rows[index]], decoders=self.STILL_ENCODED)
+            if zlib.crc32(record["image"]) != self._checksums[index]:
+                raise ValueError("its image is another than the one prepared")
+            texts = {key: record[key].decode() for key in self._texts}
+        return record | texts | {key: column[index] for key, column in self.columns.items()}
+
+    def digest(self) -> str:
+        return digest(self._checksums, *itertools.chain(*sorted(self.columns.items())))
 
 
 def open_fold(builder: FaceBuilder, fold: int, *, note: str = "", **options: Any) -> Dataset:
@@ -302,13 +346,14 @@ def open_faces(
         raise DataError(f"nothing to {verbs} or test on: {description}".replace("\n", ";"))
 
     # The reader inside: the source round it holds the builder, which cannot be sent to worker processes.
-    files = builder.as_data_source("faces").data_source
+    with _naming_damage(builder.data_path, "the list of the files"):
+        files = builder.as_data_source("faces").data_source
     columns = {key: index[key] for key in builder.info.features if key != "image"} | {"age_group": age_group}
     texts = [key for key, column in columns.items() if column.dtype.kind == "U"]
 
     def source(rows: np.ndarray) -> FaceSource:
         numbers = {key: column[rows] for key, column in columns.items() if key not in texts}
-        return FaceSource(files, rows, texts, numbers)
+        return FaceSource(builder.data_path, files, rows, index["checksum"][rows], texts, numbers)
 
     return Dataset(
         builder.name,

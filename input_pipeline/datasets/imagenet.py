@@ -12,6 +12,7 @@ its imagenet2012/labels.txt are sorted (looked up in 4.9.10).
 """
 
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -25,7 +26,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from input_pipeline.errors import DataError
-from input_pipeline.records import Dataset, Source, check_label, mean_and_std, pixel_sums
+from input_pipeline.records import Dataset, Source, check_label, digest, mean_and_std, pixel_sums
 from input_pipeline.transforms import decode_image
 
 PREPARED = "imagenet2012"
@@ -69,29 +70,50 @@ class FolderSource:
             raise DataError(f"{path} was listed, but cannot be read ({error.strerror}); repair or remove it") from error
         return {"image": image, "label": np.int32(label), "file": file}
 
+    def digest(self) -> str:
+        """Of the names and sizes of the files."""
+
+        def sizes(name: str, files: np.ndarray) -> np.ndarray:
+            folder = os.path.join(self._folder, self._split, name)
+            return np.array([os.stat(os.path.join(folder, os.fsdecode(file))).st_size for file in files])
+
+        with ThreadPoolExecutor(LISTING_THREADS) as pool:
+            listed = pool.map(sizes, self._classes, self._files)
+            return digest(self._classes, *itertools.chain(*zip(self._files, listed, strict=True)))
+
 
 class PreparedSource:
-    """The images of a split that tensorflow-datasets prepared, as records. `files` has them as they are stored."""
+    """The images of a split that tensorflow-datasets prepared, as records.
+
+    `images` has them as they are stored, `files` are the names of the files in which they are.
+    """
 
     FEATURES = tfds.features.FeaturesDict(
         {"image": tfds.features.Image(encoding_format="jpeg"), "label": np.int64, "file_name": np.str_}
     )
     STILL_ENCODED: ClassVar = {"image": tfds.decode.SkipDecoding()}
 
-    def __init__(self, folder: pathlib.Path, files: Sequence[bytes]):
-        self._folder, self._files = folder, files
+    def __init__(self, folder: pathlib.Path, images: Sequence[bytes], classes: int, files: Sequence[str]):
+        self._folder, self._images, self._classes, self._files = folder, images, classes, files
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         index = range(len(self))[index]
         try:
-            record = self.FEATURES.deserialize_example_np(self._files[index], decoders=self.STILL_ENCODED)
+            record = self.FEATURES.deserialize_example_np(self._images[index], decoders=self.STILL_ENCODED)
         except Exception as error:  # RuntimeError, ValueError, DecodeError ...: there are three libraries below
             reason = " ".join(str(error).split())
             raise DataError(f"{self._folder}: record {index} cannot be read ({reason}); restore the files") from error
-        return {"image": record["image"], "label": np.int32(record["label"]), "file": record["file_name"].decode()}
+        label, file = np.int32(record["label"]), record["file_name"].decode()
+        if not 0 <= label < self._classes:
+            raise DataError(f"{self._folder}: {file} has label {label}, not from 0 to {self._classes - 1}; {WANTED}")
+        return {"image": record["image"], "label": label, "file": file}
+
+    def digest(self) -> str:
+        """Of the names and sizes of the files."""
+        return digest([(name, (self._folder / name).stat().st_size) for name in self._files])
 
 
 def create(
@@ -167,7 +189,10 @@ def _open_prepared(folder: pathlib.Path, classes: int) -> tuple[Source, Source, 
     names = tuple(builder.info.features["label"].names)
     _check_classes(names, classes, folder)
     # The readers inside: the sources round them hold the builder, which cannot be sent to worker processes.
-    train, test = (PreparedSource(folder, builder.as_data_source(split).data_source) for split in splits)
+    train, test = (
+        PreparedSource(folder, builder.as_data_source(split).data_source, len(names), info.filenames)
+        for split, info in ((split, builder.info.splits[split]) for split in splits)
+    )
     return train, test, names
 
 

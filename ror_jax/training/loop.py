@@ -103,6 +103,18 @@ def train(
                 known = {} if np.isnan(loss) else {"loss": float(loss)}
                 log.write("step", step, step / steps_per_epoch, known | progress.end_interval())
 
+        @contextlib.contextmanager
+        def saved_upon_damage():
+            """An image that is damaged, to be trained on or tested, must not cost what was trained."""
+            try:
+                yield
+            except DataError:
+                settle()
+                if jax.process_count() == 1:  # saving takes all processes, and the others know of no error
+                    checkpoints.save(state)
+                raise
+
+        stack.enter_context(saved_upon_damage())
         saved_at = time.monotonic()
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
         batches = progress.timed(batches)
@@ -136,16 +148,11 @@ def train(
             by_epochs = end_of_epoch and (epoch % test_every == 0 or step == total_steps)
             if by_epochs or (test_every_steps and step % test_every_steps == 0):
                 settle()
-                try:
-                    with progress.paused():
-                        tested = {
-                            split: evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
-                            for split, source in experiment.dataset.tested.items()
-                        }
-                except DataError:  # a damaged test image must not cost what was trained
-                    if jax.process_count() == 1:  # saving takes all processes, and the others know of no error
-                        checkpoints.save(state)
-                    raise
+                with progress.paused():
+                    tested = {
+                        split: evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
+                        for split, source in experiment.dataset.tested.items()
+                    }
                 for split, results in tested.items():
                     log.write(split, step, epoch, results)
                 if end_of_epoch:

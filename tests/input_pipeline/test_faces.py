@@ -1,6 +1,7 @@
 """What all data sets of faces do alike, tried on drawn ones."""
 
 import functools
+import shutil
 
 import numpy as np
 import pytest
@@ -81,3 +82,59 @@ def test_rows_without_identity_are_subjects_of_their_own():
     numbers = faces.subject_numbers(np.array(["b", "", "a", "b", "", ""]))
     assert numbers[0] == numbers[3] and len(set(numbers.tolist())) == 5
     assert faces.draw(numbers, 0.6, seed=0).sum() in (3, 4)  # 3 of 5 subjects, one of which has two rows
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "index.npz", "array_record"])
+def test_a_prepared_file_that_was_damaged_is_told_in_one_line(open_faces, tmp_path, file):
+    """Cut in half, gone, or with a byte changed at some places; never another exception, never another record."""
+
+    def read():
+        data = open_faces(cache_dir=tmp_path)
+        return [{key: repr(value) for key, value in record.items()} for record in records(data.train)]
+
+    whole = read()
+    path = next(path for path in tmp_path.rglob("*") if file in path.name)
+    content = path.read_bytes()
+    used = np.flatnonzero(np.frombuffer(content, np.uint8))  # a file of records is filled up with zeros
+    damaged = [content[: used[-1] // 2], b""]
+    for place in np.random.default_rng(0).choice(used, 20):
+        damaged.append(content[:place] + bytes([content[place] ^ 4]) + content[place + 1 :])
+    told = 0
+    for damage in damaged:
+        path.write_bytes(damage)
+        try:
+            assert read() == whole
+        except DataError as error:
+            assert "is damaged" in str(error) and "delete that folder" in str(error) and "\n" not in str(error)
+            assert str(path.parents[2]) in str(error)
+            told += 1
+    assert told >= 10
+    path.unlink()
+    with pytest.raises(DataError, match="delete that folder"):
+        read()
+    shutil.rmtree(path.parents[2])  # as the message says
+    assert read() == whole
+
+
+def test_records_of_another_preparation_are_refused(open_faces, tmp_path):
+    """Every file is whole, but the images are not those that the labels belong to."""
+    for seed in (0, 1):
+        open_faces(cache_dir=tmp_path, seed=seed)
+    one, other = tmp_path.rglob("*array_record*")
+    shutil.copy(other, one)
+    with pytest.raises(DataError, match=r"record \d+ is damaged \(its image is another than the one prepared\)"):
+        [records(open_faces(cache_dir=tmp_path, seed=seed).train) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize(("key", "value"), [("gender", 2), ("gender", -2), ("age", 101), ("age", np.nan)])
+def test_a_label_out_of_range_goes_no_further(open_faces, tmp_path, key, value):
+    """A loss would take gender 2 for 1: beyond the end of an array JAX reads its last element."""
+    open_faces(cache_dir=tmp_path)
+    path = next(tmp_path.rglob("index.npz"))
+    columns = dict(np.load(path))
+    columns[key][np.flatnonzero(columns["fold"] == 0)[3]] = value
+    np.savez(path, **columns)
+    with pytest.raises(
+        DataError, match=rf"record 3 of test, identity person .* has {key} {value}.*; it must be from 0"
+    ):
+        open_faces(cache_dir=tmp_path)

@@ -2,6 +2,8 @@ import functools
 import io
 import itertools
 import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -147,3 +149,13 @@ def test_a_damaged_image_is_named(workers):
     source = ArraySource({"image": images, "identity": np.array(["anna", "otto"])})
     with pytest.raises(DataError, match="record with identity otto: the image cannot be decoded"):
         list(evaluate(source, batch_size=2, workers=workers))
+
+
+def test_a_worker_that_was_killed_is_told(source):
+    """As by the system when memory runs out: within seconds, with no process left behind."""
+    batches = train(source, workers=1, epochs=1000)
+    next(batches)
+    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    with pytest.raises(DataError, match=r"a process that reads images died \(SIGKILL, as when .*\); lower workers"):
+        list(batches)
+    assert not multiprocessing.active_children()

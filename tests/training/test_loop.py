@@ -158,6 +158,19 @@ def test_a_damaged_test_image_costs_nothing_of_what_was_trained(experiment, tmp_
     assert Checkpoints(tmp_path / "checkpoints").steps == [6]
 
 
+def test_a_damaged_training_image_costs_nothing_of_what_was_trained(experiment, finished, tmp_path):
+    """The steps before it are saved, and when the image is mended the run goes on to the same result, bit for bit."""
+
+    def damaged(batch):
+        raise DataError("face 7: the image cannot be decoded")
+
+    with pytest.raises(DataError, match="face 7"):
+        train(disturbed(experiment, 9, damaged), tmp_path, **SETTINGS)
+    assert Checkpoints(tmp_path / "checkpoints").steps == [6, 9]
+    assert_same(train(fresh(experiment), tmp_path, **SETTINGS), finished[0])
+    assert rows_without_times(tmp_path) == rows_without_times(finished[1])
+
+
 def test_tests_within_an_epoch_are_logged(experiment, tmp_path):
     """Every fourth of six steps an epoch: after steps 4 and 8, besides the ends of the epochs at 6 and 12."""
     train(fresh(experiment), tmp_path, test_every_steps=4, **SETTINGS)
