@@ -1,7 +1,7 @@
 """One image in, one image of the size that the network sees out.
 
-Images come as JPEG or PNG files, Pillow images or uint8 [H, W, 3] arrays and leave as uint8 [size, size, 3]. What is
-random takes its numbers from the generator it is given, and from nowhere else. Resizing is bilinear and antialiased.
+Images come as files, Pillow images or uint8 [H, W, 3] arrays and leave as uint8 [size, size, 3]. What is random takes
+its numbers from the generator it is given, and from nowhere else. Resizing is bilinear and antialiased.
 """
 
 import contextlib
@@ -12,11 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from input_pipeline.errors import DataError, unknown_name
 
 cv2.setNumThreads(0)  # the pipeline has threads or processes of its own, one a core
+
+Image.MAX_IMAGE_PIXELS = None  # `EncodedImage` has a limit of its own, of which Pillow would warn, or stop before it
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # Pillow has more; for one it starts Ghostscript
+MAX_PIXELS = 50_000_000  # of an image; more could fill the memory
 
 TRIES = 10
 PADDING = 4
@@ -24,31 +29,46 @@ VIEWS = ("single", "flip", "five_crop", "ten_crop")
 MIN_AREA = 0.08  # fb.resnet.torch
 
 
+class TooManyPixels(DataError):
+    """An image has, or would have, more than `MAX_PIXELS`."""
+
+
 class EncodedImage:
-    """A JPEG or PNG file: its size is known at once, its pixels are decoded when they are asked for.
+    """A file in one of the `FORMATS`: its size is known at once, its pixels are decoded when they are asked for.
 
     Args:
         data: the file.
         name: what an error message begins with.
 
     Raises:
+        TooManyPixels: as its beginning says, before memory is taken for them.
         DataError: the file is damaged. The beginning is looked at here, the rest when it is decoded.
     """
 
     def __init__(self, data: bytes, name: str):
-        self._data, self._name = data, name
+        self._data, self.name = data, name
         with self._naming_damage():
-            self.width, self.height = self.size = Image.open(io.BytesIO(data)).size
+            self.width, self.height = self.size = self._open().size
+        if self.width * self.height > MAX_PIXELS:
+            raise TooManyPixels(
+                f"{name}: {self.width}x{self.height} pixels are more than {MAX_PIXELS}; make it smaller"
+            )
 
-    def decode(self, shrink: int = 1) -> tuple[Image.Image, int]:
+    def _open(self) -> Image.Image:
+        return Image.open(io.BytesIO(self._data), formats=FORMATS)
+
+    def decode(self, shrink: int = 1, upright: bool = False) -> tuple[Image.Image, int]:
         """The whole image in RGB, and by what it is shrunk: a JPEG by `shrink` (1, 2, 4 or 8), other files by 1.
 
-        A JPEG holds frequencies. To shrink it is to leave out those that are too high for the smaller image.
+        A JPEG holds frequencies. To shrink it is to leave out those that are too high for the smaller image. `upright`
+        turns the image as its EXIF data say.
         """
         with self._naming_damage():
-            file = Image.open(io.BytesIO(self._data))
+            file = self._open()
             drafted = file.draft("RGB", (self.width // shrink, self.height // shrink))
             file.load()
+            if upright:
+                ImageOps.exif_transpose(file, in_place=True)
             image = file if file.mode == "RGB" else file.convert("RGB")
         return image, shrink if drafted else 1
 
@@ -61,15 +81,16 @@ class EncodedImage:
         try:
             yield
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
-            reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
-            raise DataError(f"{self._name}: the image cannot be decoded ({reason})") from error
+            known = f"it is no image in one of the formats {', '.join(FORMATS)}"
+            reason = known if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())
+            raise DataError(f"{self.name}: the image cannot be decoded ({reason})") from error
 
 
 Picture = EncodedImage | Image.Image | np.ndarray
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:
-    """Decodes a JPEG or PNG file to an RGB image. Arguments and errors as those of `EncodedImage`."""
+    """Decodes an image file to an RGB image. Arguments and errors as those of `EncodedImage`."""
     return EncodedImage(data, name).decode()[0]
 
 
@@ -145,9 +166,18 @@ def crop_views(image: Picture, size: int, resize: int, views: str) -> np.ndarray
     Args:
         views: "single", the centre; "flip", the centre and its mirror image; "five_crop", the four corners and the
             centre; "ten_crop", these and their mirror images (Krizhevsky et al. 2012; RoR, Table XIII).
+
+    Raises:
+        TooManyPixels: the image is so narrow that it would have too many when it has been resized.
     """
+    name = image.name if isinstance(image, EncodedImage) else "an image"
     image = _decoded(image)
     (height, width), places = view_geometry(image.height, image.width, size, resize, views)
+    if width * height > MAX_PIXELS:
+        raise TooManyPixels(
+            f"{name}: {image.width}x{image.height} pixels, resized to {width}x{height}, are more than {MAX_PIXELS}; "
+            "cut its long side"
+        )
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))  # a copy where the sizes agree
     crops = [pixels[y : y + size, x : x + size] for y, x, _ in places]
     return np.stack([crop[:, ::-1] if mirrored else crop for crop, (*_, mirrored) in zip(crops, places, strict=True)])

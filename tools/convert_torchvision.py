@@ -12,12 +12,12 @@ import argparse
 import hashlib
 import re
 import sys
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from flax import nnx
-from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from ror_jax.errors import UserError
@@ -47,10 +47,12 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
     if path.suffix == ".safetensors":
         try:
             state = load_file(path)
-        except (OSError, SafetensorError) as error:
+        except Exception as error:  # of safetensors, or of numpy, which does not know all types of numbers
             raise UserError(f"{path} is no sound safetensors file: {error}") from error
     else:
         state = _read_torch(path)
+    if not all(isinstance(name, str) and name.isprintable() and len(name) < 200 for name in state):
+        raise UserError(f"{path} holds no state dict: its tensors have names that no layer has")
     names = {name: re.sub(r"^((module|model)\.)+", "", name) for name in state}
     if len(set(names.values())) < len(names):
         raise UserError(f"{path} holds several networks: names are the same without 'module.' and 'model.'")
@@ -66,17 +68,27 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     except ImportError as error:
         raise UserError(f"{path} is PyTorch's: pip install torch, or convert the file to .safetensors") from error
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(part.file_size for part in archive.infolist())
+            if unpacked > path.stat().st_size:
+                raise ValueError("PyTorch compresses nothing; this could unpack to more than the memory holds")
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever a damaged or malicious file leads to
         raise UserError(
-            f"{path} was refused: it is damaged, or holds Python objects, which could run code. If you trust it,"
-            " save its state dict alone with PyTorch"
+            f"{path} was refused: it is damaged, compressed, or holds Python objects, which could run code. If you"
+            " trust it, save its state dict alone with PyTorch"
         ) from error
     for key in ("state_dict", "model"):
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
     if not isinstance(state, Mapping) or not state or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise UserError(f"{path} holds no state dict: a dict of tensors by name, perhaps under 'state_dict' or 'model'")
+    for name, tensor in state.items():
+        # Not a view that shows a few numbers of the file again and again, nor what numpy does not have.
+        odd = tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta
+        if odd or tensor.nbytes > path.stat().st_size:
+            raise UserError(f"{path}: {name!r:.99} is no plain tensor, or not wholly in the file")
     return {
         name: (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy(force=True)
         for name, tensor in state.items()
@@ -100,11 +112,14 @@ def convert(
     Raises:
       UserError: the file cannot be read, or its weights are not of `model`'s depth.
     """
-    levels = getattr(model_config(model), "levels", None)
+    config = model_config(model)
+    levels = getattr(config, "levels", None)
     if levels is None:
         raise UserError(f"{model!r} is not of the residual family; choose one such as 'resnet34' or 'ror34'")
     state = read_weights(path)
-    heads = {"label": len(state["fc.weight"])} if classifier and np.ndim(state.get("fc.weight")) == 2 else {}
+    width = config.widths[-1] * config.expansion
+    fits = np.shape(state.get("fc.weight"))[1:] == (width,)
+    heads = {"label": len(state["fc.weight"])} if classifier and fits else {}
     network = create_model(model, heads, rngs=nnx.Rngs(seed), mean=MEAN, std=STD, levels=1)
     load_state_dict(network, state)
     taken = to_state_dict(network).keys()

@@ -11,6 +11,7 @@ another row of the same fold and are read like the rest.
 import dataclasses
 import functools
 import hashlib
+import io
 import os
 import pathlib
 import re
@@ -20,13 +21,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from input_pipeline.datasets import face_files, faces
-from input_pipeline.errors import DataError, unknown_name
+from input_pipeline.datasets.files import read_file
+from input_pipeline.errors import DataError, nearest, unknown_name
 from input_pipeline.records import Dataset
 
 PAGE = "talhassner.github.io/home/projects/Adience/Adience-data.html"
 WANTED = f"wanted is the folder of the Adience page of the Open University of Israel ({PAGE})"
 COLUMNS = ("user_id", "original_image", "face_id", "age", "gender")
-GENDERS = {"f": 0, "m": 1}  # "u" and the empty text are unknown
+GENDERS = {"f": 0, "m": 1, "u": -1, "": -1}
 
 # The eight age groups as the lists write them. The lists' (8, 12) is the papers' 8-13, their (60, 100) is 60-.
 EXACT_LABELS = ("(0, 2)", "(4, 6)", "(8, 12)", "(15, 20)", "(25, 32)", "(38, 43)", "(48, 53)", "(60, 100)")
@@ -70,7 +72,9 @@ def read_fold_lists(folder: str | os.PathLike) -> list[Row]:
 
 def _read_fold_list(path: pathlib.Path, fold: int) -> list[Row]:
     try:
-        header, *lines = path.read_text(encoding="utf-8-sig").split("\n")
+        header, *lines = io.StringIO(read_file(path).decode("utf-8-sig"), newline=None).read().split("\n")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); {WANTED}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not a text file; {WANTED}") from error
     names = header.split("\t")
@@ -86,24 +90,40 @@ def _read_fold_list(path: pathlib.Path, fold: int) -> list[Row]:
         if len(values) != len(names):
             raise DataError(f"{path}, line {number}: {len(values)} fields where the first line names {len(names)}")
         row = dict(zip(names, values, strict=True))
-        if not row["face_id"].isdecimal():
-            raise DataError(f"{path}, line {number}: the face_id is not a number")
-        identity, image, face_id, age, gender = (row[name] for name in COLUMNS)
-        rows.append(Row(fold, number, identity, image, int(face_id), age, GENDERS.get(gender, -1)))
+        rows.append(_row(f"{path}, line {number}", fold, number, *(row[name] for name in COLUMNS)))
     return rows
+
+
+def _row(where: str, fold: int, line: int, identity: str, image: str, face_id: str, age: str, gender: str) -> Row:
+    if max(map(len, (identity, image, age, gender))) > faces.LONGEST:
+        raise DataError(f"{where}: a text of more than {faces.LONGEST} characters; remove or mend the line")
+    if not re.fullmatch("[0-9]{1,9}", face_id):
+        raise DataError(f"{where}: the face_id is not a number")
+    if "/" in identity + image or "\0" in identity + image or identity == "..":
+        raise DataError(f"{where}: the face would lie outside of aligned/<user_id>; mend its names")
+    if gender not in GENDERS:
+        raise DataError(f"{where}: {nearest('gender', gender, filter(None, GENDERS))}")
+    return Row(fold, line, identity, image, int(face_id), age, GENDERS[gender])
 
 
 def age_group(label: str, protocol: str) -> int:
     """Index of the age group that a label of the lists stands for, -1 if it has none.
 
-    Protocol "levi" knows the eight exact labels and nothing else. Protocol "all" takes the middle of whatever numbers
-    the label has, "(38, 42)" or "35", and finds the group that contains it or is nearest to it; a tie (3, 35) goes to
-    the older group; "None" has no number.
+    Protocol "levi" knows the eight exact labels and nothing else. Protocol "all" takes the middle of a span,
+    "(38, 42)", or a number, "35", and finds the group that contains it or is nearest to it; a tie (3, 35) goes to the
+    older group. "None" and whatever else have no group.
     """
     if protocol == "levi":
         return EXACT_LABELS.index(label) if label in EXACT_LABELS else -1
-    numbers = [int(number) for number in re.findall(r"\d+", label)]
-    return int(faces.nearest_age_group(sum(numbers) / len(numbers))) if numbers else -1
+    ages = _ages(label)
+    return int(faces.nearest_age_group(sum(ages) / len(ages))) if ages else -1
+
+
+def _ages(label: str) -> list[int]:
+    """The two ages, 0 to 100, of "(38, 42)", the one of "35", and none of any other label."""
+    match = re.fullmatch(r"\(([0-9]{1,3}), ([0-9]{1,3})\)|([0-9]{1,3})", label)
+    ages = [int(age) for age in match.groups() if age] if match else []
+    return ages if all(age <= 100 for age in ages) else []
 
 
 class Adience(faces.FaceBuilder):
@@ -180,10 +200,10 @@ def create(
 
 def _load(folder: pathlib.Path, resolution: int, row: Row) -> dict[str, Any]:
     """See `FaceBuilder.loader`."""
-    single_age = re.fullmatch(r"\d+", row.age_label)
+    ages = _ages(row.age_label)
     return {
         "image": face_files.read_face(folder, row.path, resolution),
-        "age": np.float32(row.age_label if single_age else -1),
+        "age": np.float32(ages[0] if len(ages) == 1 else -1),
         "gender": np.int32(row.gender),
         "face_id": np.int32(row.face_id),
         "age_label": row.age_label,

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from input_pipeline.datasets.downloads import Original, download
+from input_pipeline.datasets.files import read_file
 from input_pipeline.errors import DataError
 from input_pipeline.records import ArraySource, Dataset, check_label, mean_and_std, pixel_sums
 
@@ -129,6 +130,6 @@ def _read_records(version: Version, path: pathlib.Path, number: int) -> dict[str
 
 def _read(path: pathlib.Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); {WANTED}") from error

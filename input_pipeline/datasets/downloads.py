@@ -49,7 +49,7 @@ def download(originals: Iterable[Original], cache_dir: str | os.PathLike, wanted
             if not (folder / original.name).exists():
                 try:
                     _fetch(original, folder)
-                except OSError as error:  # those of requests, too
+                except Exception as error:  # of requests, tarfile, which raises KeyError, too, zlib ...
                     raise DataError(
                         f"{original.url} cannot be downloaded ({_reason(error)}); "
                         f"data_dir may name a folder that has it; {wanted}"
@@ -83,4 +83,4 @@ def _reason(error: BaseException) -> str:
     """The error in which this one began: requests wraps "Name or service not known" into three others."""
     while cause := error.__cause__ or error.__context__:
         error = cause
-    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+    return getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from input_pipeline.datasets import faces
+from input_pipeline.datasets.files import read_file
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset
-
-MAX_PIXELS = 50_000_000  # of an image file; a larger one could fill the memory and is certainly no picture of a face
+from input_pipeline.transforms import MAX_PIXELS, EncodedImage, TooManyPixels
 
 # Reasons why a row cannot be used.
 LEAVES = "a path that leaves the folder"
@@ -106,20 +106,15 @@ def read_face(folder: pathlib.Path, path: str | os.PathLike, resolution: int, mi
     if path.is_absolute() or ".." in path.parts:
         raise faces.UnusableRow(LEAVES)
     try:
-        with Image.open(folder / path) as file:
-            if min(file.size) < min_size:
-                raise faces.UnusableRow(too_small(min_size))
-            if file.width * file.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            ImageOps.exif_transpose(file, in_place=True)
-            image = file.convert("RGB")
-    except faces.UnusableRow:
-        raise
+        file = EncodedImage(read_file(folder / path), str(path))
+        if min(file.size) < min_size:
+            raise faces.UnusableRow(too_small(min_size))
+        image, _ = file.decode(upright=True)
     except FileNotFoundError:
         raise faces.UnusableRow(MISSING) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except TooManyPixels:
         raise faces.UnusableRow(TOO_LARGE) from None
-    except Exception:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
+    except (OSError, ValueError):  # ValueError: a zero byte in the name; or DataError
         raise faces.UnusableRow(UNREADABLE) from None
     return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)
 

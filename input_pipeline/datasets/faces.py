@@ -35,6 +35,7 @@ GENDERS = ("female", "male")
 FOLDS = 5  # of Adience
 JPEG_QUALITY = 95
 ROWS_IN_A_FILE = 1000
+LONGEST = 1000  # characters of a text in a list; in an array of texts, all take the room of the longest
 LEFT_OUT = "left_out.csv"
 
 

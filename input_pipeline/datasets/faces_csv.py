@@ -3,7 +3,7 @@
 The first line of the file names the columns, in any order; others are ignored. A cell that is empty is unknown.
 
     path       of the image file, from the folder of the CSV file, which it cannot leave
-    age        years, 0 to 100, may be fractional
+    age        years, 0 to 100, digits and perhaps a point and a fraction
     gender     f, female, 0, m, male, 1 or u (unknown), in any case
     identity   the same text for all images of a person; who is unknown is a person of their own on each image file
     split      train, validation or test
@@ -14,6 +14,7 @@ The first line of the file names the columns, in any order; others are ignored. 
 
 import contextlib
 import csv
+import io
 import os
 import pathlib
 import re
@@ -24,6 +25,7 @@ import numpy as np
 
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.face_files import Row
+from input_pipeline.datasets.files import open_file
 from input_pipeline.errors import DataError, nearest
 from input_pipeline.records import Dataset
 
@@ -41,7 +43,7 @@ def read_rows(file: pathlib.Path) -> list[Row]:
         DataError: the file is not as described, or splits or folds share a person, or an image has two identities.
     """
     try:
-        with open(file, encoding="utf-8-sig", newline="") as lines:
+        with io.TextIOWrapper(open_file(file), encoding="utf-8-sig", newline="") as lines:
             reader = csv.reader(lines)
             names = [name.strip() for name in next(reader, [])]
             _check_header(file, names)
@@ -90,29 +92,30 @@ def _row(file: pathlib.Path, line: int, names: Sequence[str], values: Sequence[s
     if len(values) != len(names):
         raise DataError(f"{where}: {len(values)} fields where the first line names {len(names)}")
     cells = dict.fromkeys(COLUMNS, "") | {name: value.strip() for name, value in zip(names, values, strict=True)}
+    if max(len(cells[name]) for name in COLUMNS) > faces.LONGEST:
+        raise DataError(f"{where}: a text of more than {faces.LONGEST} characters; remove or mend the line")
     split, fold = cells["split"].lower(), cells["fold"]
     path = cells["path"] and str(pathlib.PurePath(cells["path"]))  # one text for a/b, ./a/b and a//b
     if "split" in names and split not in SPLITS:
         raise DataError(f"{where}: {nearest('split', split, SPLITS)}")
     if "fold" in names and not re.fullmatch("[0-9]{1,9}", fold):
         raise DataError(f"{where}: the fold is {fold!r}; it must be 0 or another whole number")
-    age, gender, reason = _age(cells["age"]), GENDERS.get(cells["gender"].lower()), ""
+    gender = cells["gender"].lower()
+    if gender not in GENDERS:
+        raise DataError(f"{where}: {nearest('gender', gender, filter(None, GENDERS))}")
+    age, reason = _age(cells["age"]), ""
     if age is None:
         age, reason = -1, "an age that is no number from 0 to 100"
-    elif gender is None:
-        gender, reason = -1, "an unknown word for the gender"
-    return Row(line, path, age, gender, cells["identity"] or path, int(fold or -1), split, reason)
+    return Row(line, path, age, GENDERS[gender], cells["identity"] or path, int(fold or -1), split, reason)
 
 
 def _age(text: str) -> float | None:
     """-1 if unknown, None if it is no age."""
     if not text:
         return -1
-    try:
-        age = float(text)
-    except ValueError:
+    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?", text) or float(text) > 100:
         return None
-    return age if 0 <= age <= 100 else None
+    return float(text)
 
 
 class FacesCsv(face_files.FaceFiles):

@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from input_pipeline.datasets.files import read_file
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset, Source, check_label, digest, mean_and_std, pixel_sums
 from input_pipeline.transforms import decode_image
@@ -65,7 +66,7 @@ class FolderSource:
         file = f"{self._split}/{self._classes[label]}/{name}"
         path = self._folder / file
         try:
-            image = path.read_bytes()
+            image = read_file(path)
         except OSError as error:
             raise DataError(f"{path} was listed, but cannot be read ({error.strerror}); repair or remove it") from error
         return {"image": image, "label": np.int32(label), "file": file}
@@ -176,24 +177,40 @@ def _prepared_folder(folder: pathlib.Path) -> pathlib.Path | None:
 
 def _open_prepared(folder: pathlib.Path, classes: int) -> tuple[Source, Source, tuple[str, ...]]:
     """The sources of both splits and the names of the classes."""
+    odd = [file.name for file in sorted(folder.iterdir()) if not (file.is_file() or file.is_dir()) or _too_large(file)]
+    _none_of(odd, folder, "files are pipes, links to nothing, or too large", "restore them")
+    splits = ("train", "validation")
     try:
+        json.loads((folder / "features.json").read_bytes(), object_hook=_check_feature)
         builder = tfds.builder_from_directory(folder, file_format="array_record")
-    except ValueError as error:  # other formats cannot be read without TensorFlow
+        names = tuple(builder.info.features["label"].names)
+        # The readers inside: the sources round them hold the builder, which cannot be sent to worker processes.
+        files = {split: builder.as_data_source(split).data_source for split in splits if split in builder.info.splits}
+    except Exception as error:  # whatever damaged files lead to; other formats cannot be read without TensorFlow
         how = f"tfds build {PREPARED} --file_format=array_record --data_dir=..."
-        raise DataError(f"{folder} is not in array_record format; prepare it again in another folder: {how}") from error
+        raise DataError(
+            f"{folder} is not in array_record format, or damaged; prepare it again in another folder: {how}"
+        ) from error
     if builder.name != PREPARED:
         raise DataError(f"{folder} is the data set {builder.name}; {WANTED}")
-    splits = ("train", "validation")
-    if missing := [split for split in splits if split not in builder.info.splits]:
+    if missing := [split for split in splits if split not in files]:
         raise DataError(f"{folder} has no split {' and no split '.join(missing)}; prepare it with both of ImageNet's")
-    names = tuple(builder.info.features["label"].names)
     _check_classes(names, classes, folder)
-    # The readers inside: the sources round them hold the builder, which cannot be sent to worker processes.
     train, test = (
-        PreparedSource(folder, builder.as_data_source(split).data_source, len(names), info.filenames)
-        for split, info in ((split, builder.info.splits[split]) for split in splits)
+        PreparedSource(folder, files[split], len(names), builder.info.splits[split].filenames) for split in splits
     )
     return train, test, names
+
+
+def _too_large(file: pathlib.Path) -> bool:
+    return file.suffix in (".json", ".txt") and file.stat().st_size > 2**26
+
+
+def _check_feature(feature: dict[str, Any]) -> None:
+    """Raises ValueError for a class that is not tensorflow-datasets' own: it would import any module named there."""
+    for key in ("pythonClassName", "python_class_name"):
+        if not feature.get(key, "tensorflow_datasets.").startswith("tensorflow_datasets."):
+            raise ValueError(f"a class of another package: {feature[key]}")
 
 
 def _open_folders(folder: pathlib.Path, classes: int) -> tuple[Source, Source, tuple[str, ...]]:
@@ -227,7 +244,7 @@ def _open_folders(folder: pathlib.Path, classes: int) -> tuple[Source, Source, t
 def _none_of(found: Sequence[str], folder: pathlib.Path, what: str, advice: str) -> None:
     """Raises `DataError` if anything was found that should not be there, with up to three names."""
     if found:
-        some = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        some = ", ".join(ascii(name)[1:-1] for name in found[:3]) + (", ..." if len(found) > 3 else "")
         raise DataError(f"{folder}: {len(found)} {what} ({some}); {advice}")
 
 

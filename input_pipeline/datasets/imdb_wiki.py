@@ -16,10 +16,9 @@ import pathlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from scipy.io import loadmat
 
-from input_pipeline.datasets import face_files
-from input_pipeline.datasets.mat_files import read_mat
+from input_pipeline.datasets import face_files, faces
+from input_pipeline.datasets.mat_files import read_arrays
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset
 
@@ -31,6 +30,8 @@ NUMBERS = ("dob", "photo_taken", "gender", "face_score", "second_face_score")
 # MATLAB counts days from the year 0: day 1 is 1 January 0000.
 DAY_OF_1970 = 719_529
 FIRST_DAY, LAST_DAY = 367, 3_652_425  # of the years 1 and 9999
+
+MOST = 2**30  # bytes of the struct in a file; the larger of the two has some 10**8
 
 
 class ImdbWiki(face_files.FaceFiles):
@@ -55,10 +56,10 @@ def create(
     """IMDB-WIKI, cleaned by rules, prepared at first use (an hour or so) and again when a rule or a file has changed.
 
     The age is in completed years at 1 July of the year in which the photograph was taken: more than that year is not
-    known. A row is left out by the first of these rules that it breaks, and only the last ones look at images: birth
-    date possible; photograph not taken before birth; age at most 100; a face found; its score at least
-    `min_face_score`; no second face; gender known, if `need_gender`; an image file that can be read; at least
-    `min_size` pixels a side. The description says how many rows each rule took, and names a file that lists them.
+    known. A row is left out by the first of these rules that it breaks, and only the last ones look at images: year
+    of the photograph known; birth date possible; photograph not taken before birth; age at most 100; a face found; its
+    score at least `min_face_score`; no second face; gender known, if `need_gender`; an image file that can be read; at
+    least `min_size` pixels a side. The description says how many rows each rule took, and names a file that lists them.
 
     People are told apart by `celeb_id` in imdb and by name in wiki, "imdb 6488" and "wiki Sami Jauhojärvi"; who is in
     both is two people here.
@@ -107,13 +108,13 @@ def create(
 
 def _read(path: pathlib.Path, part: str) -> dict[str, np.ndarray]:
     """What is needed of a file: `NUMBERS` as float64 [N] (gender -1: unknown), `full_path`, `identity` as str [N]."""
-    struct = read_mat(loadmat, path, WANTED, variable_names=(part,)).get(part)
-    if struct is None or struct.dtype.names is None or struct.size != 1:
-        raise DataError(f"{path} has no struct {part}; {WANTED}")
     names = (*NUMBERS, "full_path", IDENTITIES[part])
-    if missing := [name for name in names if name not in struct.dtype.names]:
+    struct = read_arrays(path, (part, *names), MOST, WANTED).get(part)
+    if not isinstance(struct, dict):
+        raise DataError(f"{path} has no struct {part}; {WANTED}")
+    if missing := [name for name in names if name not in struct]:
         raise DataError(f"{path}: {part} has no field {', '.join(missing)}; {WANTED}")
-    fields = {name: struct[name].item().ravel() for name in names}
+    fields = {name: struct[name] if isinstance(struct[name], list | dict) else np.ravel(struct[name]) for name in names}
     if len({len(values) for values in fields.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in fields.items())
         raise DataError(f"{path}: the fields of {part} have different lengths ({lengths}); {WANTED}")
@@ -121,22 +122,28 @@ def _read(path: pathlib.Path, part: str) -> dict[str, np.ndarray]:
         numbers = {name: fields[name].astype(np.float64) for name in NUMBERS}
         numbers["gender"] = np.where(np.isin(numbers["gender"], (0, 1)), numbers["gender"], -1)
         paths = _texts(fields["full_path"])
-        people = _texts(fields["name"]) if part == "wiki" else fields["celeb_id"].astype(np.int64).astype(str)
-    except (TypeError, ValueError) as error:
+        people = _texts(fields["name"]) if part == "wiki" else _numbers(fields["celeb_id"].astype(np.float64))
+    except (AttributeError, TypeError, ValueError) as error:
         raise DataError(f"{path}: the fields of {part} do not have the types of the original; {WANTED}") from error
     return numbers | {"full_path": paths, "identity": np.where(people == "", "", np.strings.add(f"{part} ", people))}
 
 
-def _texts(cells: np.ndarray) -> np.ndarray:
-    """str [N], from cells that hold a text each, or nothing."""
-    if any(cell.size and cell.dtype.kind != "U" for cell in cells):
+def _texts(cells: list[str]) -> np.ndarray:
+    """str [N], from a cell array of texts."""
+    if not isinstance(cells, list) or not all(isinstance(cell, str) and len(cell) <= faces.LONGEST for cell in cells):
         raise TypeError
-    return np.array([cell.item() if cell.size else "" for cell in cells], str)
+    return np.array(cells, str)
+
+
+def _numbers(values: np.ndarray) -> np.ndarray:
+    """str [N], the numbers without their fractions; "" where there is none."""
+    known = np.abs(values) < 2**63
+    return np.where(known, np.where(known, values, 0).astype(np.int64).astype(str), "")
 
 
 def _ages(birth: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Completed years at 1 July of the year `taken`, from MATLAB's day of birth. NaN where that is no date."""
-    is_date = (birth >= FIRST_DAY) & (birth < LAST_DAY + 1)
+    """Completed years at 1 July of the year `taken`, from MATLAB's day of birth. NaN where either is no date."""
+    is_date = (birth >= FIRST_DAY) & (birth < LAST_DAY + 1) & np.isfinite(taken)
     days = np.floor(np.where(is_date, birth, DAY_OF_1970)) - DAY_OF_1970
     day = days.astype(np.int64).astype("datetime64[D]")
     year = day.astype("datetime64[Y]")
@@ -154,6 +161,7 @@ def _rules(
     """Why rows are left out before their images are looked at, in this order -> which rows, bool [N]."""
     score, second = fields["face_score"], fields["second_face_score"]
     rules = {
+        "no year of the photograph": ~np.isfinite(fields["photo_taken"]),
         "an impossible birth date": np.isnan(age),
         "a photograph taken before birth": age < 0,
         "an age above 100": age > 100,

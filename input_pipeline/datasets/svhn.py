@@ -10,10 +10,9 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.io import loadmat, whosmat
 
 from input_pipeline.datasets.downloads import Original, download
-from input_pipeline.datasets.mat_files import read_mat
+from input_pipeline.datasets.mat_files import array_shapes, read_arrays
 from input_pipeline.errors import DataError
 from input_pipeline.records import ArraySource, Dataset, check_label, mean_and_std, pixel_sums
 
@@ -25,6 +24,7 @@ SHA256 = {
     "extra_32x32.mat": "a133a4beb38a00fcdda90c9489e0c04f900b660ce8a316a5e854838379a71eb3",
     "test_32x32.mat": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
 }
+MOST = 2 * 2**30  # bytes of an array; the images of `extra` have 1.6 * 10**9
 AT_A_TIME = 10_000  # images whose squares are in memory
 
 
@@ -84,13 +84,15 @@ def _read_split(paths: list[pathlib.Path]) -> tuple[dict[str, np.ndarray], np.nd
 
 def _number_of_images(path: pathlib.Path) -> int:
     """From the file's headers, which say what the file is before its 1.6 GB are read."""
-    shapes = {name: shape for name, shape, _ in read_mat(whosmat, path, WANTED)}
+    shapes = array_shapes(path, WANTED)
     if not {"X", "y"} <= shapes.keys():
         found = ", ".join(shapes) or "none"
         raise DataError(f"{path} is another file or not whole: it has the arrays {found} instead of X and y; {WANTED}")
     number = (0, *shapes["X"])[-1]
     if shapes["X"] != (SIDE, SIDE, 3, number) or not number:
         raise DataError(f"{path}: X has the shape {shapes['X']} instead of (32, 32, 3, N); {WANTED}")
+    if number * SIDE**2 * 3 > MOST:
+        raise DataError(f"{path}: X has {number} images, more than SVHN; {WANTED}")
     if shapes["y"] != (number, 1):
         raise DataError(f"{path}: y has the shape {shapes['y']} instead of {(number, 1)}, one for each in X; {WANTED}")
     return number
@@ -98,11 +100,11 @@ def _number_of_images(path: pathlib.Path) -> int:
 
 def _read(path: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     """Images uint8 [N, 32, 32, 3], not contiguous, and digits [N]."""
-    arrays = read_mat(loadmat, path, WANTED, variable_names=("X", "y"))
+    arrays = read_arrays(path, ("X", "y"), MOST, WANTED)
     for name in ("X", "y"):
-        # Not the type in the header: MATLAB stores small integers of type double as uint8, too.
-        if arrays[name].dtype != np.uint8:
-            raise DataError(f"{path}: {name} is {arrays[name].dtype} instead of uint8; {WANTED}")
+        kind = getattr(arrays[name], "dtype", "no array of numbers")
+        if kind != np.uint8:
+            raise DataError(f"{path}: {name} is {kind} instead of uint8; {WANTED}")
     digits = arrays["y"][:, 0]
     wrong = np.flatnonzero((digits < 1) | (digits > CLASSES))
     if len(wrong):

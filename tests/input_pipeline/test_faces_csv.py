@@ -1,5 +1,6 @@
 import csv
 import functools
+import os
 
 import numpy as np
 import pytest
@@ -143,7 +144,9 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(write, open_csv, folder
         ("p/0.jpg", "nan", "f"): "an age that is no number from 0 to 100",
         ("p/0.jpg", "100.5", "f"): "an age that is no number from 0 to 100",
         ("p/0.jpg", "-1", "f"): "an age that is no number from 0 to 100",
-        ("p/0.jpg", "30", "woman"): "an unknown word for the gender",
+        ("p/0.jpg", "1_0", "f"): "an age that is no number from 0 to 100",
+        ("p/0.jpg", "\u0663\u0660", "f"): "an age that is no number from 0 to 100",
+        ("pipe.jpg", "30", "f"): "an unreadable image file",
         ("../out.jpg", "30", "f"): "a path that leaves the folder",
         ("p/../p/0.jpg", "30", "f"): "a path that leaves the folder",
         (str(folder / "p/0.jpg"), "30", "f"): "a path that leaves the folder",
@@ -157,19 +160,19 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(write, open_csv, folder
     save_face(folder.parent / "out.jpg")
     (folder / "text.jpg").write_text("no image")
     Image.new("1", (8000, 8000)).save(folder / "large.png")
+    os.mkfifo(folder / "pipe.jpg")
     (folder / "inside.jpg").symlink_to(folder / "p/0.jpg")
     (folder / "link.jpg").symlink_to(folder.parent / "out.jpg")
     (folder / "links").symlink_to(folder.parent)
 
     *lines, place = open_csv().description.splitlines()
     assert lines == [
-        "faces_csv: 17 rows read, 2 to train on, 1 to test on (column split)",
+        "faces_csv: 19 rows read, 2 to train on, 1 to test on (column split)",
+        "  left out: 6 with an age that is no number from 0 to 100",
         "  left out: 5 with a path that leaves the folder",
-        "  left out: 4 with an age that is no number from 0 to 100",
-        "  left out: 2 with an unreadable image file",
+        "  left out: 3 with an unreadable image file",
         "  left out: 1 with no image file",
         "  left out: 1 with an image of more than 50 million pixels",
-        "  left out: 1 with an unknown word for the gender",
     ]
     with open(place.removeprefix("  rows that cannot be used are listed in "), newline="") as file:
         listed = [tuple(row.values()) for row in csv.DictReader(file)]
@@ -207,6 +210,8 @@ def test_labels_stay_with_their_images_where_whole_files_are_empty(write, open_c
         ("path,age,split\na,3,test\n./a,3,train\n", "1 subjects .* than one split .*'a', in splits test and train"),
         ("path,age,fold\na/b,3,0\na//b,3,1\n", "1 subjects .* than one fold .*'a/b', in folds 0 and 1"),
         ("path,age,identity\na,3,eva\n,3,ann\n,3,eva\n./a,3,\n", "line 5: 'a' has another identity than in line 2"),
+        ("path,gender\np/0.jpg,f\np/1.jpg,femal\n", "line 3: unknown gender 'femal'; did you mean 'female'"),
+        ("path,age\n" + "a" * 1001 + ",3\n", "line 2: a text of more than 1000 characters"),
         ("path,age\n" + "a" * 200_000, r"faces\.csv, line 2: field larger than field limit"),
     ],
 )

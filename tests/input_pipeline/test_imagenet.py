@@ -4,6 +4,7 @@ import pathlib
 import pickle
 import re
 import shutil
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -307,9 +308,15 @@ def test_unusable_prepared_files_are_refused(prepare, monkeypatch):
 
     info = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps(info | {"fileFormat": "tfrecord"}))
-    refused(folder, "5.1.0 is not in array_record format; .* tfds build imagenet2012 --file_format=array_record")
+    refused(folder, "5.1.0 is not in array_record format, .* tfds build imagenet2012 --file_format=array_record")
     (folder / "dataset_info.json").write_text(json.dumps(info | {"name": "mnist"}))
     refused(folder, "5.1.0 is the data set mnist; wanted is")
+
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    features = (folder / "features.json").read_text()
+    (folder / "features.json").write_text(features.replace("tensorflow_datasets.core.features.text", "this"))
+    refused(folder, "in array_record format, or damaged")
+    assert "this" not in sys.modules  # nor is any other module imported because a file names it
 
     monkeypatch.delitem(Imagenet2012.SIZES, "validation")
     refused(prepare(version="10.0.0"), "10.0.0 has no split validation")

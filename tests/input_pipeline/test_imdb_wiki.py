@@ -30,7 +30,7 @@ def struct(part, rows):
     """The fields as the original files have them: 1xN, numbers as MATLAB packs them, cell arrays of texts."""
     fields = {
         "dob": np.array([[datenum(row["dob"]) for row in rows]]),
-        "photo_taken": np.array([[row["taken"] for row in rows]], np.uint16),
+        "photo_taken": np.array([[row["taken"] for row in rows]], np.float32),
         "full_path": cells([row["path"] for row in rows]),
         "gender": np.array([[row["gender"] for row in rows]]),
         "name": cells([str(row["who"]) if part == "wiki" else "a name" for row in rows]),
@@ -81,14 +81,15 @@ def left_out(data):
 
 
 def test_both_parts_are_read_and_share_nobody(write, open_imdb_wiki):
-    write("imdb", [{"who": 7, "gender": 0.0}, {"who": 7, "gender": NAN}, {"who": 8}])
+    write("imdb", [{"who": 7, "gender": 0.0}, {"who": 7, "gender": NAN}, {"who": 8}, {"who": NAN}])
     write("wiki", [{"who": "7"}, {"who": "Zoë Ö."}, {"who": ""}])
     data = open_imdb_wiki()
-    assert "imdb_wiki: 6 rows read, 3 to train on, 3 to test on (50% at random, seed 0)" in data.description
+    assert "imdb_wiki: 7 rows read, 3 to train on, 4 to test on (50% at random, seed 0)" in data.description
     assert [(record["path"], record["identity"], record["gender"]) for record in records(data)] == [
         ("imdb_crop/00/0.jpg", "imdb 7", 0),
         ("imdb_crop/00/2.jpg", "imdb 8", 1),
         ("imdb_crop/01/1.jpg", "imdb 7", -1),
+        ("imdb_crop/01/3.jpg", "", 1),
         ("wiki_crop/00/0.jpg", "wiki 7", 1),
         ("wiki_crop/00/2.jpg", "", 1),
         ("wiki_crop/01/1.jpg", "wiki Zoë Ö.", 1),
@@ -122,6 +123,7 @@ def test_ages_are_completed_years_in_the_middle_of_the_year(write, open_imdb_wik
 
 
 RULES = [  # rows that break a rule, the rule
+    ([{"taken": NAN}, {"taken": np.inf, "dob": 0}], "no year of the photograph"),
     ([{"dob": 0}, {"dob": 366}, {"dob": -5}, {"dob": 10**7}, {"dob": NAN}], "an impossible birth date"),
     (
         [{"taken": 1979}, {"taken": 0}, {"dob": datetime.date(1980, 7, 2), "taken": 1980}],
@@ -143,6 +145,7 @@ def test_a_row_is_counted_at_the_first_rule_that_it_breaks_and_its_image_is_not_
     (folder / "wiki_crop" / "bad.jpg").write_text("no image")
     data = open_imdb_wiki()
     assert list(left_out(data).items()) == [
+        ("no year of the photograph", 2),
         ("an impossible birth date", 6),
         ("a photograph taken before birth", 3),
         ("an age above 100", 2),
@@ -154,11 +157,11 @@ def test_a_row_is_counted_at_the_first_rule_that_it_breaks_and_its_image_is_not_
         ("an image smaller than 60 pixels a side", 0),
         ("a path that leaves the folder", 1),
     ]
-    assert len(records(data)) == 4 and "24 rows read" in data.description
+    assert len(records(data)) == 4 and "26 rows read" in data.description
     place = data.description.splitlines()[-2].removeprefix("  rows that cannot be used are listed in ")
     with open(place, newline="") as file:
         listed = list(csv.reader(file))
-    assert listed[-2] == ["4", "wiki_crop/gone.jpg", "no image file"] and len(listed) == 1 + 20
+    assert listed[-2] == ["4", "wiki_crop/gone.jpg", "no image file"] and len(listed) == 1 + 22
 
 
 def test_thresholds_are_settings(write, open_imdb_wiki, folder, save_face):

@@ -70,7 +70,7 @@ X, Y = np.zeros((32, 32, 3, 4), np.uint8), np.ones((4, 1), np.uint8)
         ({"X": X[..., 0], "y": Y}, r"X has the shape \(32, 32, 3\) instead of"),
         ({"X": X, "y": Y[:3]}, r"y has the shape \(3, 1\) instead of \(4, 1\), one for each in X"),
         ({"X": X.astype(float), "y": Y}, "X is float64 instead of uint8"),
-        ({"X": X, "y": Y.astype(object)}, "y is object instead of uint8"),
+        ({"X": X, "y": Y.astype(object)}, "y is no array of numbers instead of uint8"),
         ({"X": X, "y": np.uint8([[1], [10], [0], [3]])}, "image 2 has label 0, not from 1 to 10"),
         ({"X": X, "y": np.uint8([[1], [11], [0], [3]])}, "image 1 has label 11, not from 1 to 10"),
     ],

@@ -196,3 +196,19 @@ def test_crops_are_enlarged_as_by_pillow(landscape):
     for box in ((0, 0, 451, 363), (7, 11, 107, 111), (100, 0, 340, 363), (450, 362, 451, 363)):
         expected = np.asarray(image.crop(box).resize((460, 460), Image.Resampling.BILINEAR)).astype(int)
         assert np.abs(transforms._resized(image, box, 460) - expected).max() <= 2
+
+
+def test_images_of_too_many_pixels_are_refused_before_they_are_decoded():
+    large = encoded(np.zeros((8000, 8000), np.uint8), "PNG")
+    with pytest.raises(DataError, match=r"^record 7: 8000x8000 pixels are more than 50000000; make it smaller$"):
+        transforms.EncodedImage(large, "record 7")
+    narrow = transforms.EncodedImage(encoded(np.zeros((3000, 1), np.uint8), "PNG"), "record 8")
+    with pytest.raises(DataError, match=r"^record 8: 1x3000 pixels, resized to 256x768000, are more than 50000000"):
+        transforms.center_crop(narrow, 224, resize=256)
+
+
+def test_no_program_is_started_for_postscript():
+    with pytest.raises(
+        DataError, match=r"^face: the image cannot be decoded \(it is no image in one of the formats JPEG,"
+    ):
+        transforms.EncodedImage(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n", "face")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import jax
@@ -117,6 +118,21 @@ def test_a_file_that_would_run_code_is_refused(legacy, tmp_path):
     assert not trace.exists()
     torch.load(path, weights_only=False)  # the file is what the test says it is
     assert trace.exists()
+
+
+def test_files_that_would_fill_the_memory_are_refused(tmp_path):
+    """A view of one number as ten thousand million; an archive that unpacks to more than it is."""
+    torch = pytest.importorskip("torch", reason=TORCH)
+    torch.save({"w": torch.as_strided(torch.ones(1), (100_000, 100_000), (0, 0))}, tmp_path / "view.pth")
+    with pytest.raises(UserError, match=r"view\.pth: 'w' is no plain tensor, or not wholly in the file"):
+        read_weights(tmp_path / "view.pth")
+    torch.save({"w": torch.zeros(10_000)}, tmp_path / "plain.pth")
+    assert read_weights(tmp_path / "plain.pth")["w"].shape == (10_000,)
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(UserError, match=r"packed\.pth was refused: it is damaged, compressed, or"):
+        read_weights(tmp_path / "packed.pth")
 
 
 def test_torch_is_not_needed_until_it_is(monkeypatch, file, tmp_path):

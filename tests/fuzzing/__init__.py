@@ -1,0 +1,49 @@
+"""Files from strangers: every reader is given damaged, odd and malicious files.
+
+A case writes files into an empty folder and reads them as the program does. It may succeed, with plausible results, or
+raise DataError or UserError, of one line. It may not raise anything else, hang, take much memory, start a program, or
+write anywhere but into its folder. `readers` has the cases. Case 17 of "images" again:
+
+    cd tests && PYTHONPATH=.. python -m fuzzing images 17 1
+"""
+
+import collections
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+TESTS = pathlib.Path(__file__).parents[1]
+
+# Reader -> how many cases are tried quickly.
+READERS = {
+    "images": 200,
+    "face_files": 30,
+    "faces_csv": 200,
+    "adience": 100,
+    "cifar": 200,
+    "archives": 100,
+    "svhn": 100,
+    "imdb_wiki": 60,
+    "imagenet_folders": 100,
+    "imagenet_prepared": 60,
+    "torch": 40,
+    "safetensors": 40,
+}
+
+
+def check(name: str, first: int, cases: int, scratch: pathlib.Path) -> None:
+    """Asserts that these cases of a reader end well, in a process of their own, some read and some refused."""
+    if name == "torch":
+        pytest.importorskip("torch", reason="PyTorch's files need PyTorch")
+    paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
+    environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": str(scratch), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-m", "fuzzing", name, str(first), str(cases)]
+    result = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True, errors="replace")
+    lines = result.stdout.splitlines()
+    failed = [line for line in lines if line.split()[1:2] not in (["read"], ["refused:"])]
+    assert result.returncode == 0, "\n".join([*failed[:5], result.stderr[-5000:]])
+    outcomes = collections.Counter(line.split()[1] for line in lines)
+    assert outcomes.keys() == {"read", "refused:"} and outcomes.total() == cases, outcomes
