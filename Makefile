@@ -1,6 +1,6 @@
 # make run    train and test a small age-group network on faces drawn by the program
 # make test   run the tests
-# make soak   run the tests that take minutes
+# make soak   run those that take many minutes
 # make lint   check style and format
 # make clean  remove what these made
 
@@ -18,7 +18,7 @@ test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest
 
 soak: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m soak
+	$(VENV)/bin/python -m pytest -m soak -s
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

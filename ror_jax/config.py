@@ -23,6 +23,7 @@ def default_config() -> ConfigDict:
     config.stages = ()
     config.stage = ConfigDict()
     config.data_dir = placeholder(str)  # folder with the data set's own files
+    config.allow_changed_data = False  # go on with a run although its images or labels are other ones now
     config.cache_dir = "~/.cache/ror_jax"  # prepared data sets and compiled programs
 
     config.dataset = dataset = ConfigDict()

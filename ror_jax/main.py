@@ -10,6 +10,7 @@ stopped goes on where it was when the same command is given again.
 import os
 import signal
 import sys
+from logging import CRITICAL, getLogger
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
@@ -47,7 +48,10 @@ CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "What to evaluate: 'lat
 def main(argv) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument: {argv[1]}")
-    logging.set_verbosity(logging.ERROR)
+    # What goes wrong ends in one line; Orbax, asyncio and TensorStore's threads would tell it in pages before.
+    logging.set_verbosity(logging.FATAL)
+    getLogger("asyncio").setLevel(CRITICAL)
+    sys.unraisablehook = lambda unraisable: None
     config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:
@@ -65,7 +69,7 @@ def main(argv) -> None:
     except (UserError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("Stopped outside of training: nothing is lost. The same command goes on.")
+        print("Stopped at once. The same command goes on from the last checkpoint.")
         sys.exit(128 + signal.SIGINT)
     except Stopped as stopped:
         number, step = stopped.args

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.evaluation.predictions import Collector
+from ror_jax.files import writing
 from ror_jax.models.weights import TENSORS, save_card, save_weights
 from ror_jax.recipe import Stage, stages
 from ror_jax.report.summary import summarize
@@ -22,7 +23,7 @@ from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
 from ror_jax.training.mesh import describe_layout, whole
 from ror_jax.training.state import TrainState, count_parameters
-from ror_jax.training.workdir import FREE, check_workdir, open_workdir
+from ror_jax.training.workdir import FREE, check_workdir, locked, open_workdir
 
 _DRAWING = threading.Lock()  # matplotlib knows no threads
 
@@ -71,33 +72,38 @@ def train_stage(
     with together():
         check_workdir(workdir, config)
         experiment, name = _open(config, workdir, devices, say)
-    with together():
-        if is_first():
-            open_workdir(workdir, config)
-            save_card(workdir, experiment.card)  # a run that goes on finds there what `init_from` held
-    length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
-    say(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
-    if experiment.mesh.size > 1:
-        state = experiment.state
-        parts = {"parameters": state.params, "optimiser": state.opt_state, "batch statistics": state.batch_stats}
-        say(describe_layout(parts, experiment.mesh))
-    state = train(
-        experiment,
-        workdir,
-        test_every=config.test_every,
-        test_every_steps=config.test_every_steps,
-        log_every=config.log_every,
-        checkpoint_minutes=config.checkpoint_minutes,
-        profile=config.profile,
-        label=label,
-        asked_to_stop=asked_to_stop,
-    )
-    weights = whole((state.params, state.batch_stats), experiment.mesh)
-    with together():
-        if is_first():
-            save_weights(workdir, *weights, experiment.card)
-    by_validation = experiment.dataset.validation is not None and experiment.total_steps
-    _test(experiment, state, "best epoch on validation" if by_validation else "last epoch", workdir, workdir, say)
+    with contextlib.ExitStack() as stack:
+        with together():
+            if is_first():
+                stack.enter_context(locked(workdir))
+                check_workdir(workdir, config)  # again: now no other process can begin another run there
+                open_workdir(workdir, config)
+                save_card(workdir, experiment.card)  # a run that goes on finds there what `init_from` held
+        length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
+        say(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
+        if experiment.mesh.size > 1:
+            state = experiment.state
+            parts = {"parameters": state.params, "optimiser": state.opt_state, "batch statistics": state.batch_stats}
+            say(describe_layout(parts, experiment.mesh))
+        state = train(
+            experiment,
+            workdir,
+            test_every=config.test_every,
+            test_every_steps=config.test_every_steps,
+            log_every=config.log_every,
+            checkpoint_minutes=config.checkpoint_minutes,
+            allow_changed_data=config.allow_changed_data,
+            profile=config.profile,
+            label=label,
+            asked_to_stop=asked_to_stop,
+        )
+        weights = whole((state.params, state.batch_stats), experiment.mesh)
+        with together():
+            if is_first():
+                save_weights(workdir, *weights, experiment.card)
+        by_validation = experiment.dataset.validation is not None and experiment.total_steps
+        selected = "best epoch on validation" if by_validation else "last epoch"
+        _test(experiment, state, selected, workdir, workdir, say)
 
 
 def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
@@ -110,12 +116,16 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
     with together():
         experiment, name = _open(config, workdir)
     print(f"Testing the {which} checkpoint of {name} in {workdir}")
-    with contextlib.closing(Checkpoints(checkpoints)) as saved:
+    data = experiment.dataset.fingerprint
+    saved = Checkpoints(checkpoints, data=data, allow_changed_data=config.allow_changed_data)
+    with contextlib.closing(saved):
         state = saved.restore(experiment.state, which)
     views = "" if config.views == "single" else f"_{config.views}"
     folder = workdir / f"evaluate_{which}{views}"  # the run's own result stays what it is
-    if is_first():
-        folder.mkdir(exist_ok=True)
+    with together():
+        if is_first():
+            with writing(folder):
+                folder.mkdir(exist_ok=True)
     by = "" if which != "best" else " by the images for " + next(iter(experiment.dataset.tested))
     _test(experiment, state, f"{which} checkpoint{by}", workdir, folder)
 

@@ -1,6 +1,5 @@
 """Several runs of one recipe that differ in one setting, and what follows from all of them together."""
 
-import json
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 from ror_jax.errors import UserError
 from ror_jax.evaluation.aging_curve import answerable, propose_weights
 from ror_jax.evaluation.cross_validation import pool
+from ror_jax.files import read_json, replace_json, replace_text
 from ror_jax.recipe import Stage, stages
 from ror_jax.report.figures import save_confusion
 from ror_jax.report.panels import save_page
@@ -47,7 +47,7 @@ def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] | Non
             continue
         pooled = pool({label: _summary(chain[number].folder) for label, chain in chains.items()})
         folder = stage.folder.parent
-        (folder / "cross_validation.json").write_text(json.dumps(pooled, indent=2) + "\n")
+        replace_json(folder / "cross_validation.json", pooled)
         title = f"{stage.config.name}: {len(chains)} folds, pooled"
         save_confusion(pooled["confusion"], pooled["classes"], title, folder / "confusion.png")
         print("\n".join([title, *_lines(pooled)]))
@@ -86,9 +86,7 @@ def aging_curve(config: ConfigDict, workdir: Path) -> None:
         "always the same answer": {group: result["majority_rate"] for group, result in results.items()},
     }
     weights = propose_weights(curves["mean of both recalls"], len(names))
-    (workdir / "aging_curve.json").write_text(
-        json.dumps({"classes": names, "curves": curves, "proposed_weights": weights}, indent=2) + "\n"
-    )
+    replace_json(workdir / "aging_curve.json", {"classes": names, "curves": curves, "proposed_weights": weights})
     percent = {label: {group: 100 * share for group, share in curve.items()} for label, curve in curves.items()}
     lines = [{"label": label, "points": points} for label, points in percent.items()]
     save_page([{"title": config.name, "aging": lines, "groups": names[:-1]}], workdir / "aging_curve.png")
@@ -118,7 +116,7 @@ def compare_losses(config: ConfigDict, workdir: Path) -> None:
     lines = [f"| {' | '.join(['objective', *metrics])} |", f"|---|{'---:|' * len(metrics)}"]
     for label, results in table.items():
         lines.append(f"| {label} | {' | '.join(f'{results[name]:.4f}' for name in metrics)} |")
-    (workdir / "losses.md").write_text("\n".join(lines) + "\n")
+    replace_text(workdir / "losses.md", "\n".join(lines) + "\n")
     print("\n".join([*lines, TOO_GOOD]))
     print(f"Left in {workdir}: losses.md, and a folder for each objective")
 
@@ -185,7 +183,7 @@ def _run_at_once(chains: dict[str, list[Stage]], lanes: int, devices_each: int) 
 
 
 def _summary(folder: Path) -> dict:
-    return json.loads((folder / "summary.json").read_text())
+    return read_json(folder / "summary.json")
 
 
 def _lines(pooled: dict) -> list[str]:

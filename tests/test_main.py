@@ -3,8 +3,11 @@
 import json
 import os
 import pathlib
+import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -30,22 +33,29 @@ QUICKSTART, ADIENCE = "--config=configs/quickstart.py", "--config=configs/adienc
 
 @pytest.fixture(scope="module")
 def command(tmp_path_factory):
-    """A function that runs the program with some arguments; the quick start's config unless they name another."""
+    """A function that runs the program with some arguments; the quick start's config unless they name another.
+
+    It does not `wait` for the program to end if told so, and returns the process.
+    """
     cache = tmp_path_factory.mktemp("cache")
 
-    def run(*arguments, devices=1):
+    def run(*arguments, devices=1, wait=True):
         if not arguments[0].startswith("--config="):
             arguments = (QUICKSTART, *arguments)
         if not any(argument.startswith("--workdir=") for argument in arguments):
             arguments = (*arguments, f"--workdir={cache / 'unused'}")  # never what `make run` left
-        return subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", "ror_jax.main", *arguments, f"--config.cache_dir={cache}"],
             cwd=ROOT,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=300,
             env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
         )
+        if not wait:
+            return process
+        stdout, stderr = process.communicate(timeout=300)
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return run
 
@@ -99,6 +109,41 @@ def test_evaluation_can_average_over_views(command, trained):
     single = json.loads((workdir / "summary.json").read_text())["test"]
     flipped = json.loads((workdir / "evaluate_latest_flip" / "summary.json").read_text())["test"]
     assert flipped["images"] == single["images"] and flipped["cross_entropy"] != single["cross_entropy"]
+
+
+def test_stopping_and_going_on(command, tmp_path, request):
+    """By SIGTERM, and by Ctrl-C pressed twice: a status of its own, one line. Another run must wait meanwhile."""
+    run = (*TINY, "--config.epochs=500", f"--workdir={tmp_path}")
+
+    def training():
+        process = command(*run, wait=False)
+        request.addfinalizer(process.kill)
+        said = ""
+        while "\nepoch " not in said:
+            said += (line := process.stdout.readline())
+            assert line, process.stderr.read()
+        return process, said
+
+    def stopped(process):
+        stdout, stderr = process.communicate(timeout=30)
+        assert "Traceback" not in stderr
+        return process.returncode, stdout.splitlines()[-1]
+
+    first, _ = training()
+    second = command(*run)
+    assert second.returncode == 1 and f"error: process {first.pid} on " in second.stderr
+    assert f"is training in {tmp_path}; wait for it" in second.stderr and second.stderr.count("\n") == 1
+    first.send_signal(signal.SIGTERM)
+    code, said = stopped(first)
+    step = re.fullmatch(r"Stopped by SIGTERM and saved at step (\d+). The same command goes on.", said)[1]
+    assert code == 143
+
+    third, said = training()
+    assert f"Going on from step {step} of 3000" in said
+    for _ in range(2):
+        third.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    assert stopped(third)[0] == 130
 
 
 @pytest.mark.parametrize("mode", ["train", "evaluate"])

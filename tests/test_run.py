@@ -1,14 +1,19 @@
 """One run from its settings to what it leaves."""
 
 import json
+import os
+import socket
 
 import jax
 import numpy as np
+import pytest
 
+from ror_jax.errors import UserError
 from ror_jax.models.weights import flatten, load_weights
 from ror_jax.run import train_and_test
 from ror_jax.training.experiment import create_experiment
 from ror_jax.training.logging import read_rows
+from ror_jax.training.workdir import locked
 
 
 def test_validation_chooses_the_epoch(tiny_config, tmp_path, monkeypatch, capsys):
@@ -59,3 +64,34 @@ def test_a_run_that_skips_every_step_says_so(tiny_config, tmp_path, capsys):
     weights, first = load_weights(tmp_path).tensors, flatten(*jax.device_get((start.params, start.batch_stats)))
     for name in first:
         np.testing.assert_array_equal(weights[name], first[name])
+
+
+def test_a_folder_that_another_run_has_is_not_touched(tiny_config, tmp_path):
+    """The second run is told who has it; a lock that a killed process left behind says nothing."""
+    (tmp_path / "lock").write_bytes(b"\xff left by a killed process")
+    holder = f"process {os.getpid()} on {socket.gethostname()} .since .*: .* is training in {tmp_path}"
+    with locked(tmp_path), pytest.raises(UserError, match=holder):
+        train_and_test(tiny_config(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+    with locked(tmp_path):
+        pass
+
+
+def test_a_run_that_ended_between_two_files_of_its_result(tiny_config, tmp_path):
+    """Where one cannot be written, the same command ends well later, with the same files."""
+    config = tiny_config(epochs=1, optimizer__decay_epochs=())
+    train_and_test(config, tmp_path)
+    expected = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    broken = ("predictions.csv", "summary.json")
+    for name in broken:
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+    for name in broken:
+        with pytest.raises(UserError, match=f"{name} cannot be written: Is a directory"):
+            train_and_test(config, tmp_path)
+        (tmp_path / name).rmdir()
+    train_and_test(config, tmp_path)
+    found = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert found.keys() == expected.keys()
+    for name in ("weights.safetensors", "model.json", "metrics.jsonl", *broken):
+        assert found[name] == expected[name]

@@ -12,6 +12,7 @@ from input_pipeline.datasets.faces import subject_numbers
 from input_pipeline.pipeline import GEOMETRY
 from input_pipeline.records import Source
 from ror_jax.errors import UserError
+from ror_jax.files import replacing
 
 FILE = "predictions.csv"
 ANSWERS = {"predicted": int, "confidence": float, "position": float, "expected": float}
@@ -93,7 +94,7 @@ def write_predictions(predictions: Predictions, test: Source, folder: Path) -> N
     """
     answers = {name: getattr(predictions, name) for name in ANSWERS if getattr(predictions, name) is not None}
     records = (test[int(number)] for number in predictions.facts["number"])
-    with (folder / FILE).open("w", newline="", encoding="utf-8") as file:
+    with replacing(folder / FILE) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = None
         for at, record in enumerate(records):
             facts = {key: record[key] for key in sorted(record.keys() - {"image", *GEOMETRY})}
@@ -123,7 +124,7 @@ def read_predictions(folders: Sequence[Path]) -> Predictions:
             columns["true"].astype(int),
             **{name: columns[name].astype(kind) for name, kind in ANSWERS.items() if name in columns},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
         places = ", ".join(str(folder / FILE) for folder in folders)
         raise UserError(f"{places}: damaged, test the run again: {type(error).__name__}: {error}") from error
 

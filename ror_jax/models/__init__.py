@@ -91,7 +91,7 @@ def load_model(folder: Path) -> Network:
         params, batch_stats = map(nnx.to_pure_dict, states)
         wanted = flatten(params, batch_stats)
         taken = take(tensors, wanted)
-    except UserError as error:
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:  # a card may hold anything
         raise UserError(f"{folder}: {error}") from error
     if missing := wanted.keys() - taken.keys():
         raise UserError(f"{folder} has no {', '.join(sorted(missing))}")

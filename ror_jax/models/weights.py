@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from ror_jax.errors import UserError
+from ror_jax.files import NotWrittenError, replace_json, replacing, writing
 
 TENSORS, CARD = "weights.safetensors", "model.json"
 
@@ -36,14 +37,16 @@ def save_weights(folder: Path, params: dict, batch_stats: dict, card: dict) -> N
     """Writes the two files into `folder`, which is made; files of these names are replaced.
 
     Raises:
-      UserError: they cannot be written.
+      NotWrittenError: they cannot be written.
     """
     tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flatten(params, batch_stats).items()}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, folder / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"weights cannot be written to {folder}: {error}") from error
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / TENSORS) as unfinished:
+            save_file(tensors, unfinished)
+    except SafetensorError as error:
+        raise NotWrittenError(f"{folder / TENSORS} cannot be written: {error}") from error
     save_card(folder, card)
 
 
@@ -61,25 +64,22 @@ def load_weights(folder: Path) -> Weights:
 
 
 def save_card(folder: Path, card: dict) -> None:
-    """Writes `model.json`; raises UserError where that is impossible."""
-    try:
-        (folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"{folder / CARD} cannot be written: {error.strerror}") from error
+    """Writes `model.json`; raises NotWrittenError where that is impossible."""
+    replace_json(folder / CARD, card)
 
 
 def load_card(folder: Path) -> dict:
     """Reads `model.json`; raises UserError where there is none, or one without model, heads, mean and std."""
     path = folder / CARD
     try:
-        card = json.loads(path.read_text())
-        numbers = [float(number) for key in ("mean", "std") for number in card[key]]
+        card = json.loads(path.read_text(encoding="utf-8"))
+        numbers = [*card["mean"], *card["std"]]
         dicts = isinstance(card["overrides"], dict) and isinstance(card["heads"], dict)
-        sound = len(numbers) == 6 and isinstance(card["model"], str) and dicts
+        sound = len(numbers) == 6 and np.isfinite(numbers).all() and isinstance(card["model"], str) and dicts
     except OSError as error:
         hint = f"python -m tools.convert_torchvision --weights FILE --model NAME --output {folder} makes it"
         raise UserError(f"no weights in {folder}: {CARD}: {error.strerror}; {hint}") from error
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, RecursionError, TypeError, ValueError):
         sound = False
     if not sound:
         raise UserError(f"{path} is damaged: it must be JSON with model, overrides, heads, mean and std")

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ror_jax.files import replacing
+
 TRAIN, VALIDATION, TEST = "#9a9a9a", "#2471a3", "#c0392b"
 
 
@@ -24,7 +26,8 @@ def save_curves(rows: list[dict], metrics: list[str], path: Path) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=130)
 
 
 def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path) -> None:
@@ -50,7 +53,8 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
             if counts[row, column]:
                 color = "white" if share[row, column] > 55 else "black"
                 axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=130)
 
 
 def save_examples(images: np.ndarray, true: list[str], predicted: list[str], title: str, path: Path) -> None:
@@ -65,4 +69,5 @@ def save_examples(images: np.ndarray, true: list[str], predicted: list[str], tit
         axes.imshow(image)
         right = label == guess
         axes.set_title(guess if right else f"{guess}\nis {label}", fontsize=7, color="black" if right else TEST)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=130)

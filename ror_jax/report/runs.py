@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ror_jax.errors import UserError
+from ror_jax.files import read_json
 from ror_jax.models.weights import load_card
 from ror_jax.training.logging import read_rows
 from ror_jax.training.workdir import FREE, flat_settings
@@ -108,18 +109,26 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
         try:
             if run := read_run(path.parent):
                 runs.append(run)
-        except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        except (
+            ArithmeticError,
+            AttributeError,
+            ImportError,
+            LookupError,
+            RecursionError,
+            TypeError,
+            ValueError,
+        ) as error:
             problems.append(f"left out {path.parent}, whose files are damaged: {type(error).__name__}: {error}")
     return runs, problems
 
 
 def read_run(folder: Path) -> Run | None:
     """The run in that folder; None if it was not tested yet."""
-    found = flat_settings(json.loads((folder / "config.json").read_text()))
+    found = flat_settings(read_json(folder / "config.json"))
     rows = read_rows(folder / "metrics.jsonl")
     tests = [row for row in rows if row["split"] == "test"]
     if (path := folder / "summary.json").exists():
-        summary = json.loads(path.read_text())
+        summary = read_json(path)
     elif tests:
         summary = {"epoch": tests[-1]["epoch"], "test": tests[-1], "images": {}}
     else:

@@ -1,11 +1,11 @@
 """What a run says when it is done: the result in words, in JSON and in pictures."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from ror_jax.evaluation.predictions import Predictions, write_predictions
+from ror_jax.files import replace_json
 from ror_jax.report.figures import save_confusion, save_curves, save_examples
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.state import TrainState
@@ -54,7 +54,7 @@ def summarize(
         "classes": task.names,
         "test": results,
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    replace_json(folder / "summary.json", summary)
 
     lines = [
         f"Test after epoch {epoch:g}: {task.line(results)}   ({results['images']} images; {majority})",

@@ -12,8 +12,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.summary import scalar
 from tqdm import tqdm
+
+from ror_jax.errors import UserError
+from ror_jax.files import replace_text, writing
 
 PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "tensorflow-datasets", "numpy", "pillow"),
@@ -48,46 +54,60 @@ class MetricsLog:
     """`metrics.jsonl`, one JSON object a line, and the same scalars for TensorBoard.
 
     Lines after `step` come from a run that was stopped after its last checkpoint; they are dropped, for they will be
-    written again.
+    written again. Where a line cannot be written, NotWrittenError says so at once.
     """
 
     def __init__(self, folder: Path, step: int):
-        self._path = folder / "metrics.jsonl"
+        self._path, self._tensorboard = folder / "metrics.jsonl", folder / "tensorboard"
         self.rows = [row for row in read_rows(self._path) if row["step"] <= step]
         replace_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
-        self._file = self._path.open("a")
-        self._tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+        with writing(self._tensorboard):
+            self._tensorboard.mkdir(exist_ok=True)
+            # Not `SummaryWriter`: it writes in a thread, which dies of a full disk and lets the run wait for ever.
+            self._events = EventsWriter(str(self._tensorboard / "events"))
+        self._show(step=step + 1, session_log=SessionLog(status=SessionLog.START))  # hides what came after
 
     def write(self, split: str, step: int, epoch: float, numbers: dict) -> None:
         row = {"split": split, "step": step, "epoch": epoch} | numbers
         row.pop("confusion", None)  # a million numbers for a thousand classes; the last one is in summary.json
         self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
-        for name, value in numbers.items():
-            if isinstance(value, float):
-                self._tensorboard.add_scalar(f"{split}/{name}", value, step)
+        with writing(self._path), self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        scalars = {f"{split}/{name}": value for name, value in numbers.items() if isinstance(value, float)}
+        values = [value for name, number in scalars.items() for value in scalar(name, number).value]
+        self._show(step=step, summary=Summary(value=values))
 
     def close(self) -> None:
-        self._file.close()
-        self._tensorboard.close()
+        with contextlib.suppress(OSError):  # what could not be written has been told
+            self._events.close()
 
-
-def replace_text(path: Path, text: str) -> None:
-    """Writes a file so that at any moment either the old or the new text is there."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(text)
-    unfinished.replace(path)
+    def _show(self, **event) -> None:
+        with writing(self._tensorboard):
+            self._events.write_event(Event(wall_time=time.time(), **event))
+            self._events.flush()
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows of a metrics file; none where there is no file. A last line that was cut off is left out."""
+    """The rows of a metrics file; none where there is no file. A last line that was cut off is left out.
+
+    Raises:
+      UserError: another line is damaged, or the file cannot be read.
+    """
+    try:
+        *lines, _ = path.read_bytes().split(b"\n")  # a line that is complete has an end
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            row = json.loads(line)
+            if not isinstance(row["split"], str) or not isinstance(row["step"], int) or row["epoch"] < 0:
+                raise ValueError
+            rows.append(row)
+        except (ValueError, TypeError, LookupError, RecursionError):
+            raise UserError(f"{path}, line {number} is damaged; delete that line to do without its numbers") from None
     return rows
 
 

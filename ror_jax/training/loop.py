@@ -5,6 +5,7 @@ import dataclasses
 import signal
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -13,14 +14,14 @@ import numpy as np
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
+from ror_jax.files import NotWrittenError
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.distributed import is_first, largest, together
+from ror_jax.training.distributed import is_first, largest
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress, traced
 from ror_jax.training.mesh import shard_batch
 from ror_jax.training.state import TrainState, empty_metrics
 from ror_jax.training.step import FAULTS
-from ror_jax.training.workdir import locked
 
 
 class Stopped(Exception):
@@ -35,6 +36,7 @@ def train(
     test_every_steps: int | None = None,
     log_every: int,
     checkpoint_minutes: float,
+    allow_changed_data: bool = False,
     profile: bool = False,
     label: str = "",
     asked_to_stop: list[int] | None = None,
@@ -48,8 +50,8 @@ def train(
     `asked_to_stop` of the main thread, see `stop_signals`; a run alone looks after signals itself.
 
     Raises:
-      UserError: another process trains in this folder; or one bad step too many, see `make_train_step`, and the last
-        good checkpoint is kept.
+      UserError: one bad step too many, see `make_train_step`, and the last good checkpoint is kept; no checkpoint is
+        sound, or they are of other data, unless `allow_changed_data`; something cannot be written.
       Stopped: the user or the machine asked for it.
     """
     task, mesh, state = experiment.task, experiment.mesh, experiment.state
@@ -57,22 +59,31 @@ def train(
     per_call = experiment.steps_per_call
 
     with contextlib.ExitStack() as stack:
-        with together():
-            if is_first():
-                stack.enter_context(locked(workdir))
         # --- Go on from where the run stopped, if it did ------------------------------------------------------------
-        checkpoints = Checkpoints(workdir / "checkpoints", for_training=True, alone=asked_to_stop is None)
+        checkpoints = Checkpoints(
+            workdir / "checkpoints",
+            for_training=True,
+            alone=asked_to_stop is None,
+            data=experiment.dataset.fingerprint,
+            allow_changed_data=allow_changed_data,
+        )
+        step = 0
+        stack.enter_context(_telling_what_is_lost(checkpoints, steps_per_epoch, lambda: step))
         stack.enter_context(contextlib.closing(checkpoints))
-        if checkpoints.steps:
+        if newest := max(checkpoints.steps, default=0):
             state = checkpoints.restore(state)
         step = int(state.step)
         if step == total_steps:
             return _chosen(experiment, checkpoints, state)
+        checkpoints.check_room(state)
         # The first process logs for all; what another one would is written where it vanishes.
         logs = workdir if is_first() else Path(stack.enter_context(tempfile.TemporaryDirectory()))
         log = stack.enter_context(contextlib.closing(MetricsLog(logs, step)))
         progress = Progress(step, total_steps, steps_per_epoch, experiment.batch_size, label)
         stack.enter_context(contextlib.closing(progress))
+        if checkpoints.damages:
+            again = f"{newest - step} steps ({(newest - step) / steps_per_epoch:.2f} epochs)"
+            progress.say(f"{'; '.join(checkpoints.damages)}. Its work after step {step}, {again}, is done again.")
         if step:
             progress.say(f"Going on from step {step} of {total_steps}, epoch {step / steps_per_epoch:.2f}.")
         progress.say("Compiling; the first step takes up to a minute.")
@@ -124,6 +135,7 @@ def train(
             # --- One step, or several; the loss of the one before is fetched while this one runs --------------------
             state, loss, report = experiment.train_step(state, shard_batch(batch, mesh))
             progress.dispatched(loss)
+            checkpoints.check()
             settle()
             step += per_call
             unsettled = step, loss, report
@@ -185,6 +197,21 @@ def _chosen(experiment: Experiment, checkpoints: Checkpoints, last: TrainState) 
     """The state that a run ends with: never chosen by the images that it is tested on."""
     chosen = experiment.dataset.validation is not None and checkpoints.best_step is not None
     return checkpoints.restore(last, "best") if chosen else last
+
+
+@contextlib.contextmanager
+def _telling_what_is_lost(checkpoints: Checkpoints, steps_per_epoch: int, now: Callable[[], int]) -> Iterator[None]:
+    """Adds to a NotWrittenError from which step the run goes on, if `now()` steps have been done."""
+    try:
+        yield
+    except NotWrittenError as error:
+        saved = max(checkpoints.steps, default=0)
+        kept = f"is at step {saved} (epoch {saved / steps_per_epoch:.2f})" if saved else "does not exist yet"
+        lost = max(now() - saved, 0)
+        raise UserError(
+            f"{error}. The last good checkpoint {kept}; {lost} steps ({lost / steps_per_epoch:.2f} epochs) after it are"
+            " lost. Make room there, or make it writable; the same command goes on"
+        ) from error
 
 
 @contextlib.contextmanager

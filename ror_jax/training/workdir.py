@@ -3,16 +3,24 @@
 import contextlib
 import fcntl
 import json
+import os
+import shlex
+import socket
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from ror_jax.config import default_config
 from ror_jax.errors import UserError
-from ror_jax.training.logging import environment, replace_text
+from ror_jax.files import read_json, replace_json, writing
+from ror_jax.training.logging import environment
 
 # What may change between two starts of one run, because the result does not depend on it.
 FREE = (
+    "allow_changed_data",
     "cache_dir",
     "checkpoint_minutes",
     "closing_words",
@@ -36,35 +44,48 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
         usual, now = (json.loads(settings.to_json_best_effort()) for settings in (default_config(), config))
         # A setting that is newer than the run had its default then.
         try:
-            before = flat_settings(usual) | flat_settings(json.loads(path.read_text()))
-        except (ValueError, AttributeError) as error:
-            raise UserError(f"{path} is damaged ({error}); choose another --workdir, or delete that one") from error
+            before = flat_settings(usual) | flat_settings(read_json(path))
+        except (UserError, RecursionError) as error:
+            raise UserError(f"{error}; choose another --workdir, or delete that one") from error
         # Where a stage begins is the folder of the one before it, whose settings are a part of these.
         _compare(workdir, before, flat_settings(now), (*free, "init_from") if config.stages else free)
 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:
-    """Makes the folder and writes `config.json` and `environment.json`.
-
-    Raises:
-      UserError: the folder cannot be written.
-    """
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        for name, content in (("config", json.loads(config.to_json_best_effort())), ("environment", environment())):
-            replace_text(workdir / f"{name}.json", json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        raise UserError(f"the run's folder {workdir} cannot be written: {error.strerror}") from error
+    """Writes `config.json` and `environment.json` into a folder that is `locked`; raises NotWrittenError."""
+    replace_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    replace_json(workdir / "environment.json", environment())
 
 
 @contextlib.contextmanager
-def locked(workdir: Path):
-    """Holds the folder for this process alone; raises UserError where another one has it."""
-    with (workdir / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another process is training in {workdir}; choose another --workdir") from None
+def locked(workdir: Path) -> Iterator[None]:
+    """Makes the folder and holds it for this process alone.
+
+    The file `lock` says who has it; what counts is the kernel's lock on it (flock), which ends with the process,
+    however that ends. On a network file system it holds between machines as far as that system's own locks do: NFS
+    since Linux 2.6.12 and its like take part; one that keeps locks to each machine lets a second machine in.
+
+    Raises:
+      UserError: another process has it.
+      NotWrittenError: the folder cannot be written, or its file system knows no locks.
+    """
+    with contextlib.ExitStack() as stack:
+        path = workdir / "lock"
+        with writing(path):
+            workdir.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(path.open("a+", encoding="utf-8", errors="replace"))
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.readline(500).strip() or "another process"
+                raise UserError(
+                    f"{holder} is training in {workdir}; wait for it, or choose another --workdir"
+                ) from None
+            file.truncate(0)
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            file.write(f"process {os.getpid()} on {socket.gethostname()} (since {since}: {shlex.join(sys.argv)})\n")
+            file.flush()
         yield
 
 

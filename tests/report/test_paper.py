@@ -136,7 +136,7 @@ def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
     text, printed = report()
     assert "| cifar10:ror3_20 | 9.00 |" in text
     assert "ror3_32" not in text
-    assert printed.err.startswith(f"left out {tmp_path / 'broken'}, whose files are damaged: JSONDecodeError")
+    assert printed.err.startswith(f"left out {tmp_path / 'broken'}, whose files are damaged: UserError")
     assert f"left out {tmp_path / 'renamed'}, whose files are damaged: ModuleNotFoundError" in printed.err
     assert "1 runs of the paper's rows" in printed.out
 

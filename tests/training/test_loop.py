@@ -1,8 +1,10 @@
 """The loop: it learns, it resumes bit for bit, it stops at what is not a number."""
 
+import contextlib
 import dataclasses
 import json
 import os
+import resource
 import shutil
 import signal
 import time
@@ -17,7 +19,6 @@ from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import create_experiment
 from ror_jax.training.loop import Stopped, train
 from ror_jax.training.state import TrainState
-from ror_jax.training.workdir import locked
 
 SETTINGS = {"test_every": 1, "log_every": 2, "checkpoint_minutes": 60}
 
@@ -295,7 +296,7 @@ def test_skipped_steps_are_counted_through_a_stop(tiny_config, tmp_path, capsys)
 def test_a_checkpoint_of_another_model_names_the_tensors(finished, tiny_config):
     """What differs is listed with both shapes."""
     other = create_experiment(tiny_config(model__widths=(4, 6)))
-    with pytest.raises(UserError, match=r"of another model.*norms\.0\.scale \(checkpoint \(1, 8\), model \(1, 6\)\)"):
+    with pytest.raises(UserError, match=r"of another model.*norms\.0\.scale \(checkpoint .*\(1, 8\), model .*\(1, 6\)"):
         Checkpoints(finished[1] / "checkpoints").restore(other.state)
 
 
@@ -307,20 +308,94 @@ def test_a_step_that_ruins_the_parameters_is_not_saved(tiny_config, tmp_path):
     assert not Checkpoints(tmp_path / "checkpoints").steps
 
 
-def test_a_damaged_checkpoint_is_named(finished, experiment, tmp_path):
-    """Files cut to a few bytes: one line that says which folder, and how to go on."""
-    shutil.copytree(finished[1] / "checkpoints", tmp_path / "checkpoints")
-    for file in (tmp_path / "checkpoints" / "12").rglob("*"):
+def cut_short(checkpoint):
+    """Cuts the files of a checkpoint to a few bytes."""
+    for file in checkpoint.rglob("*"):
         if file.is_file() and file.stat().st_size > 1000:
             os.truncate(file, 100)
-    with pytest.raises(UserError, match=r"checkpoints/12 cannot be read .* delete that folder"):
-        Checkpoints(tmp_path / "checkpoints").restore(experiment.state)
 
 
-def test_two_trainings_in_one_folder(experiment, tmp_path):
-    """The second is refused while the first one has the folder."""
-    with locked(tmp_path), pytest.raises(UserError, match="another process is training in"):
+def test_a_damaged_checkpoint_is_set_aside(experiment, finished, tmp_path, capsys):
+    """Twice: training goes on from the one before it, says what that costs, and ends as if nothing had happened."""
+    shutil.copytree(finished[1], tmp_path, dirs_exist_ok=True)
+    for aside in ("damaged_12", "damaged_12_2"):
+        cut_short(tmp_path / "checkpoints" / "12")
+        assert_same(train(fresh(experiment), tmp_path, **SETTINGS), finished[0])
+        assert rows_without_times(tmp_path) == rows_without_times(finished[1])
+        said = next(line for line in capsys.readouterr().out.splitlines() if "damaged" in line)
+        assert "checkpoints/12 is damaged: " in said and f"set aside as {aside}. " in said
+        assert "Its work after step 6, 6 steps (1.00 epochs), is done again." in said
+        assert (tmp_path / "checkpoints" / aside).is_dir()
+        assert Checkpoints(tmp_path / "checkpoints").steps == [6, 12]
+
+
+def test_without_a_sound_checkpoint_nothing_is_begun_anew(experiment, finished, tmp_path):
+    """Neither at once nor when it is started again."""
+    shutil.copytree(finished[1], tmp_path, dirs_exist_ok=True)
+    for step in ("6", "12"):
+        cut_short(tmp_path / "checkpoints" / step)
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"no checkpoint in .*checkpoints is sound: .*12 is damaged.*6 is damaged"):
+            train(fresh(experiment), tmp_path, **SETTINGS)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["12", "6"]
+
+
+@contextlib.contextmanager
+def no_room():
+    """While this lasts, no file can grow beyond 2 kB; the error is that of a file that is too large."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        yield lambda batch: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run_at_once(experiment, finished, tmp_path):
+    """A save in mid-epoch fails: noticed soon, not at the next save; with room the result is the same."""
+    with no_room() as fill:
+
+        def after_the_save(batch):
+            while not (tmp_path / "checkpoints" / "6").is_dir():
+                time.sleep(0.1)
+            fill(batch)
+
+        full = disturbed(experiment, 7, after_the_save)
+
+        def slow(start):
+            for batch in full.train_batches(start):
+                time.sleep(0.3)
+                yield batch
+
+        settings = SETTINGS | {"checkpoint_minutes": 0.02, "log_every": 100}  # 1.2 s
+        message = r"checkpoints/\d+ cannot be written: File too large .* checkpoint is at step 6 .*1.00\); [2-6] steps"
+        with pytest.raises(UserError, match=message) as stopped:
+            train(dataclasses.replace(full, train_batches=slow), tmp_path, **settings)
+    assert "\n" not in str(stopped.value)
+    assert_same(train(fresh(experiment), tmp_path, **SETTINGS), finished[0])
+
+
+def test_a_log_that_cannot_be_written_ends_the_run(experiment, finished, tmp_path):
+    """With a folder in the place of the file; when that is gone, the run goes on from its last checkpoint."""
+    path = tmp_path / "metrics.jsonl"
+
+    def block(batch):
+        path.unlink()
+        path.mkdir()
+
+    with pytest.raises(UserError, match=r"metrics.jsonl cannot be written: .* is at step 6 .* steps .* are lost"):
+        train(disturbed(experiment, 7, block), tmp_path, **SETTINGS)
+    with pytest.raises(UserError, match=r"metrics.jsonl cannot be read: Is a directory"):
         train(fresh(experiment), tmp_path, **SETTINGS)
+    path.rmdir()
+    assert_same(train(fresh(experiment), tmp_path, **SETTINGS), finished[0])
+
+
+def test_a_disk_without_room_for_a_checkpoint(experiment, tmp_path, monkeypatch):
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(experiment.state))
+    for free, refused in ((size, False), (size - 1, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, free=free: shutil._ntuple_diskusage(free, 0, free))
+        with pytest.raises(UserError, match="MiB left; make room") if refused else contextlib.nullcontext():
+            Checkpoints(tmp_path, for_training=True).check_room(experiment.state)
 
 
 @pytest.mark.parametrize(
