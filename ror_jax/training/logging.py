@@ -59,8 +59,8 @@ class MetricsLog:
 
     def __init__(self, folder: Path, step: int):
         self._path, self._tensorboard = folder / "metrics.jsonl", folder / "tensorboard"
-        self.rows = [row for row in read_rows(self._path) if row["step"] <= step]
-        replace_text(self._path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        rows = [row for row in read_rows(self._path) if row["step"] <= step]
+        replace_text(self._path, "".join(json.dumps(row) + "\n" for row in rows))
         with writing(self._tensorboard):
             self._tensorboard.mkdir(exist_ok=True)
             # Not `SummaryWriter`: it writes in a thread, which dies of a full disk and lets the run wait for ever.
@@ -70,7 +70,6 @@ class MetricsLog:
     def write(self, split: str, step: int, epoch: float, numbers: dict) -> None:
         row = {"split": split, "step": step, "epoch": epoch} | numbers
         row.pop("confusion", None)  # a million numbers for a thousand classes; the last one is in summary.json
-        self.rows.append(row)
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         scalars = {f"{split}/{name}": value for name, value in numbers.items() if isinstance(value, float)}

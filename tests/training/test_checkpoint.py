@@ -24,7 +24,7 @@ def state(step: int) -> TrainState:
     """Tensors of several types and sizes, other ones at each step."""
     numbers = np.random.default_rng(step).normal(size=(7, 5))
     params = {"kernel": jnp.asarray(numbers, jnp.float32), "half": jnp.asarray(numbers, jnp.bfloat16)}
-    return TrainState(jnp.int32(step), params, {}, (jnp.float32(step),), {"seen": jnp.arange(step)}, {})
+    return TrainState(jnp.int32(step), params, {}, (jnp.float32(step),), {"seen": jnp.arange(step)}, {}, {})
 
 
 @pytest.fixture
