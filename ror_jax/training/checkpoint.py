@@ -15,7 +15,7 @@ from orbax.checkpoint import v1 as orbax
 
 from ror_jax.errors import UserError
 from ror_jax.files import NotWrittenError, writing
-from ror_jax.training.distributed import is_first, largest
+from ror_jax.training.distributed import is_first, largest, together
 from ror_jax.training.state import TrainState
 
 KEEP = 2
@@ -49,12 +49,13 @@ class Checkpoints:
         self._data, self._allow_changed_data = data, allow_changed_data
         self._writer = ThreadPoolExecutor(1)
         self._saving: Future[list[int]] | None = None
-        if for_training and is_first():  # which renames and deletes, for all
-            with writing(self._folder):
-                self._folder.mkdir(parents=True, exist_ok=True)
-                for child in self._folder.iterdir():
-                    if re.fullmatch(r"\d+\.(orbax-checkpoint-tmp.*|deleted)", child.name):
-                        shutil.rmtree(child)
+        with together():  # all find what the first process leaves
+            if for_training and is_first():
+                with writing(self._folder):
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    for child in self._folder.iterdir():
+                        if re.fullmatch(r"\d+\.(orbax-checkpoint-tmp.*|deleted)", child.name):
+                            shutil.rmtree(child)
         self._steps = _steps(self._folder)
         self._records: dict[int, dict] = {}
         self.damages: list[str] = []  # what `restore` has set aside, in words

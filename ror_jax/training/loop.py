@@ -16,7 +16,7 @@ from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.files import NotWrittenError
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.distributed import is_first, largest
+from ror_jax.training.distributed import is_first, largest, together
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress, traced
 from ror_jax.training.mesh import shard_batch
@@ -75,10 +75,11 @@ def train(
         step = int(state.step)
         if step == total_steps:
             return _chosen(experiment, checkpoints, state)
-        checkpoints.check_room(state)
         # The first process logs for all; what another one would is written where it vanishes.
         logs = workdir if is_first() else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        log = stack.enter_context(contextlib.closing(MetricsLog(logs, step)))
+        with together():
+            checkpoints.check_room(state)
+            log = stack.enter_context(contextlib.closing(MetricsLog(logs, step)))
         progress = Progress(step, total_steps, steps_per_epoch, experiment.batch_size, label)
         stack.enter_context(contextlib.closing(progress))
         if checkpoints.damages:

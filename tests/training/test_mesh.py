@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from ror_jax.training.workdir import locked
+
 ROOT = pathlib.Path(__file__).parents[2]
 EPOCHS = 8
 TINY = [
@@ -52,16 +54,21 @@ def cache(tmp_path_factory):
 
 @pytest.fixture
 def start(cache):
-    """A function that starts the program with some arguments as so many processes, each with so many devices."""
+    """A function that starts the program with some arguments as so many processes, each with so many devices.
+
+    They are told of each other, or find what SLURM would tell them.
+    """
     started = []
 
-    def start(processes: int, devices: int, *arguments: str) -> list[subprocess.Popen]:
+    def start(processes: int, devices: int, *arguments: str, slurm: bool = False) -> list[subprocess.Popen]:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
-        several = [f"--coordinator={address}", f"--num_processes={processes}"] if processes > 1 else []
+        several = [f"--coordinator={address}", f"--num_processes={processes}"] if processes > 1 and not slurm else []
+        job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": str(processes)}
         for number in range(processes):
             which = [*several, f"--process_id={number}"] if several else []
+            task = job | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)} if slurm else {}
             command = [sys.executable, "-m", "ror_jax.main", *TINY, f"--config.cache_dir={cache}", *arguments, *which]
             flags = f"--xla_force_host_platform_device_count={devices}"
             process = subprocess.Popen(
@@ -70,7 +77,7 @@ def start(cache):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
-                env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+                env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | task,
             )
             started.append(process)
         return started[-processes:]
@@ -121,16 +128,17 @@ def test_a_run_goes_from_one_device_to_two_processes_to_eight_devices(start, tmp
 
 
 def test_what_stops_one_process_stops_all(start, tmp_path):
-    """Only one of two cannot prepare the data; both end at once, and both say why."""
-    (tmp_path / "file").touch()
-    first, second = (
-        start(1, 1, "--coordinator=localhost:1")[0],
-        start(2, 1, f"--workdir={tmp_path}", "--config.batch_size=7"),
-    )
-    _, errors = first.communicate(timeout=120)
-    assert first.returncode == 1
+    """The first of two finds the folder taken; both end at once, and both say why."""
+    with locked(tmp_path):
+        processes = start(2, 1, f"--workdir={tmp_path}", slurm=True)
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+    assert [process.returncode for process in processes] == [1, 1]
+    said = f"process {os.getpid()} on {socket.gethostname()} "
+    assert f"error: {said}" in errors[0] and f"error: process 0: {said}" in errors[1]
+
+
+def test_who_says_half_of_where_the_others_are_is_told(start):
+    (process,) = start(1, 1, "--coordinator=localhost:1")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
     assert errors.startswith("error: --num_processes, --process_id: give all of --coordinator, ")
-    for process in second:
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 1
-        assert "error: a batch of 7 images cannot be divided over 2 devices; try 6" in errors
