@@ -152,7 +152,10 @@ class _Part:
         shape = struct.unpack(f"{self._order}{len(shape) // 4}i", shape)
         if not 2 <= len(shape) <= 32 or min(shape) < 0:
             raise ValueError("an array without a shape")
-        return struct.unpack(f"{self._order}II", flags)[0], name.decode("ascii"), shape
+        name = name.decode("ascii")
+        if name and not name.isidentifier():
+            raise ValueError("an array's name is none that MATLAB gives")
+        return struct.unpack(f"{self._order}II", flags)[0], name, shape
 
     def size(self) -> int:
         """In bytes, of the array that follows, from its tag."""

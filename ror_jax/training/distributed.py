@@ -37,6 +37,8 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise UserError(f"{', '.join(missing)}: give all of --{', --'.join(given)}, or none of them")
+    if coordinator:
+        print(f"Process {process_id} of {num_processes} waits for the others at {coordinator}, 5 minutes.", flush=True)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the training loop
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=PATIENCE)

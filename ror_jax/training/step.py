@@ -13,6 +13,7 @@ from jax import lax
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
+from ror_jax import parallel
 from ror_jax.models.layers import compiler_options
 from ror_jax.training.mesh import AXES, divided, replicated
 from ror_jax.training.state import TrainState
@@ -76,7 +77,7 @@ def make_train_step(
             return loss, (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
-        return _add_up(gradients, mesh), lax.psum(loss, AXES), sums, batch_stats
+        return _add_up(gradients, mesh), parallel.total(loss), sums, batch_stats
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, tuple[jax.Array, ...]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -143,12 +144,12 @@ def _add_up(gradients: dict, mesh: Mesh) -> dict:
         return gradients
     if mesh.shape["model"] == 1:  # as one array, for an all-reduce has a price of its own, and there are hundreds
         numbers, separate = ravel_pytree(gradients)
-        return separate(lax.psum(numbers, AXES))
+        return separate(parallel.total(numbers))
 
     def add_up(gradient):
         spec = divided(gradient.shape, mesh).spec
         if "model" not in spec:
-            return lax.psum(gradient, AXES)
+            return parallel.total(gradient)
         part = lax.psum_scatter(gradient, "model", scatter_dimension=spec.index("model"), tiled=True)
         return lax.psum(part, "data")
 
