@@ -35,13 +35,9 @@ MODE = flags.DEFINE_enum(
     " all losses for ordered ages.",
 )
 FOLDS = flags.DEFINE_list("folds", None, "With --mode=cross_validate: the folds to do, such as 0,2. Default: all five.")
-COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "Several processes: HOST:PORT of the first one, for all to reach."
-)
-PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "Several processes: how many. TPU pods and SLURM tell by themselves."
-)
-PROCESS = flags.DEFINE_integer("process_id", None, "Several processes: which of them this is, 0 being the first.")
+COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of the first process. TPU pods and SLURM tell it.")
+PROCESSES = flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes there are.")
+PROCESS = flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this is, from 0 on.")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "latest", "What to evaluate: 'latest', 'best' or a step.")
 
 
