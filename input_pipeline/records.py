@@ -62,6 +62,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """16 hex digits that change with what a run would read: images, labels, their order, splits, classes.
 
+        Where a run reads some of the images, as with a `limit`, all of them count.
+
         They are the same wherever the files lie and whenever they were written. What is looked at is
 
         - of CIFAR and SVHN every pixel and every label;

@@ -24,9 +24,10 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives the path to write to; in the end, and without an error, that file is on the disk and is called `path`.
+    """Gives the path to write to; in the end, and without an error, that file is called `path`.
 
-    At any moment either the old or the new file is there. The name of the unfinished one ends like that of `path`.
+    At any moment, and after a power cut, either the old or the new file is there, whole. The name of the
+    unfinished one ends like that of `path`.
 
     Raises:
       NotWrittenError: the system refuses to write it.

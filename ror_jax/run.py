@@ -17,7 +17,7 @@ from ror_jax.models.weights import TENSORS, save_card, save_weights
 from ror_jax.recipe import Stage, stages
 from ror_jax.report.summary import summarize
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.distributed import is_first, together
+from ror_jax.training.distributed import check_same, is_first, together
 from ror_jax.training.experiment import Experiment, create_experiment, open_task
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
@@ -72,6 +72,11 @@ def train_stage(
     with together():
         check_workdir(workdir, config)
         experiment, name = _open(config, workdir, devices, say)
+    shared = {
+        name: value for name, value in config.to_dict().items() if name not in ("cache_dir", "data_dir", "workers")
+    }
+    check_same("the settings", str(shared))
+    check_same("the data", experiment.dataset.fingerprint)
     with contextlib.ExitStack() as stack:
         with together():
             if is_first():

@@ -84,7 +84,8 @@ def collectives(program: str) -> list[Collective]:
     Of the branches of a conditional all are counted.
 
     Raises:
-      ValueError: a loop with an exchange does not say how often it runs.
+      ValueError: a loop with an exchange does not say how often it runs, or an exchange is not of the form that XLA's
+        CPU backend writes.
     """
     found: dict[str, list[Collective]] = {}
     calls: dict[str, list[tuple[str, int | None]]] = {}
@@ -119,9 +120,11 @@ def collectives(program: str) -> list[Collective]:
 
 def _exchange(line: str) -> list[Collective]:
     """The exchange that an instruction is, if it is one."""
-    match = re.search(rf" = (.*?) ({'|'.join(KINDS)})(?:-start)?\(", line)
+    match = re.search(rf" = (.*?) ({'|'.join(KINDS)})(-start)?\(", line)
     if not match:
         return []
+    if match[3] or "replica_groups=[" in line:
+        raise ValueError(f"an exchange of another form: {line.strip()[:200]}")
     shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
     size = sum(ITEM_BYTES[kind] * math.prod(int(side) for side in sides.split(",") if side) for kind, sides in shapes)
     if match[2] == "reduce-scatter":  # the result is a part

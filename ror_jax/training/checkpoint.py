@@ -56,6 +56,11 @@ class Checkpoints:
                     for child in self._folder.iterdir():
                         if re.fullmatch(r"\d+\.(orbax-checkpoint-tmp.*|deleted)", child.name):
                             shutil.rmtree(child)
+        with together():
+            if not self._folder.is_dir():
+                raise UserError(
+                    f"{self._folder} is not seen by all processes: --workdir must be a folder that all share"
+                )
         self._steps = _steps(self._folder)
         self._records: dict[int, dict] = {}
         self.damages: list[str] = []  # what `restore` has set aside, in words
@@ -72,7 +77,7 @@ class Checkpoints:
             best = self._record(self.steps[-1])["best"] if self.steps else None
         except Damaged as damage:
             raise UserError(f"{damage}; only that one knew which is the best") from damage
-        return best and best["step"]
+        return best["step"] if best and best["step"] in self._steps else None
 
     def check_room(self, state: TrainState) -> None:
         """Raises UserError where the disk has less room than a checkpoint of `state` takes."""
@@ -93,10 +98,12 @@ class Checkpoints:
         if step in self.steps:
             return
         best = self._records[self._steps[-1]]["best"] if self._steps else None
-        if score is not None and (best is None or score >= best["score"]):
-            best = {"step": step, "score": score}
+        if best and best["step"] not in self._steps:  # deleted for a better one, which was damaged
+            best = None
         record = {"step": step, "tensors": _tensors(state, checksums(state)), "data": self._data, "best": best}
         self._records[step] = record
+        if score is not None:
+            self.judge(step, score)
         if self._alone:
             response = self._write(orbax.save_async, step, state)
             self._saving = self._writer.submit(self._finish, step, response)
@@ -104,6 +111,12 @@ class Checkpoints:
             with _ONE_AT_A_TIME:
                 self._write(orbax.save, step, state)
             self._steps = self._finish(step)
+
+    def judge(self, step: int, score: float) -> None:
+        """Tells the score of a step; of one that has been saved, for the checkpoints after it to know."""
+        record = self._records[step]
+        if record["best"] is None or score >= record["best"]["score"]:
+            self._records[step] = record | {"best": {"step": step, "score": score}}
 
     def _write(self, save, step: int, state: TrainState):
         metadata = {"record": self._records[step], "crc32": _crc32(self._records[step])}
@@ -123,7 +136,7 @@ class Checkpoints:
         kept = {*steps[-KEEP:], (self._records[step]["best"] or {}).get("step")}
         for old in set(steps) - kept if is_first() else ():
             path = self._folder / str(old)
-            with writing(path), contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # one too many does no harm
                 # Renamed first: a kill in the midst of deleting leaves nothing that looks like a checkpoint.
                 shutil.rmtree(path.rename(path.with_suffix(".deleted")))
         return [each for each in steps if each in kept]
@@ -192,18 +205,20 @@ class Checkpoints:
 
     def _load(self, step: int, like: TrainState) -> TrainState:
         """Raises Damaged, or UserError where a sound checkpoint does not fit."""
-        saved, wanted = self._record(step), _tensors(like)
-        self._compare(step, saved, wanted)
+        wanted, state, failed = _tensors(like), None, None
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
-        path, state, failed = self._folder / str(step), None, None
+        path = self._folder / str(step)
         try:
+            saved = self._record(step)
+            self._compare(step, saved, wanted)
             with _ONE_AT_A_TIME:
                 state = orbax.load(path, abstract)
-        except Exception as error:  # Orbax and TensorStore have many ways to say that a file is damaged
+        except (Damaged, UserError) as error:
             failed = error
+        except Exception as error:  # Orbax and TensorStore have many ways to say that a file is damaged
+            failed = Damaged(f"the checkpoint {path} is damaged: {_reason(error)}")
         if any(largest(failed is not None)):  # each process has read its own part
-            reason = _reason(failed) if failed else "another process cannot read its part"
-            raise Damaged(f"the checkpoint {path} is damaged: {reason}") from failed
+            raise failed or Damaged(f"the checkpoint {path} is damaged: another process cannot read its part")
         found = _tensors(state, checksums(state))
         changed = [name for name in found if found[name] != saved["tensors"][name]]
         if changed:
@@ -219,6 +234,8 @@ class Checkpoints:
         try:
             metadata = orbax.metadata(path).custom_metadata or {}
             record = metadata.get("record")
+            if not metadata:
+                raise ValueError("without a record, as an older version of this program wrote it")
             if metadata.get("crc32") != _crc32(record) or record["step"] != step:
                 raise ValueError("its record is not the one that was written")
         except Exception as error:
@@ -267,10 +284,11 @@ def _steps(folder: Path) -> list[int]:
 
 @jax.jit
 def checksums(tree) -> jax.Array:
-    """A checksum of each leaf, uint32 [leaves]: the sum of its elements' bits, each times an odd number of its own.
+    """A checksum of each leaf, uint32 [leaves]: the sum over its elements of a hash of place and bits.
 
-    All is mod 2^32, so that neither the order of the sum nor the number of devices matters. A change of one element
-    always changes it, since an odd number has an inverse.
+    All is mod 2^32, so that neither the order of the sum nor the number of devices matters. For each place the hash
+    (the finalizer of MurmurHash3) maps all bits one to one: a change of one element always changes the sum, and that of
+    several with all but one chance in 2^32.
     """
 
     def checksum(leaf: jax.Array) -> jax.Array:
@@ -278,7 +296,10 @@ def checksums(tree) -> jax.Array:
         place = jnp.zeros(leaf.shape, jnp.uint32)
         for axis, size in enumerate(leaf.shape):  # not a reshaped range: each device can do its own part of this
             place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
-        return jnp.sum(bits * (2 * place + 1), dtype=jnp.uint32)
+        mixed = bits * (2 * place + 1) + place
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            mixed = (mixed ^ mixed >> shift) * jnp.uint32(factor)
+        return jnp.sum(mixed ^ mixed >> 16, dtype=jnp.uint32)
 
     return jnp.stack([checksum(leaf) for leaf in jax.tree.leaves(tree)])
 

@@ -5,6 +5,7 @@ a file cannot be read, they must tell each other: a process that goes another wa
 """
 
 import contextlib
+import hashlib
 import os
 import sys
 
@@ -43,8 +44,8 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=PATIENCE)
     except (ValueError, TypeError, IndexError) as error:
-        if not missing:
-            raise UserError(f"--coordinator={coordinator}, --process_id={process_id}: {error}") from error
+        if "coordinator_address should be defined" not in str(error):
+            raise UserError(f"where the other processes are makes no sense: {error}") from error
     except RuntimeError as error:
         words = str(error).splitlines()[0]
         raise UserError(f"the processes did not find each other: {words}") from error
@@ -62,6 +63,16 @@ def largest(*numbers: float) -> list[float]:
     if jax.process_count() == 1:
         return list(numbers)
     return multihost_utils.process_allgather(np.array(numbers, np.float32)).max(0).tolist()
+
+
+def check_same(what: str, text: str) -> None:
+    """Raises UserError on all processes if `text`, which tells `what` of each, is not the same on all of them."""
+    if jax.process_count() == 1:
+        return
+    digests = multihost_utils.process_allgather(np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint8))
+    others = np.flatnonzero((digests != digests[0]).any(1))
+    if len(others):
+        raise UserError(f"process {', '.join(map(str, others))} has not {what} of process 0: start all with the same")
 
 
 @contextlib.contextmanager

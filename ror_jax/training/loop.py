@@ -18,7 +18,7 @@ from ror_jax.files import NotWrittenError
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import is_first, largest, together
 from ror_jax.training.experiment import Experiment
-from ror_jax.training.logging import MetricsLog, Progress, traced
+from ror_jax.training.logging import MetricsLog, Progress, read_rows, traced
 from ror_jax.training.mesh import shard_batch
 from ror_jax.training.state import TrainState, empty_metrics
 from ror_jax.training.step import FAULTS
@@ -58,6 +58,10 @@ def train(
     steps_per_epoch, total_steps = experiment.steps_per_epoch, experiment.total_steps
     per_call = experiment.steps_per_call
 
+    def test_due(step: int) -> bool:
+        """Whether that step ends an epoch after which is tested."""
+        return step % steps_per_epoch == 0 and (step // steps_per_epoch % test_every == 0 or step == total_steps)
+
     with contextlib.ExitStack() as stack:
         # --- Go on from where the run stopped, if it did ------------------------------------------------------------
         checkpoints = Checkpoints(
@@ -73,7 +77,8 @@ def train(
         if newest := max(checkpoints.steps, default=0):
             state = checkpoints.restore(state)
         step = int(state.step)
-        if step == total_steps:
+        untested = step > 0 and test_due(step) and not _tested(workdir, step)
+        if step == total_steps and not untested:
             return _chosen(experiment, checkpoints, state)
         # The first process logs for all; what another one would is written where it vanishes.
         logs = workdir if is_first() else Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -117,16 +122,39 @@ def train(
 
         @contextlib.contextmanager
         def saved_upon_damage():
-            """An image that is damaged, to be trained on or tested, must not cost what was trained."""
+            """An image that is damaged, to be trained on or tested, must not cost what was trained.
+
+            Of several processes only the one that reads it knows: they lose what came after the last checkpoint.
+            """
             try:
                 yield
             except DataError:
                 settle()
-                if jax.process_count() == 1:  # saving takes all processes, and the others know of no error
+                if jax.process_count() == 1:  # saving takes all
                     checkpoints.save(state)
                 raise
 
+        def test(state: TrainState, step: int) -> tuple[TrainState, float | None, str]:
+            """The state with what the task learnt from it, the epoch's score, if it ends here, and the words for it."""
+            tested = {
+                split: evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
+                for split, source in experiment.dataset.tested.items()
+            }
+            for split, results in tested.items():
+                log.write(split, step, step // steps_per_epoch if test_due(step) else step / steps_per_epoch, results)
+            if not test_due(step):
+                return state, None, ""
+            if "validation" in tested:
+                task_state = task.after_validation(state.task_state, tested["validation"])
+                state = dataclasses.replace(state, task_state=task_state)
+            words = "".join(f"  |  {split} {task.line(results)}" for split, results in tested.items())
+            return state, task.score(tested.get("validation", tested["test"])), words
+
         stack.enter_context(saved_upon_damage())
+        if untested:  # a damaged image had stopped it in its last test
+            state, score, words = test(state, step)
+            checkpoints.judge(step, score)
+            progress.say(f"epoch {step // steps_per_epoch}/{total_steps // steps_per_epoch}{words}")
         saved_at = time.monotonic()
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
         batches = progress.timed(batches)
@@ -158,22 +186,12 @@ def train(
                     line += f"  |  bad steps skipped: {skipped}"
 
             # --- Test -----------------------------------------------------------------------------------------------
-            by_epochs = end_of_epoch and (epoch % test_every == 0 or step == total_steps)
-            if by_epochs or (test_every_steps and step % test_every_steps == 0):
+            if test_due(step) or (test_every_steps and step % test_every_steps == 0):
                 settle()
                 with progress.paused():
-                    tested = {
-                        split: evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
-                        for split, source in experiment.dataset.tested.items()
-                    }
-                for split, results in tested.items():
-                    log.write(split, step, epoch, results)
+                    state, score, words = test(state, step)
                 if end_of_epoch:
-                    if "validation" in tested:
-                        task_state = task.after_validation(state.task_state, tested["validation"])
-                        state = dataclasses.replace(state, task_state=task_state)
-                    score = task.score(tested.get("validation", tested["test"]))
-                    line += "".join(f"  |  {split} {task.line(results)}" for split, results in tested.items())
+                    line += words
             if end_of_epoch:
                 if speed:
                     line += f"  |  {speed['images_per_second']:.0f} images/s, input wait {speed['input_wait']:.1%}"
@@ -192,6 +210,14 @@ def train(
             if stop and step < total_steps:
                 raise Stopped(int(stop), step)
         return _chosen(experiment, checkpoints, state)
+
+
+def _tested(workdir: Path, step: int) -> bool:
+    """Whether the log has the test of that step; all processes take the word of the first."""
+    found = is_first() and any(
+        (row["split"], row["step"]) == ("test", step) for row in read_rows(workdir / "metrics.jsonl")
+    )
+    return any(largest(found))
 
 
 def _chosen(experiment: Experiment, checkpoints: Checkpoints, last: TrainState) -> TrainState:

@@ -1,9 +1,11 @@
 """Devices as a mesh, `data` x `model`, and what lies where on it.
 
 A batch is divided over all devices. Parameters and the optimiser's state are whole on each device where `model` is 1;
-else the `model` devices of a row of the mesh share one copy of them (FSDP; with more than one row, hybrid FSDP).
+else the `model` devices of a row of the mesh share one copy of them (FSDP; with more than one row, hybrid FSDP). Each
+fetches the parameters for the step, all of them at its beginning, and keeps its part of them afterwards.
 """
 
+import collections
 from collections.abc import Sequence
 
 import jax
@@ -41,6 +43,8 @@ def create_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | 
             f"the mesh takes {data} x {model} of {count} devices; with several processes it must take all: leave out"
             " mesh.data"
         )
+    if len(set(collections.Counter(device.process_index for device in devices).values())) > 1:
+        raise UserError("the processes have different numbers of devices; each must have as many as the others")
     devices = sorted(devices, key=lambda device: (device.process_index, device.id))[: data * model]
     return Mesh(np.reshape(devices, (data, model)), AXES, axis_types=(AxisType.Auto,) * 2)
 

@@ -10,7 +10,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from ror_jax.training.mesh import divided, replicated
+from ror_jax.training.mesh import divided, place, replicated
 
 
 @jax.tree_util.register_dataclass
@@ -78,14 +78,12 @@ def start_from(state: TrainState, tensors: Mapping[str, np.ndarray]) -> TrainSta
     The optimiser's state stays: at step 0 it holds no parameters.
     """
 
-    def place(path, leaf):
+    def replace(path, leaf):
         tensor = tensors.get(jax.tree_util.keystr(path, simple=True, separator="."))
-        if tensor is None:
-            return leaf
-        return jax.make_array_from_callback(leaf.shape, leaf.sharding, lambda index: tensor[index].astype(leaf.dtype))
+        return leaf if tensor is None else place(tensor.astype(leaf.dtype), leaf.sharding)
 
     model = {"params": state.params, "batch_stats": state.batch_stats}
-    return dataclasses.replace(state, **jax.tree_util.tree_map_with_path(place, model))
+    return dataclasses.replace(state, **jax.tree_util.tree_map_with_path(replace, model))
 
 
 def empty_metrics(task, mesh: Mesh) -> dict:

@@ -66,6 +66,9 @@ def make_train_step(
     step in a row that is one too many: the run must end there.
     """
 
+    def layout(params: dict) -> dict:
+        return jax.tree.map(lambda leaf: divided(leaf.shape, mesh).spec, params)
+
     def gradients_of(state: TrainState, batch: dict, key: jax.Array) -> tuple:
         """Gradients, loss and metrics of the whole batch, and the batch statistics, from the rows of one device."""
 
@@ -77,7 +80,7 @@ def make_train_step(
             return loss, (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
-        return _add_up(gradients, mesh), parallel.total(loss), sums, batch_stats
+        return _add_up(gradients, layout(gradients), mesh), parallel.total(loss), sums, batch_stats
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, tuple[jax.Array, ...]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -85,12 +88,11 @@ def make_train_step(
             key, load_key = jax.random.split(key)
             batch = load(batch, state.step, load_key)
         whole, rows = PartitionSpec(), PartitionSpec(AXES)
-        layout = jax.tree.map(lambda leaf: divided(leaf.shape, mesh).spec, state.params)
         gradients, loss, sums, batch_stats = jax.shard_map(
             gradients_of,
             mesh=mesh,
             in_specs=(whole, rows, whole),
-            out_specs=(layout, whole, whole, whole),
+            out_specs=(layout(state.params), whole, whole, whole),
             check_vma=False,
         )(dataclasses.replace(state, opt_state=()), batch, key)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -138,7 +140,7 @@ def make_train_step(
     return jax.jit(train_steps, donate_argnums=0, compiler_options=compiler_options(deterministic))
 
 
-def _add_up(gradients: dict, mesh: Mesh) -> dict:
+def _add_up(gradients: dict, layout: dict, mesh: Mesh) -> dict:
     """The sums over all devices; of a parameter that is divided, this device's part of it."""
     if mesh.size == 1:
         return gradients
@@ -146,14 +148,13 @@ def _add_up(gradients: dict, mesh: Mesh) -> dict:
         numbers, separate = ravel_pytree(gradients)
         return separate(parallel.total(numbers))
 
-    def add_up(gradient):
-        spec = divided(gradient.shape, mesh).spec
+    def add_up(gradient, spec):
         if "model" not in spec:
             return parallel.total(gradient)
         part = lax.psum_scatter(gradient, "model", scatter_dimension=spec.index("model"), tiled=True)
         return lax.psum(part, "data")
 
-    return jax.tree.map(add_up, gradients)
+    return jax.tree.map(add_up, gradients, layout)
 
 
 def make_eval_step(

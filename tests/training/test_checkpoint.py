@@ -22,7 +22,7 @@ FLIPS = 25  # in each file
 
 def state(step: int) -> TrainState:
     """Tensors of several types and sizes, other ones at each step."""
-    numbers = np.random.default_rng(step).normal(size=(7, 5))
+    numbers = np.random.default_rng(step).normal(size=(8, 5))
     params = {"kernel": jnp.asarray(numbers, jnp.float32), "half": jnp.asarray(numbers, jnp.bfloat16)}
     return TrainState(jnp.int32(step), params, {}, (jnp.float32(step),), {"seen": jnp.arange(step)}, {}, {})
 
@@ -55,7 +55,6 @@ def test_the_latest_and_the_best_are_kept(folder):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax, and no two runs the same
 def test_every_damage_is_found(folder):
     """Bytes that flip, files that are cut or missing: an error, or the very same state, record and best step."""
-    shutil.rmtree(folder / "1")
     rng, found = random.Random(0), {True: 0, False: 0}
     files = [path for path in (folder / "4").rglob("*") if path.is_file()]
     for file in files:
@@ -88,6 +87,25 @@ def test_wrong_numbers_that_orbax_reads_are_found(folder, tmp_path):
     (folder / "3").rename(folder / "5")
     with pytest.raises(UserError, match="5 is damaged: its record is not the one"):
         Checkpoints(folder).restore(state(5))
+
+
+def test_a_best_that_is_gone_is_forgotten(tmp_path):
+    """It was deleted for a better one, which is damaged: the best is then one of those that are there."""
+
+    def numbered(step: int) -> TrainState:
+        return dataclasses.replace(state(1), step=jnp.int32(step))
+
+    checkpoints = Checkpoints(tmp_path, for_training=True)
+    for step, score in ((1, 0.9), (2, 0.1), (3, 0.95)):
+        checkpoints.save(numbered(step), score)
+    checkpoints.close()
+    for file in (tmp_path / "3" / "state").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    again = Checkpoints(tmp_path, for_training=True)
+    assert same(again.restore(numbered(0)), numbered(2)) and again.best_step is None
+    again.save(numbered(3), 0.5)
+    assert again.best_step == 3
 
 
 def test_only_folders_called_like_a_step_are_checkpoints(folder):
@@ -143,16 +161,33 @@ def test_one_changed_bit_changes_the_checksum(dtype, shape):
             assert after[0] != before and after[1] == other
 
 
-def test_checksums_by_hand():
-    """1 + 3 * 2 + 5 * 3; the bits of 1.0 are 0x3F800000; two elements that change places; nothing."""
-    leaves = [
-        np.int32([1, 2, 3]),
-        np.float32(1),
-        np.int32([[1, 2], [3, 4]]),
-        np.int32([[1, 3], [2, 4]]),
-        np.zeros((0, 4)),
-    ]
-    assert checksums(leaves).tolist() == [22, 0x3F800000, 50, 48, 0]
+def test_checksums_by_an_independent_hand():
+    """In Python's whole numbers: place and bits of each element, mixed one to one, and added up."""
+
+    def mixed(place: int, bits: int) -> int:
+        number = (bits * (2 * place + 1) + place) % 2**32
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            number = (number ^ number >> shift) * factor % 2**32
+        return number ^ number >> 16
+
+    leaves = {
+        "int32": (np.array([[1, 2], [-3, 4]], np.int32), [1, 2, 2**32 - 3, 4]),
+        "float32": (np.float32(1), [0x3F800000]),
+        "bfloat16": (jnp.array([1, -1], jnp.bfloat16), [0x3F80, 0xBF80]),
+        "empty": (np.zeros((0, 3), np.float32), []),
+    }
+    expected = [sum(mixed(*each) for each in enumerate(bits)) % 2**32 for _, bits in leaves.values()]
+    assert checksums([jnp.asarray(leaf) for leaf, _ in leaves.values()]).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(np.ones(64), np.zeros(64)), (np.ones(64), -np.ones(64)), (np.arange(40), np.arange(40)[::-1])],
+    ids=["ones and zeros", "signs", "order"],
+)
+def test_damage_to_many_numbers_does_not_cancel(one, other):
+    first, second = checksums([jnp.asarray(each, jnp.float32) for each in (one, other)]).tolist()
+    assert first != second
 
 
 def test_checksums_do_not_depend_on_the_devices():
