@@ -35,7 +35,8 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
     """
     *before, last = chain = stages(config, workdir)
     if before:
-        check_stages(chain)
+        with together():
+            check_stages(chain)
     for stage in before:
         complete(stage)
     train_stage(last)

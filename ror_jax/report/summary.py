@@ -60,6 +60,7 @@ def summarize(
         f"Test after epoch {epoch:g}: {task.line(results)}   ({results['images']} images; {majority})",
         *_recalls(results["recall"]),
         _best(experiment, rows),
+        f"Bad steps, left out of the training: {summary['skipped']} of {step}." if summary["skipped"] else "",
         f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}",
     ]
     return "\n".join(filter(None, lines))

@@ -57,13 +57,14 @@ class Checkpoints:
                         if re.fullmatch(r"\d+\.(orbax-checkpoint-tmp.*|deleted)", child.name):
                             shutil.rmtree(child)
         with together():
-            if not self._folder.is_dir():
+            if for_training and not self._folder.is_dir():
                 raise UserError(
                     f"{self._folder} is not seen by all processes: --workdir must be a folder that all share"
                 )
         self._steps = _steps(self._folder)
         self._records: dict[int, dict] = {}
         self.damages: list[str] = []  # what `restore` has set aside, in words
+        self.data_changed = False  # whether what `restore` has read was trained on other data
 
     @property
     def steps(self) -> list[int]:
@@ -97,13 +98,15 @@ class Checkpoints:
         step = int(state.step)
         if step in self.steps:
             return
-        best = self._records[self._steps[-1]]["best"] if self._steps else None
+        best = None
+        with contextlib.suppress(Damaged):
+            best = self._record(self._steps[-1])["best"] if self._steps else None
         if best and best["step"] not in self._steps:  # deleted for a better one, which was damaged
             best = None
+        if score is not None and (best is None or score >= best["score"]):
+            best = {"step": step, "score": score}
         record = {"step": step, "tensors": _tensors(state, checksums(state)), "data": self._data, "best": best}
         self._records[step] = record
-        if score is not None:
-            self.judge(step, score)
         if self._alone:
             response = self._write(orbax.save_async, step, state)
             self._saving = self._writer.submit(self._finish, step, response)
@@ -112,11 +115,15 @@ class Checkpoints:
                 self._write(orbax.save, step, state)
             self._steps = self._finish(step)
 
-    def judge(self, step: int, score: float) -> None:
-        """Tells the score of a step; of one that has been saved, for the checkpoints after it to know."""
-        record = self._records[step]
-        if record["best"] is None or score >= record["best"]["score"]:
-            self._records[step] = record | {"best": {"step": step, "score": score}}
+    def save_again(self, state: TrainState, score: float) -> None:
+        """Puts `state` in the place of the checkpoint of its step, which was saved before it was tested."""
+        step = int(state.step)
+        if is_first():
+            path = self._folder / str(step)
+            with writing(path):
+                path.rename(path.with_suffix(".deleted"))  # the next start deletes it
+        self._steps.remove(step)
+        self.save(state, score)
 
     def _write(self, save, step: int, state: TrainState):
         metadata = {"record": self._records[step], "crc32": _crc32(self._records[step])}
@@ -256,7 +263,8 @@ class Checkpoints:
         if different:
             shown = "; ".join(different[:8]) + (f"; and {len(different) - 8} more" if len(different) > 8 else "")
             raise UserError(f"the checkpoint at step {step} is of another model. Tensors that differ: {shown}")
-        if None not in (saved["data"], self._data) and saved["data"] != self._data and not self._allow_changed_data:
+        self.data_changed = None not in (saved["data"], self._data) and saved["data"] != self._data
+        if self.data_changed and not self._allow_changed_data:
             raise UserError(
                 f"the data are not those that the run in {self._folder.parent} began with: images or labels have"
                 " changed. Put the old ones back, choose another --workdir, or go on with these all the same:"

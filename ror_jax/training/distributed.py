@@ -7,6 +7,7 @@ a file cannot be read, they must tell each other: a process that goes another wa
 import contextlib
 import hashlib
 import os
+import socket
 import sys
 
 import jax
@@ -38,7 +39,14 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     missing = [f"--{name}" for name, value in given.items() if value is None]
     if 0 < len(missing) < len(given):
         raise UserError(f"{', '.join(missing)}: give all of --{', --'.join(given)}, or none of them")
-    if coordinator:
+    if coordinator is not None:
+        host, _, port = coordinator.rpartition(":")
+        try:
+            socket.getaddrinfo(host, int(port))
+        except (OSError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"--coordinator={coordinator}: it must be HOST:PORT of the first process: {error}"
+            ) from error
         print(f"Process {process_id} of {num_processes} waits for the others at {coordinator}, 5 minutes.", flush=True)
     jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from the training loop
     try:

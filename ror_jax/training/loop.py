@@ -90,6 +90,8 @@ def train(
         if checkpoints.damages:
             again = f"{newest - step} steps ({(newest - step) / steps_per_epoch:.2f} epochs)"
             progress.say(f"{'; '.join(checkpoints.damages)}. Its work after step {step}, {again}, is done again.")
+        if checkpoints.data_changed:
+            progress.say("The data are not those that the run began with; it goes on with these, as you allow.")
         if step:
             progress.say(f"Going on from step {step} of {total_steps}, epoch {step / steps_per_epoch:.2f}.")
         progress.say("Compiling; the first step takes up to a minute.")
@@ -132,6 +134,7 @@ def train(
                 settle()
                 if jax.process_count() == 1:  # saving takes all
                     checkpoints.save(state)
+                    progress.say(f"Saved at step {step}. Once it is mended, the same command goes on.")
                 raise
 
         def test(state: TrainState, step: int) -> tuple[TrainState, float | None, str]:
@@ -153,7 +156,7 @@ def train(
         stack.enter_context(saved_upon_damage())
         if untested:  # a damaged image had stopped it in its last test
             state, score, words = test(state, step)
-            checkpoints.judge(step, score)
+            checkpoints.save_again(state, score)
             progress.say(f"epoch {step // steps_per_epoch}/{total_steps // steps_per_epoch}{words}")
         saved_at = time.monotonic()
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from ror_jax.config import default_config
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replace_json, writing
+from ror_jax.training.checkpoint import has_checkpoint
 from ror_jax.training.logging import environment
 
 # What may change between two starts of one run, because the result does not depend on it.
@@ -46,9 +47,14 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
         try:
             before = flat_settings(usual) | flat_settings(read_json(path))
         except (UserError, RecursionError) as error:
-            raise UserError(f"{error}; choose another --workdir, or delete that one") from error
+            raise UserError(f"{error}; choose another --workdir, or delete that folder") from error
         # Where a stage begins is the folder of the one before it, whose settings are a part of these.
         _compare(workdir, before, flat_settings(now), (*free, "init_from") if config.stages else free)
+    elif has_checkpoint(workdir / "checkpoints"):
+        raise UserError(
+            f"{workdir} holds checkpoints, but no config.json to say of which settings; put that file back, choose"
+            " another --workdir, or delete that folder"
+        )
 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:

@@ -150,13 +150,25 @@ def test_a_misspelt_augmentation_is_refused_before_anything_is_written(tiny_conf
         create_experiment(tiny_config(augmentation="scale_and_aspct", data_on_device=resident))
 
 
-def test_a_damaged_test_image_costs_nothing_of_what_was_trained(experiment, tmp_path):
+@pytest.mark.parametrize(("test_every", "step"), [(1, 6), (2, 12)])
+def test_a_damaged_test_image_costs_nothing_of_what_was_trained(experiment, tmp_path, test_every, step):
+    """The epoch is saved, and tested when the image is mended; then the run ends as if nothing had happened."""
+
     def damaged(source):
         raise DataError("face 7: the image cannot be decoded")
 
+    settings, folders = SETTINGS | {"test_every": test_every}, [tmp_path / "undisturbed", tmp_path / "damaged"]
+    expected = train(fresh(experiment), folders[0], **settings)
     with pytest.raises(DataError):
-        train(dataclasses.replace(fresh(experiment), test_batches=damaged), tmp_path, **SETTINGS)
-    assert Checkpoints(tmp_path / "checkpoints").steps == [6]
+        train(dataclasses.replace(fresh(experiment), test_batches=damaged), folders[1], **settings)
+    assert Checkpoints(folders[1] / "checkpoints").steps[-1] == step
+    assert_same(train(fresh(experiment), folders[1], **settings), expected)
+    rows, best = zip(
+        *((rows_without_times(folder), Checkpoints(folder / "checkpoints").best_step) for folder in folders),
+        strict=True,
+    )
+    assert rows[0] == rows[1]
+    assert best[0] == best[1] is not None
 
 
 def test_a_damaged_training_image_costs_nothing_of_what_was_trained(experiment, finished, tmp_path):

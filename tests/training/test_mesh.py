@@ -99,14 +99,13 @@ def stop(processes: list[subprocess.Popen], epoch: int) -> None:
     assert ["Stopped by SIGTERM and saved at step" in said for said in words] == [True, False][: len(processes)]
 
 
-def test_a_run_goes_from_one_device_to_two_processes_to_eight_devices(start, tmp_path):
+def test_a_run_goes_from_two_processes_to_one_device_to_eight_devices(start, tmp_path):
     """Stopped and taken on elsewhere, twice, it ends as one that stayed on eight devices: the same coins, the same
     images; of several processes one writes."""
     (whole,) = start(1, 8, f"--workdir={tmp_path / 'whole'}")
     folder = f"--workdir={tmp_path / 'moved'}"
-    stop(start(1, 1, folder), 1)
-    processes = start(2, 4, folder)
-    stop(processes, 3)
+    stop(start(2, 4, folder), 1)
+    stop(start(1, 1, folder), 3)
     (last,) = start(1, 8, folder)
     for process in (whole, last):
         words, errors = process.communicate(timeout=300)
