@@ -56,11 +56,13 @@ def cache(tmp_path_factory):
 def start(cache):
     """A function that starts the program with some arguments as so many processes, each with so many devices.
 
-    They are told of each other, or find what SLURM would tell them.
+    They are told of each other, or find what SLURM would tell them. `last` is an argument of the last one alone.
     """
     started = []
 
-    def start(processes: int, devices: int, *arguments: str, slurm: bool = False) -> list[subprocess.Popen]:
+    def start(
+        processes: int, devices: int, *arguments: str, slurm: bool = False, last: str = ""
+    ) -> list[subprocess.Popen]:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
@@ -69,7 +71,9 @@ def start(cache):
         for number in range(processes):
             which = [*several, f"--process_id={number}"] if several else []
             task = job | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)} if slurm else {}
-            command = [sys.executable, "-m", "ror_jax.main", *TINY, f"--config.cache_dir={cache}", *arguments, *which]
+            own = [last] if last and number == processes - 1 else []
+            settings = [*TINY, f"--config.cache_dir={cache}", *arguments, *own]
+            command = [sys.executable, "-m", "ror_jax.main", *settings, *which]
             flags = f"--xla_force_host_platform_device_count={devices}"
             process = subprocess.Popen(
                 command,
@@ -134,6 +138,15 @@ def test_what_stops_one_process_stops_all(start, tmp_path):
     assert [process.returncode for process in processes] == [1, 1]
     said = f"process {os.getpid()} on {socket.gethostname()} "
     assert f"error: {said}" in errors[0] and f"error: process 0: {said}" in errors[1]
+
+
+def test_processes_with_different_settings_are_refused(start, tmp_path):
+    processes = start(2, 1, f"--workdir={tmp_path / 'run'}", last="--config.optimizer.learning_rate=0.1")
+    for process in processes:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 1
+        assert "error: process 1 has not the settings of process 0: start all with the same" in errors
+    assert not (tmp_path / "run").exists()
 
 
 def test_who_says_half_of_where_the_others_are_is_told(start):
