@@ -19,18 +19,18 @@ TESTS = pathlib.Path(__file__).parents[1]
 
 # Reader -> how many cases are tried quickly.
 READERS = {
-    "images": 200,
-    "face_files": 30,
-    "faces_csv": 200,
-    "adience": 100,
-    "cifar": 200,
-    "archives": 100,
-    "svhn": 100,
-    "imdb_wiki": 60,
-    "imagenet_folders": 100,
-    "imagenet_prepared": 60,
-    "torch": 40,
-    "safetensors": 40,
+    "images": 100,
+    "face_files": 15,
+    "faces_csv": 100,
+    "adience": 50,
+    "cifar": 100,
+    "archives": 50,
+    "svhn": 50,
+    "imdb_wiki": 30,
+    "imagenet_folders": 50,
+    "imagenet_prepared": 30,
+    "torch": 20,
+    "safetensors": 20,
 }
 
 

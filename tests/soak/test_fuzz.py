@@ -4,7 +4,7 @@ import pytest
 from fuzzing import READERS, check
 
 pytestmark = pytest.mark.soak
-TIMES = 20
+TIMES = 40
 
 
 @pytest.mark.parametrize("name", READERS)
