@@ -10,24 +10,14 @@ import sys
 import time
 
 import pytest
+import tiny
 
 from ror_jax.errors import UserError
 from ror_jax.models import load_model
 from ror_jax.training.workdir import check_workdir, open_workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
-TINY = [
-    "--config.dataset.people=30",
-    "--config.dataset.pictures_per_person=2",
-    "--config.dataset.resolution=16",
-    "--config.image_size=16",
-    "--config.resize=16",
-    "--config.model.widths=(4,8)",
-    "--config.model.blocks_per_group=(1,1)",
-    "--config.batch_size=8",
-    "--config.test_batch_size=8",
-    "--config.epochs=2",
-]
+TINY = [*tiny.TINY, "--config.model.blocks_per_group=(1,1)", "--config.epochs=2"]
 QUICKSTART, ADIENCE = "--config=configs/quickstart.py", "--config=configs/adience_fold0.py"
 
 

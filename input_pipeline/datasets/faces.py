@@ -57,10 +57,9 @@ class UnusableRow(Exception):
 class Index(tfds.core.Metadata):
     """All that is known about the prepared records but their images, for choosing rows without reading any image.
 
-    A dict of arrays: every record key but `image`, `pixel_sum` and `pixel_square_sum` (int64 [N, 3]), `checksum`
-    (CRC-32 of the image), each with one entry a record in the order of the files; and `left_out`, of the rows in no
-    file: while they are written the list (line, path, reason), which becomes the file `LEFT_OUT`, afterwards a
-    `Counter` of the reasons.
+    A dict of arrays, each with one entry a record in the order of the files: every record key but `image`, `checksum`
+    (CRC-32 of the image), `pixel_sum` and `pixel_square_sum` (int64 [N, 3]); and `left_out`, of the rows in no file:
+    a list (line, path, reason), which becomes the file `LEFT_OUT`, then a `Counter` of the reasons.
     """
 
     def save_metadata(self, data_dir):

@@ -141,11 +141,13 @@ class Checkpoints:
             raise self._not_written(step, error) from error
         steps = [*self._steps, step]
         kept = {*steps[-KEEP:], (self._records[step]["best"] or {}).get("step")}
-        for old in set(steps) - kept if is_first() else ():
+        for old in set(steps) - kept:
+            self._records.pop(old, None)
             path = self._folder / str(old)
             with contextlib.suppress(OSError):  # one too many does no harm
-                # Renamed first: a kill in the midst of deleting leaves nothing that looks like a checkpoint.
-                shutil.rmtree(path.rename(path.with_suffix(".deleted")))
+                if is_first():
+                    # Renamed first: a kill in the midst of deleting leaves nothing that looks like a checkpoint.
+                    shutil.rmtree(path.rename(path.with_suffix(".deleted")))
         return [each for each in steps if each in kept]
 
     def _not_written(self, step: int, error: Exception) -> NotWrittenError:

@@ -11,14 +11,13 @@ import time
 
 import numpy as np
 import pytest
+import tiny
 from orbax.checkpoint import v1 as orbax
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN = [
     *(sys.executable, "-m", "ror_jax.main", "--config=configs/quickstart.py"),
-    *("--config.dataset.people=30", "--config.dataset.pictures_per_person=2", "--config.dataset.resolution=16"),
-    *("--config.image_size=16", "--config.resize=16", "--config.batch_size=8", "--config.test_batch_size=8"),
-    *("--config.model.widths=(4,8)", "--config.model.blocks_per_group=(1,1)"),
+    *(*tiny.TINY, "--config.model.blocks_per_group=(1,1)"),
     *("--config.log_every=3", "--config.checkpoint_minutes=0.0001", "--config.dataset.validation=0.2"),
 ]
 SAVING = "*.orbax-checkpoint-tmp*"

@@ -17,8 +17,6 @@ from ror_jax.errors import UserError
 from ror_jax.training.checkpoint import Checkpoints, checksums, has_checkpoint
 from ror_jax.training.state import TrainState
 
-FLIPS = 25  # in each file
-
 
 def state(step: int) -> TrainState:
     """Tensors of several types and sizes, other ones at each step."""
@@ -53,13 +51,14 @@ def test_the_latest_and_the_best_are_kept(folder):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax, and no two runs the same
-def test_every_damage_is_found(folder):
+@pytest.mark.parametrize("flips", [25, pytest.param(250, marks=pytest.mark.soak)])
+def test_every_damage_is_found(folder, flips):
     """Bytes that flip, files that are cut or missing: an error, or the very same state, record and best step."""
     rng, found = random.Random(0), {True: 0, False: 0}
     files = [path for path in (folder / "4").rglob("*") if path.is_file()]
     for file in files:
         content = file.read_bytes()
-        places = rng.sample(range(len(content)), min(FLIPS, len(content)))
+        places = rng.sample(range(len(content)), min(flips, len(content)))
         flipped = [content[:at] + bytes([content[at] ^ 1 << rng.randrange(8)]) + content[at + 1 :] for at in places]
         for damaged in (*flipped, content[: len(content) // 2], b"", None):
             file.unlink() if damaged is None else file.write_bytes(damaged)
@@ -72,6 +71,7 @@ def test_every_damage_is_found(folder):
                 assert "checkpoints/4 is damaged" in str(error) and "\n" not in str(error)
                 found[True] += 1
             file.write_bytes(content)
+    print(f"{found[True]} damages told, {found[False]} with the very same state")
     assert found[True] > 100, found
 
 

@@ -1,4 +1,4 @@
-"""From a config to a run: what a setting changes, and what it leaves alone."""
+"""From a config to a run: what a setting changes, what it leaves alone, and which settings are refused."""
 
 import itertools
 
@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 
+from input_pipeline import DataError
+from ror_jax.errors import UserError
 from ror_jax.models.layers import compiler_options
 from ror_jax.training.experiment import create_experiment
 
@@ -60,3 +62,51 @@ def test_determinism_is_for_gpus(monkeypatch):
     options = compiler_options(True)
     assert options == {"xla_gpu_deterministic_ops": True}
     assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"steps_per_call": 2}, "steps_per_call is 2, which needs data_on_device=True"),
+        ({"steps_per_call": 4, "data_on_device": True}, r"must divide the 6 steps of an epoch: 1, 2, 3, 6"),
+        (
+            {"steps_per_call": 3, "data_on_device": True, "test_every_steps": 2},
+            r"must divide the 6 steps of an epoch and test_every_steps, 2: 1, 2$",
+        ),
+    ],
+)
+def test_calls_that_do_not_fit_an_epoch_are_refused(tiny_config, settings, said):
+    with pytest.raises(UserError, match=said):
+        create_experiment(tiny_config(**settings))
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_fewer_images_than_a_batch_are_refused(tiny_config, resident):
+    with pytest.raises(DataError, match="5 records do not fill one batch of 8"):
+        create_experiment(tiny_config(dataset__limit=5, data_on_device=resident))
+    create_experiment(tiny_config(dataset__limit=5, data_on_device=resident, epochs=0))  # to be tested only
+
+
+@pytest.mark.parametrize("resident", [True, False])
+def test_a_misspelt_augmentation_is_refused_before_anything_is_written(tiny_config, resident):
+    with pytest.raises(DataError, match="unknown augmentation 'scale_and_aspct'; did you mean 'scale_and_aspect'"):
+        create_experiment(tiny_config(augmentation="scale_and_aspct", data_on_device=resident))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("seed", -1),
+        ("resize", 15),
+        ("views", "all"),
+        ("optimizer__momentum", 2.0),
+        ("model__dtype", "int32"),
+        ("epochs", -1),
+        ("guard__max_skips", -1),
+        ("guard__loss_spike", 0.5),
+        ("guard__max_batch_stat", 0.0),
+    ],
+)
+def test_settings_out_of_range_are_named(tiny_config, setting, value):
+    with pytest.raises(UserError, match=setting.replace("__", ".")):
+        create_experiment(tiny_config(**{setting: value}))

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import tiny
 from safetensors.numpy import load_file
 
 from ror_jax.training.workdir import locked
@@ -18,17 +19,10 @@ ROOT = pathlib.Path(__file__).parents[2]
 EPOCHS = 8
 TINY = [
     "--config=configs/quickstart.py",
-    "--config.dataset.people=30",
-    "--config.dataset.pictures_per_person=2",
-    "--config.dataset.resolution=16",
-    "--config.image_size=16",
-    "--config.resize=16",
-    "--config.model.widths=(4,8)",
+    *tiny.TINY,
     "--config.model.blocks_per_group=(2,2)",
     "--config.model.survival=0.5",
     "--config.optimizer.learning_rate=0.003",
-    "--config.batch_size=8",
-    "--config.test_batch_size=8",
     f"--config.epochs={EPOCHS}",
     "--config.log_every=1",
 ]
