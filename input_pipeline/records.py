@@ -101,6 +101,7 @@ class Subset:
 
     def __init__(self, source: Source, numbers: np.ndarray):
         self._source, self._numbers = source, numbers
+        self.columns = {key: column[numbers] for key, column in getattr(source, "columns", {}).items()}
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -110,6 +111,15 @@ class Subset:
 
     def digest(self) -> str:
         return digest(self._source.digest(), self._numbers)
+
+
+def label_columns(source: Source, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """These labels of all records, [N] each: from memory where the source has them there, else record by record."""
+    columns = getattr(source, "columns", {})
+    if all(label in columns for label in labels):
+        return {label: columns[label] for label in labels}
+    records = [source[number] for number in range(len(source))]
+    return {label: np.array([record[label] for record in records]) for label in labels}
 
 
 def digest(*parts: Any) -> str:

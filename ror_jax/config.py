@@ -57,6 +57,8 @@ def default_config() -> ConfigDict:
 
     config.model = model = ConfigDict()
     model.name = ""
+    model.mlp_widths = placeholder(tuple)  # of hidden layers between the backbone and all outputs; default: none
+    model.mlp_dropout = placeholder(float)
     model.levels = placeholder(int)
     model.shortcut_types = placeholder(tuple)
     model.blocks_per_group = placeholder(tuple)
@@ -76,20 +78,40 @@ def default_config() -> ConfigDict:
     task.normalize_by = placeholder(str)
     task.objective = placeholder(str)  # age_group, age_years: the loss, "cross_entropy", "ladder", "coral", "corn" ...
     task.sigma = placeholder(float)  # width of the objective "label_distribution", in classes
+    task.age_weight = placeholder(float)  # age_gender: of the loss of age
+    task.gender_weight = placeholder(float)  # age_gender: of the loss of gender
+    task.age_scale = placeholder(float)  # age_gender: years that the loss counts as 1
+    task.balance = placeholder(str)  # age_gender: "fixed" or "uncertainty", how the two losses are weighed
+    task.threshold = placeholder(object)  # age_gender: the probability from which a face is male, or "validation"
     task.group = placeholder(int)  # older_than: than which group, 1 ... 7
 
+    config.normalize_by = "data"  # or "imagenet": whose pixels' mean and deviation; of init_from, those of its weights
     config.epochs = 164  # 0: only test, such as weights of init_from
     config.batch_size = 64  # over all devices
     config.test_batch_size = 64
     config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "sgd"
+    optimizer.name = "sgd"  # or "adamw"
     optimizer.learning_rate = 0.1
-    optimizer.decay_epochs = (80, 122)
+    optimizer.schedule = "step"  # or "cosine", which falls to 0 at the last step
+    optimizer.warmup_epochs = 0.0  # in which the learning rate rises from 0
+    optimizer.decay_epochs = (80, 122)  # "step": after these the learning rate is multiplied by decay_factor
     optimizer.decay_factor = 0.1
-    optimizer.momentum = 0.9
-    optimizer.nesterov = True
+    optimizer.momentum = placeholder(float)  # sgd
+    optimizer.nesterov = placeholder(bool)  # sgd
+    optimizer.beta1 = placeholder(float)  # adamw
+    optimizer.beta2 = placeholder(float)  # adamw
     optimizer.weight_decay = 1e-4
     optimizer.decay_vectors = True  # weight decay on BN parameters and biases too, as in Torch
+    optimizer.clip_norm = placeholder(float)  # the largest norm of all gradients together
+    optimizer.rates = rates = ConfigDict()  # times the learning rate, for parts of the network
+    rates.backbone = rates.mlp = rates.heads = 1.0
+    optimizer.frozen = ()  # names of parts that are not trained, such as "backbone.stem"
+
+    # After so many epochs without a better result on the images for validation, which there must be, training ends.
+    config.early_stopping = early_stopping = ConfigDict()
+    early_stopping.patience = placeholder(int)  # epochs; default: train to the end
+    early_stopping.metric = placeholder(str)  # a result by name, such as "rmse"; default: what the task compares by
+    early_stopping.min_epochs = 0  # no sooner than this: the first epochs may be all ups and downs
 
     # A step is bad if its loss, gradients, new parameters or batch statistics are not finite, or as is said here.
     config.guard = guard = ConfigDict()

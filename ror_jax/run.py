@@ -98,6 +98,7 @@ def train_stage(
             test_every_steps=config.test_every_steps,
             log_every=config.log_every,
             checkpoint_minutes=config.checkpoint_minutes,
+            early_stopping=config.early_stopping.to_dict() if config.early_stopping.patience else None,
             allow_changed_data=config.allow_changed_data,
             profile=config.profile,
             label=label,
@@ -106,7 +107,8 @@ def train_stage(
         weights = whole((state.params, state.batch_stats), experiment.mesh)
         with together():
             if is_first():
-                save_weights(workdir, *weights, experiment.card)
+                learnt = {name: float(value) for name, value in state.task_state.items()}  # a threshold, such as
+                save_weights(workdir, *weights, experiment.card | {"task_state": learnt})
         by_validation = experiment.dataset.validation is not None and experiment.total_steps
         selected = "best epoch on validation" if by_validation else "last epoch"
         _test(experiment, state, selected, workdir, workdir, say)

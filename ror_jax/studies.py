@@ -16,6 +16,7 @@ from ror_jax.evaluation.cross_validation import pool
 from ror_jax.files import read_json, replace_json, replace_text
 from ror_jax.recipe import Stage, stages
 from ror_jax.report.figures import save_confusion
+from ror_jax.report.metrics import METRICS
 from ror_jax.report.panels import save_page
 from ror_jax.report.summary import SHOWN_CLASSES
 from ror_jax.run import check_stages, complete
@@ -190,10 +191,11 @@ def _lines(pooled: dict) -> list[str]:
     """What `pool` found, in words."""
     lines = []
     for name, metric in pooled["metrics"].items():
-        unit, scale = (" years", 1) if name.startswith("mae") else (" %", 100)
-        values = ", ".join(f"{scale * value:.2f}" for value in metric["values"])
-        spread = "" if metric["deviation"] is None else f" ± {scale * metric['deviation']:.2f}"
-        lines.append(f"  {name.replace('_', '-'):>9}  {scale * metric['mean']:.2f}{spread}{unit}   ({values})")
+        shown = METRICS[name]
+        values = ", ".join(map(shown.number, metric["values"]))
+        spread = "" if metric["deviation"] is None else f" ± {shown.number(metric['deviation'])}"
+        blind = f"; the same answer to all images: {shown.number(metric['baseline'])}" if "baseline" in metric else ""
+        lines.append(f"  {shown.label:>16}  {shown.number(metric['mean'])}{spread}{shown.unit}   ({values}{blind})")
     if len(pooled["labels"]) > 1:
         lines.append("  (mean ± sample standard deviation, n - 1, over the folds)")
     names, counts = pooled["classes"], np.array(pooled["confusion"])

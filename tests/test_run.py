@@ -1,5 +1,6 @@
 """One run from its settings to what it leaves."""
 
+import csv
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from ror_jax.errors import UserError
+from ror_jax.evaluation.predictions import read_predictions
 from ror_jax.models.weights import flatten, load_weights
 from ror_jax.run import train_and_test
 from ror_jax.training.experiment import create_experiment
@@ -95,3 +97,51 @@ def test_a_run_that_ended_between_two_files_of_its_result(tiny_config, tmp_path)
     assert found.keys() == expected.keys()
     for name in ("weights.safetensors", "model.json", "metrics.jsonl", *broken):
         assert found[name] == expected[name]
+
+
+AGE_GENDER = {
+    "task__name": "age_gender",
+    "task__threshold": "validation",
+    "dataset__validation": 0.2,
+    "model__mlp_widths": (8,),
+    "model__mlp_dropout": 0.2,
+    "views": "flip",
+    "optimizer__learning_rate": 0.001,
+}
+
+
+def test_age_and_gender_in_a_run(tiny_config, tmp_path):
+    """The answers to each image, the threshold beside the weights, the result of answers that see no image."""
+    folder = tmp_path / "first"
+    train_and_test(tiny_config(**AGE_GENDER), folder)
+    test = json.loads((folder / "summary.json").read_text())["test"]
+    with (folder / "submission.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    answers = read_predictions([folder])
+    assert [*rows[0]] == ["id", "age", "gender"] and len(rows) == test["images"] == 12
+    assert [float(row["age"]) for row in rows] == pytest.approx(answers.predicted_age, abs=1e-3)
+    assert [int(row["gender"]) for row in rows] == answers.predicted.tolist()
+    error = answers.predicted_age - answers.number("age")
+    assert test["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
+    assert test["accuracy"] == pytest.approx((answers.predicted == answers.number("gender")).mean())
+    card = json.loads((folder / "model.json").read_text())
+    rows = [row for row in read_rows(folder / "metrics.jsonl") if row["split"] == "validation"]
+    assert card["task_state"]["threshold"] in [pytest.approx(row["best_threshold"]) for row in rows]
+
+    train = create_experiment(tiny_config(**AGE_GENDER)).dataset.train.columns["age"]
+    blind = answers.number("age") - train.mean()
+    assert test["baseline"]["rmse"] == pytest.approx(np.sqrt((blind**2).mean()), rel=1e-4)
+    assert test["baseline"]["mae"] == pytest.approx(abs(blind).mean(), rel=1e-4)
+
+    again = tiny_config(**AGE_GENDER, init_from=str(folder))
+    state = create_experiment(again).state
+    taken, weights = flatten(*jax.device_get((state.params, state.batch_stats))), load_weights(folder).tensors
+    for name in weights:
+        np.testing.assert_array_equal(taken[name], weights[name])
+
+
+def test_ages_begin_at_their_mean(tiny_config):
+    """A network that has learnt nothing answers about the mean age of the training images."""
+    experiment = create_experiment(tiny_config(**AGE_GENDER))
+    ages = experiment.dataset.train.columns["age"]
+    assert float(experiment.state.params["heads"]["age"]["bias"][0]) == pytest.approx(ages.mean())

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from input_pipeline.records import Source
+from input_pipeline.records import Source, label_columns
 
 HEAVIEST = 1.5  # as in LW3
 
@@ -13,7 +13,7 @@ def answerable(num_groups: int, sources: Iterable[Source]) -> tuple[list[int], l
     """The questions "older than group k?", k = 1 ... K - 1, to which all sources have both answers; and the others."""
     found = []
     for source in sources:
-        groups = np.array([source[number]["age_group"] for number in range(len(source))])
+        groups = label_columns(source, ["age_group"])["age_group"]
         found.append(groups[groups >= 0])
     questions = range(1, num_groups)
     kept = [k for k in questions if all((groups >= k).any() and (groups < k).any() for groups in found)]

@@ -6,7 +6,8 @@ import numpy as np
 
 from ror_jax.tasks import metrics
 
-METRICS = ("exact", "one_off", "accuracy", "mae", "within_5")
+AGES = ("rmse", "mae", "r2", "within_3", "within_5", "within_10")
+METRICS = ("exact", "one_off", "harmonic", *AGES, "macro_f1", "accuracy")
 
 
 def pool(summaries: Mapping[str, dict]) -> dict:
@@ -14,7 +15,8 @@ def pool(summaries: Mapping[str, dict]) -> dict:
 
     Returns:
       `metrics`: by name, `values` (one a fold), their `mean` and `deviation`, the sample standard deviation (divided by
-      n - 1; None for one fold); `confusion` [K, K] and `recall` by class of all images together; `labels`, `classes`.
+      n - 1; None for one fold), and `baseline`, the mean of what always the same answer gives, where that is known;
+      `confusion` [K, K] and `recall` by class of all images together; `labels`, `classes`.
     """
     first = next(iter(summaries.values()))
     tests = [summary["test"] for summary in summaries.values()]
@@ -25,6 +27,8 @@ def pool(summaries: Mapping[str, dict]) -> dict:
             values = [test[name] for test in tests]
             deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
             found[name] = {"values": values, "mean": float(np.mean(values)), "deviation": deviation}
+            if "baseline" in first["test"]:
+                found[name]["baseline"] = float(np.mean([test["baseline"][name] for test in tests]))
     return {
         "labels": list(summaries),
         "classes": first["classes"],

@@ -15,21 +15,23 @@ from ror_jax.errors import UserError
 from ror_jax.files import replacing
 
 FILE = "predictions.csv"
-ANSWERS = {"predicted": int, "confidence": float, "position": float, "expected": float}
+SUBMISSION = "submission.csv"
+ANSWERS = {"predicted": int, "confidence": float, "position": float, "expected": float, "predicted_age": float}
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """The answers to N images that have the label, in the order of the split, and what is known about these.
+    """The answers to N images that have a label, in the order of the split, and what is known about these.
 
     Attributes:
       facts: [N] by name of the column: `number` of the record in its split, the class index as `true`, and, in the
         file, what else the record knows.
-      true: class index [N].
+      true: class index [N]; -1 for an image that has another label only.
       predicted: class index [N].
       confidence: probability of the predicted class [N].
       position, expected: of classes with an order, where the answer lies among them, as the loss reads it, and the mean
         under the probabilities [N], in classes or years; None for others.
+      predicted_age: beside a class, in years [N]; None where no age is.
     """
 
     facts: dict[str, np.ndarray]
@@ -38,10 +40,21 @@ class Predictions:
     confidence: np.ndarray
     position: np.ndarray | None = None
     expected: np.ndarray | None = None
+    predicted_age: np.ndarray | None = None
 
     def number(self, fact: str) -> np.ndarray:
         """A fact as a number [N], -1 where it is not known."""
         return self.facts[fact].astype(float) if fact in self.facts else np.full(len(self.true), -1.0)
+
+    @property
+    def years(self) -> np.ndarray | None:
+        """What was read as the age [N], in years where these were learnt; None for classes without an order."""
+        return self.position if self.predicted_age is None else self.predicted_age
+
+    @property
+    def mistakes(self) -> np.ndarray:
+        """Where the class is known and another was answered, bool [N]."""
+        return (self.true >= 0) & (self.predicted != self.true)
 
     @property
     def subjects(self) -> np.ndarray:
@@ -49,13 +62,17 @@ class Predictions:
         return subject_numbers(self.facts.get("identity", np.full(len(self.true), "")))
 
     def scores(self, task: str) -> dict[str, np.ndarray]:
-        """How good each answer is, by metric: 1 or 0 [N], errors of age in years. The first is the task's own."""
-        hits = (self.predicted == self.true).astype(float)
+        """How good each answer is, by metric: 1 or 0 [N], errors of age in years; NaN where the label is not known. The
+        first is the task's own."""
+        hits = np.where(self.true >= 0, self.predicted == self.true, np.nan)
         if task == "age_group":
             return {"exact": hits, "one_off": (abs(self.predicted - self.true) <= 1).astype(float)}
+        ages = np.where(self.number("age") >= 0, self.number("age"), np.nan)
+        if task == "age_gender":
+            return {"mae": abs(self.years - ages), "accuracy": hits}
         if task != "age_years":
             return {"accuracy": hits}
-        error, error_of_mean = (abs(years - self.number("age")) for years in (self.position, self.expected))
+        error, error_of_mean = (abs(years - ages) for years in (self.years, self.expected))
         within = (error <= 5).astype(float)
         return {"within_5": within, "accuracy": hits, "mae": error, "mae_expectation": error_of_mean}
 
@@ -68,8 +85,10 @@ class Collector:
 
     def __call__(self, predictions: dict, truth: dict) -> None:
         """Batches must come in order, and padding at the end only, as `pipeline.test_batches` makes them."""
-        found, labels, mask = jax.device_get((predictions[self._task.target], self._task.labels(truth), truth["mask"]))
-        kept = np.flatnonzero((mask > 0) & (labels >= 0))
+        task = self._task
+        predictions, labels, truth = jax.device_get((predictions, task.labels(truth), truth))
+        found, mask = predictions[task.target], truth["mask"]
+        kept = np.flatnonzero((mask > 0) & np.any([truth[label] >= 0 for label in task.targets()], axis=0))
         columns = {
             "number": self._seen + kept,
             "true": labels[kept],
@@ -77,7 +96,10 @@ class Collector:
             "confidence": np.take_along_axis(found["probabilities"], found["class"][:, None], 1)[kept, 0],
         }
         ordered = {"position": "position", "expected": "expectation"}
-        self._columns.append(columns | {name: found[key][kept] for name, key in ordered.items() if key in found})
+        columns |= {name: found[key][kept] for name, key in ordered.items() if key in found}
+        if "age" in task.beside:
+            columns["predicted_age"] = predictions["age"]["years"][kept]
+        self._columns.append(columns)
         self._seen += len(mask)
 
     def predictions(self) -> Predictions:
@@ -107,6 +129,21 @@ def write_predictions(predictions: Predictions, test: Source, folder: Path) -> N
                 writer = csv.DictWriter(file, list(row))
                 writer.writeheader()
             writer.writerow(row)
+
+
+def write_submission(predictions: Predictions, test: Source, folder: Path) -> None:
+    """`submission.csv` with the columns id, age and gender (0 female, 1 male), as multi-task article, section 13.
+
+    `id` is the record's own, or else its path or its number.
+    """
+    with replacing(folder / SUBMISSION) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "age", "gender"))
+        answers = zip(predictions.facts["number"], predictions.predicted_age, predictions.predicted, strict=True)
+        for number, age, gender in answers:
+            record = test[int(number)]
+            name = next((record[key] for key in ("id", "path") if key in record), number)
+            writer.writerow((name, f"{age:.4f}", gender))
 
 
 def read_predictions(folders: Sequence[Path]) -> Predictions:

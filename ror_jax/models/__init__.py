@@ -19,6 +19,8 @@ from ror_jax.models.weights import flatten, load_weights, take
 
 _MODELS = families.MODELS | cnn_4c2f.MODELS | vgg.MODELS
 
+AROUND = ("mlp_widths", "mlp_dropout")  # settings of a network that are none of its backbone's
+
 
 def list_models() -> list[str]:
     """The names that `create_model` knows, sorted."""
@@ -26,7 +28,9 @@ def list_models() -> list[str]:
 
 
 def model_config(name: str, **overrides):
-    """The frozen configuration of a model, with some of its fields replaced.
+    """The frozen configuration of a model's backbone, with some of its fields replaced.
+
+    What `create_model` takes besides, `AROUND`, may be among the overrides, and is not looked at.
 
     Raises:
       UserError: unknown model or field (the nearest ones are named), or a value that makes no sense.
@@ -34,6 +38,7 @@ def model_config(name: str, **overrides):
     if name not in _MODELS:
         raise unknown("model", name, _MODELS)
     config = _MODELS[name]
+    overrides = {field: value for field, value in overrides.items() if field not in AROUND}
     fields = [field.name for field in dataclasses.fields(config)]
     for field in overrides:
         if field not in fields:
@@ -51,6 +56,8 @@ def create_model(
     rngs: nnx.Rngs,
     mean: tuple[float, ...] = (0.0, 0.0, 0.0),
     std: tuple[float, ...] = (1.0, 1.0, 1.0),
+    mlp_widths: tuple[int, ...] = (),
+    mlp_dropout: float = 0.0,
     **overrides,
 ) -> Network:
     """Builds and initialises a network.
@@ -58,9 +65,11 @@ def create_model(
     Args:
       name: one of `list_models()`.
       num_classes: size of the one output, then called "label", or of each output by name; (1, n) is a prediction layer
-        whose n outputs share one column of weights and differ by a bias (CORAL).
+        whose n outputs share one column of weights and differ by a bias (CORAL), (0, n) are n numbers that are learnt
+        and the same for all images.
       rngs: the parameters are drawn from its `params` stream.
       mean, std: of the training pixels in 0...255, a number a channel; the network normalises its input by them.
+      mlp_widths, mlp_dropout: hidden layers that all outputs share, see `network.Mlp`, and the rate of their dropout.
       **overrides: fields of the model's configuration, such as `survival=0.5` or `dtype=jnp.bfloat16`.
 
     Returns:
@@ -72,7 +81,8 @@ def create_model(
     outputs = num_classes if isinstance(num_classes, Mapping) else {"label": num_classes}
     if "features" in outputs:
         raise UserError("an output cannot be called 'features': that is what the backbone gives")
-    network = Network(model_config(name, **overrides).build(), outputs, mean=mean, std=std)
+    backbone = model_config(name, **overrides).build()
+    network = Network(backbone, outputs, mean=mean, std=std, mlp_widths=tuple(mlp_widths), mlp_dropout=mlp_dropout)
     initialize(network, rngs)
     return network
 

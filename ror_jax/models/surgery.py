@@ -74,7 +74,6 @@ def _runs(residual: Residual) -> Iterator[Run]:
 
 
 def _with_heads_of(model: Network, backbone: nnx.Module) -> Network:
-    sizes = {name: (head.kernel.shape[1], head.bias.shape[0]) for name, head in model.heads.items()}
-    network = Network(backbone, sizes, mean=model.mean, std=model.std)
-    nnx.update(network.heads, nnx.state(model.heads))
+    network = Network(backbone, {}, mean=model.mean, std=model.std)
+    network.mlp, network.heads = nnx.clone((model.mlp, model.heads))
     return network

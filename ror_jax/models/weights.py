@@ -89,7 +89,8 @@ def load_card(folder: Path) -> dict:
 def take(tensors: Mapping[str, np.ndarray], model: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
     """Those of `tensors` that `model`, a dict by the same names, has in the same shape.
 
-    Prediction layers of another name or size are left out, the whole layer; a backbone must fit in every tensor.
+    Prediction layers of another name or size are left out, the whole layer, as are those of the shared MLP; a backbone
+    must fit in every tensor.
 
     Raises:
       UserError: it does not; the message lists the tensors.
@@ -100,10 +101,15 @@ def take(tensors: Mapping[str, np.ndarray], model: Mapping[str, jax.Array]) -> d
 
     taken = {name: tensor for name, tensor in tensors.items() if shape(model, name) == tensor.shape}
     misfits = (model.keys() | tensors.keys()) - taken.keys()
-    rest = [name for name in sorted(misfits) if not name.startswith("params.heads.")]
+    rest = [name for name in sorted(misfits) if name.split(".")[1] not in ("heads", "mlp")]
     wrong = [f"{name} (file {shape(tensors, name)}, model {shape(model, name)})" for name in rest]
     if wrong:
         more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise UserError(f"the weights are of another model. Tensors that differ: {'; '.join(wrong[:8])}{more}")
-    layers = {name.rpartition(".")[0] for name in misfits}
-    return {name: tensor for name, tensor in taken.items() if name.rpartition(".")[0] not in layers}
+    layers = {_layer(name) for name in misfits}
+    return {name: tensor for name, tensor in taken.items() if _layer(name) not in layers}
+
+
+def _layer(name: str) -> str:
+    """The module that a tensor is of: batch statistics are of the same as its parameters."""
+    return name.partition(".")[2].rpartition(".")[0]

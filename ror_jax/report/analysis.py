@@ -68,7 +68,7 @@ def calibration(confidence: np.ndarray, correct: np.ndarray, bins: int = 10) -> 
         return Calibration(images, sums / images, hits / images, float(abs(hits - sums).sum() / len(confidence)))
 
 
-def mean_and_deviation(values: list[float]) -> str:
+def mean_and_deviation(values: list[float], digits: int = 2) -> str:
     """Mean ± sample standard deviation (n - 1) of numbers; one number has no deviation."""
-    deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{deviation}"
+    deviation = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{deviation}"

@@ -7,8 +7,9 @@ import numpy as np
 from ror_jax.errors import UserError
 from ror_jax.evaluation.predictions import FILE, read_predictions
 from ror_jax.report.analysis import FEW, mean_over_subjects
+from ror_jax.report.metrics import METRICS
 from ror_jax.report.page import Section
-from ror_jax.report.runs import LABELS, Run, in_words, name_folds, read_run
+from ror_jax.report.runs import Run, in_words, name_folds, read_run
 
 DRAWS = 2000
 CAUTION = (
@@ -107,13 +108,13 @@ def _check_images(a: Run, b: Run) -> None:
 
 def _line(metric: str, a: np.ndarray, b: np.ndarray, subjects: np.ndarray) -> str:
     """Both values, their difference, and whether it could as well be none."""
-    difference = mean_over_subjects(b - a, subjects, draws=DRAWS)
-    years = metric.startswith("mae")
-    factor, unit, unit_of_difference = (1, "", "") if years else (100, " %", " points")
-    low, high = factor * difference.low, factor * difference.high
-    verdict = "contains" if low <= 0 <= high else "does not contain"
+    known = ~np.isnan(a)  # whose label is
+    a, b, shown = a[known], b[known], METRICS[metric]
+    difference = mean_over_subjects(b - a, subjects[known], draws=DRAWS)
+    verdict = "contains" if difference.low <= 0 <= difference.high else "does not contain"
+    points = " points" if shown.unit == " %" else shown.unit
+    change, low, high = (shown.number(value, "+") for value in (difference.value, difference.low, difference.high))
     return (
-        f"{LABELS[metric]}: A {factor * a.mean():.2f}{unit}, B {factor * b.mean():.2f}{unit};"
-        f" B - A = {factor * difference.value:+.2f}{unit_of_difference}, interval {low:+.2f} to {high:+.2f},"
-        f" which {verdict} 0"
+        f"{shown.label}: A {shown.number(a.mean())}{shown.unit}, B {shown.number(b.mean())}{shown.unit};"
+        f" B - A = {change}{points}, interval {low} to {high}, which {verdict} 0"
     )

@@ -57,17 +57,16 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
         figure.savefig(unfinished, dpi=130)
 
 
-def save_examples(images: np.ndarray, true: list[str], predicted: list[str], title: str, path: Path) -> None:
-    """Draws images [N, H, W, 3] uint8 in rows of eight, each with its true and predicted class, mistakes in red."""
+def save_examples(images: np.ndarray, words: list[str], mistakes: np.ndarray, title: str, path: Path) -> None:
+    """Draws images [N, H, W, 3] uint8 in rows of eight, each with its words, in red where it is a mistake, bool [N]."""
     columns = 8
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(1.25 * columns, 1.55 * rows + 0.3), layout="constrained")
     figure.suptitle(title, fontsize=10)
     for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
         axes.axis("off")
-    for axes, image, label, guess in zip(grid.flat, images, true, predicted, strict=False):
+    for axes, image, text, mistake in zip(grid.flat, images, words, mistakes, strict=False):
         axes.imshow(image)
-        right = label == guess
-        axes.set_title(guess if right else f"{guess}\nis {label}", fontsize=7, color="black" if right else TEST)
+        axes.set_title(text, fontsize=7, color=TEST if mistake else "black")
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=130)

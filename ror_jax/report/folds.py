@@ -10,9 +10,10 @@ from ror_jax.errors import UserError
 from ror_jax.evaluation.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.analysis import FEW, calibration, mean_and_deviation, mean_over_subjects
 from ror_jax.report.figures import save_confusion
+from ror_jax.report.metrics import METRICS
 from ror_jax.report.page import Picture, Section, Table
 from ror_jax.report.panels import save_reliability
-from ror_jax.report.runs import LABELS, Run, configurations, name_folds, references
+from ror_jax.report.runs import Run, configurations, name_folds, references
 
 AGING_GROUPS = AGE_GROUPS[:-1]  # that one can be older than
 SHOWN_CLASSES = 20
@@ -99,17 +100,18 @@ def _section(group: list[Run], label: str, stem: str) -> Section:
     predictions = read_predictions([run.folder for run in group])
     split = name_folds(run.fold for run in group)
     images, subjects = len(predictions.true), len(set(predictions.subjects))
-    if images != (tested := sum(run.results["images"] for run in group)):
-        raise ValueError(f"{images} predictions of {tested} images; test again")
+    known = predictions.true[predictions.true >= 0]
+    if len(known) != (tested := sum(run.results["images"] for run in group)):
+        raise ValueError(f"{len(known)} predictions of {tested} images; test again")
     data = f"{first.settings['dataset.name']}, {split}, seed {first.seed}"
-    majority = (
-        f"Always the most frequent class would be right for {100 * np.bincount(predictions.true).max() / images:.2f} %."
-    )
+    share = np.bincount(known).max() / len(known)
+    majority = f"Always the most frequent class would be right for {100 * share:.2f} %."
     where = f"Objective {first.settings.get('task.objective') or 'cross_entropy'}; folder {first.folder}."
     parts = [f"{data}: {images} test images of {subjects} subjects. {majority} {where}", _fold_table(group)]
     if len(first.classes) <= SHOWN_CLASSES:
         parts += ["Recall in percent:", _recall_table(predictions, first.classes)]
     parts += _by_group_and_gender(predictions, first.task)
+    parts += _by_decade(predictions, first.task)
     parts += [_confusion(predictions, first.classes, split, stem), *_reliability(predictions, split, stem)]
     for name, words in PICTURES.items():
         if (path := first.folder / f"{name}.png").exists():
@@ -118,23 +120,26 @@ def _section(group: list[Run], label: str, stem: str) -> Section:
 
 
 def _fold_table(group: list[Run]) -> Table:
-    metrics = [metric for metric in LABELS if metric in group[0].results]
-    values = {metric: [run.value(metric) for run in group] for metric in metrics}
+    metrics = [metric for metric in METRICS if metric in group[0].results]
+    images = [run.results["images"] for run in group]
     rows = [
-        [name_folds([run.fold]), str(run.results["images"]), *(f"{values[m][at]:.2f}" for m in metrics)]
-        for at, run in enumerate(group)
+        [name_folds([run.fold]), str(count), *map(run.text, metrics)] for run, count in zip(group, images, strict=True)
     ]
     if len(group) > 1:
-        total = str(sum(run.results["images"] for run in group))
-        rows.append(["mean ± standard deviation (n - 1)", total, *map(mean_and_deviation, values.values())])
-    return Table(["", "images", *(LABELS[metric] for metric in metrics)], rows)
+        means = (mean_and_deviation([run.value(metric) for run in group], METRICS[metric].digits) for metric in metrics)
+        rows.append(["mean ± standard deviation (n - 1)", str(sum(images)), *means])
+    if "baseline" in group[0].results:
+        blind = [run.results["baseline"] for run in group]
+        means = (METRICS[metric].number(np.mean([results[metric] for results in blind])) for metric in metrics)
+        rows.append(["the same answer to all images, as the training labels suggest", str(sum(images)), *means])
+    return Table(["", "images", *(METRICS[metric].label for metric in metrics)], rows)
 
 
 def _recall_table(predictions: Predictions, names: Sequence[str]) -> Table:
     rows = []
     for number, name in enumerate(names):
         if (chosen := predictions.true == number).any():
-            rows.append([name, *_share(predictions.predicted == number, predictions.subjects, chosen)])
+            rows.append([name, *_mean(predictions.predicted == number, predictions.subjects, chosen)])
     return Table(["true class", "recall", "images / subjects"], rows)
 
 
@@ -149,36 +154,58 @@ def _by_group_and_gender(predictions: Predictions, task: str) -> list[str | Tabl
     for number, name in [*enumerate(AGE_GROUPS), (-1, "all")]:
         chosen = both & ((groups == number) | (number < 0))
         if chosen.any():
-            sides = (_share(hits, predictions.subjects, chosen & (genders == side)) for side in range(len(GENDERS)))
-            rows.append([name, *(cell for side in sides for cell in side)])
+            sides = (chosen & (genders == side) for side in range(len(GENDERS)))
+            found = (_mean(hits, predictions.subjects, side, METRICS[metric].factor) for side in sides)
+            rows.append([name, *(cell for cells in found for cell in cells)])
     columns = [cell for gender in GENDERS for cell in (gender, "images / subjects")]
-    words = f"In percent, {LABELS[metric]}, of the {both.sum()} images whose records know age group and gender:"
+    what = f"{'In percent, ' * (METRICS[metric].unit == ' %')}{METRICS[metric].label}"
+    words = f"{what}, of the {both.sum()} images whose records know age group and gender:"
     return [words, Table(["age group", *columns], rows)]
 
 
-def _share(hits: np.ndarray, subjects: np.ndarray, chosen: np.ndarray) -> tuple[str, str]:
-    """Of the chosen images the share of hits with its interval, and how many images and subjects they are."""
+def _by_decade(predictions: Predictions, task: str) -> list[str | Table]:
+    """Errors of age by the decade of the true age; nothing where no age in years was learnt."""
+    scores, ages = predictions.scores(task), predictions.number("age")
+    if "mae" not in scores:
+        return []
+    error = predictions.years - ages
+    rows = []
+    for first in range(0, 101, 10):
+        chosen = (ages >= first) & (ages < first + 10)
+        if chosen.any():
+            mae, count = _mean(scores["mae"], predictions.subjects, chosen, 1.0)
+            rmse, bias = np.sqrt(np.square(error[chosen]).mean()), error[chosen].mean()
+            rows.append([f"{first}-{first + 9}", mae, f"{rmse:.1f}", f"{bias:+.1f}", count])
+    words = "In years, by the decade of the true age; the mean error is above 0 where faces are taken for older ones:"
+    return [words, Table(["true age", "MAE", "RMSE", "mean error", "images / subjects"], rows)]
+
+
+def _mean(values: np.ndarray, subjects: np.ndarray, chosen: np.ndarray, factor: float = 100.0) -> tuple[str, str]:
+    """Of the chosen images the mean, times the factor, with its interval, and how many images and subjects they are."""
     if not chosen.any():
         return "", "0"
-    mean = mean_over_subjects(hits[chosen], subjects[chosen])
-    interval = f" ({100 * mean.low:.1f} to {100 * mean.high:.1f})" if mean.low < mean.high else ""
+    mean = mean_over_subjects(factor * values[chosen], subjects[chosen])
+    interval = f" ({mean.low:.1f} to {mean.high:.1f})" if mean.low < mean.high else ""
     few = " †" if mean.subjects < FEW else ""
-    return f"{100 * mean.value:.1f}{interval}{few}", f"{mean.images} / {mean.subjects}"
+    return f"{mean.value:.1f}{interval}{few}", f"{mean.images} / {mean.subjects}"
 
 
 def _confusion(predictions: Predictions, names: Sequence[str], split: str, stem: str) -> Picture:
     size = len(names)
-    counts = np.bincount(size * predictions.true + predictions.predicted, minlength=size**2).reshape(size, size)
+    known = predictions.true >= 0
+    places = size * predictions.true[known] + predictions.predicted[known]
+    counts = np.bincount(places, minlength=size**2).reshape(size, size)
     save_confusion(counts, names, split, path := Path(f"{stem}_confusion.png"))
     return Picture(path, f"Confusion matrix of {split}")
 
 
 def _reliability(predictions: Predictions, split: str, stem: str) -> tuple[str, Picture]:
-    hits = predictions.predicted == predictions.true
-    found = calibration(predictions.confidence, hits)
+    known = predictions.true >= 0
+    hits, confidence = ~predictions.mistakes[known], predictions.confidence[known]
+    found = calibration(confidence, hits)
     save_reliability(found, split, path := Path(f"{stem}_reliability.png"))
     words = (
         f"Expected calibration error: {100 * found.error:.2f} %. The mean confidence is"
-        f" {100 * predictions.confidence.mean():.2f} %, {100 * hits.mean():.2f} % of the answers are right."
+        f" {100 * confidence.mean():.2f} %, {100 * hits.mean():.2f} % of the answers are right."
     )
     return words, Picture(path, f"Reliability of {split}: accuracy by confidence, and the number of images in each bin")

@@ -17,9 +17,13 @@ UNITS = {
     "exact": " % exact",
     "one_off": " % 1-off",
     "accuracy": " %",
+    "rmse": " years RMSE",
+    "mae": " years MAE",
+    "macro_f1": " F1",
+    "harmonic": " harmonic score",
 }
 CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # of data
-ANSWERS = {"age_group": 8, "gender": 2, "older_than": 2}  # of what is learnt of faces
+ANSWERS = {"age_gender": 2, "age_group": 8, "gender": 2, "older_than": 2}  # of what is learnt of faces
 
 
 def list_rows(paper: dict) -> str:
@@ -55,8 +59,10 @@ def _recipe(settings: dict) -> str:
     if not settings["epochs"]:
         return "only tested"
     recipe = f"{settings['epochs']} epochs of batches of {settings['batch_size']}"
-    recipe += f", rate {settings['optimizer.learning_rate']:g}"
-    if settings["optimizer.decay_epochs"]:
+    recipe += f", {settings['optimizer.name']}, rate {settings['optimizer.learning_rate']:g}"
+    if settings["optimizer.schedule"] == "cosine":
+        recipe += " falling as a cosine"
+    elif settings["optimizer.decay_epochs"]:
         recipe += f" divided by ten after {_words(settings['optimizer.decay_epochs'])}"
     if settings["task.weights"]:
         recipe += f"; loss weights {settings['task.weights']}"

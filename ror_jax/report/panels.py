@@ -8,15 +8,16 @@ from matplotlib.ticker import MaxNLocator
 
 from ror_jax.report.analysis import Calibration
 from ror_jax.report.figures import TEST, TRAIN
+from ror_jax.report.metrics import METRICS
 
 
 def save_page(panels: list[dict], path: Path) -> bool:
     """Draws a page of panels, two in a row; returns whether there was anything to draw.
 
-    A panel has a `title` and its entries, each a dict with `label`: either `curves` (test errors over the epochs,
-    smoothed) of `runs`; or `bars`, our last result `ours` beside the `published` one, either may be missing, with the
-    name of the result as the panel's `unit`; or `aging`, `points` of accuracy in percent by number of the age group,
-    from 1, with the names of these as the panel's `groups`.
+    A panel has a `title` and its entries, each a dict with `label`: either `curves` of `runs`, the panel's `metric`
+    over the epochs, smoothed; or `bars`, our last result `ours` beside the `published` one, either may be missing, of
+    the `metric`; or `aging`, `points` of accuracy in percent by number of the age group, from 1, with their names
+    as the panel's `groups`.
     """
     if not panels:
         return False
@@ -39,7 +40,7 @@ def save_page(panels: list[dict], path: Path) -> bool:
 def _draw_curves(axes, panel: dict) -> None:
     for number, entry in enumerate(panel["curves"]):
         for run in entry["runs"]:
-            epochs, errors = np.array(run.curve).T
+            epochs, errors = np.array(run.curve(panel["metric"])).T
             # A running mean over a fiftieth of the tests; how much the paper smooths its curves it does not say.
             half = len(errors) // 100
             smooth = [errors[max(0, at - half) : at + half + 1].mean() for at in range(len(errors))]
@@ -48,7 +49,7 @@ def _draw_curves(axes, panel: dict) -> None:
         if entry["runs"]:
             axes.plot([], [], color=f"C{number}", label=entry["label"])
     axes.set_xlabel("epoch", fontsize=9)
-    axes.set_ylabel("test error (%)", fontsize=9)
+    axes.set_ylabel(_axis(panel), fontsize=9)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.25)
 
@@ -65,7 +66,12 @@ def _draw_bars(axes, panel: dict) -> None:
         axes.bar_label(bars, ["" if np.isnan(value) else f"{value:.2f}" for value in values], fontsize=8)
     axes.set_xticks(places, [entry["label"] for entry in entries], rotation=20, ha="right", fontsize=8)
     axes.set_xlim(-0.6, len(entries) - 0.4)
-    axes.set_ylabel(panel["unit"], fontsize=9)
+    axes.set_ylabel(_axis(panel), fontsize=9)
+
+
+def _axis(panel: dict) -> str:
+    shown = METRICS[panel["metric"]]
+    return f"{shown.label} (%)" if shown.unit == " %" else shown.label
 
 
 def _draw_aging(axes, panel: dict) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 from ror_jax.errors import unknown
 from ror_jax.report.analysis import mean_and_deviation
 from ror_jax.report.folds import AGING_GROUPS, aging_curves, fold_sections
+from ror_jax.report.metrics import METRICS
 from ror_jax.report.page import Picture, Section, Table, write_page
 from ror_jax.report.panels import save_page
-from ror_jax.report.runs import LABELS, Run, choose, references
+from ror_jax.report.runs import Run, choose, references
 
 FOLDER = Path(__file__).parent
 KINDS = ("aging", "bars", "curves")  # of figures
@@ -35,7 +36,9 @@ def load_paper(name: str) -> dict:
     if name not in papers:
         raise unknown("paper", name, papers)
     text = (FOLDER / f"{name}.toml").read_text()
-    paper = {"metrics": ["error"], "folds": [], "tasks": []} | tomllib.loads(text, parse_float=Decimal)
+    paper = {"metrics": ["error"], "curve": "error", "folds": [], "tasks": []} | tomllib.loads(
+        text, parse_float=Decimal
+    )
     for table in paper["tables"]:
         metrics = table.get("metrics", ["error"] * len(table["columns"]))
         for _, *row in table["rows"]:
@@ -90,7 +93,11 @@ def write_report(paper: dict, runs: list[Run], folder: Path, name: str) -> tuple
         Section(paper["title"], [_legend(paper, ours)]),
         *(_table(table, ours) for table in paper["tables"]),
         *_other_rows(paper, ours),
-        *([Section("Figures", [Picture(picture, "Test errors of our runs, and the published ones")])] if drawn else []),
+        *(
+            [Section("Figures", [Picture(picture, "Results of our runs over the epochs, and the published ones")])]
+            if drawn
+            else []
+        ),
         *details,
         *_run_list(paper, ours, folder),
     ]
@@ -131,14 +138,15 @@ def _ours(cell: dict, runs: list[Run]) -> str:
             values.setdefault(run.fold, []).append(value)
     if not values:
         return ""
-    if (wanted := len(cell["folds"])) > 1:
+    if (wanted := len(cell["folds"])) > 1 or len(values) > 1:
         numbers = [float(np.mean(seeds)) for seeds in values.values()]
-        count = f" ({len(numbers)} of {wanted} folds)" if len(numbers) < wanted else ""
+        of_all = f" of {wanted}" if wanted else ""
+        count = f" ({len(numbers)}{of_all} folds)" if len(numbers) != wanted else ""
     else:
         (numbers,) = values.values()
         count = f" ({len(numbers)})" if len(numbers) > 1 else ""
     number = f" {references(chosen, runs)}" if chosen[0].differences else ""
-    return mean_and_deviation(numbers) + count + number
+    return mean_and_deviation(numbers, METRICS[cell["metric"]].digits) + count + number
 
 
 def _other_rows(paper: dict, runs: list[Run]) -> list[Section]:
@@ -147,7 +155,7 @@ def _other_rows(paper: dict, runs: list[Run]) -> list[Section]:
     if not rows:
         return []
     several = len(paper["metrics"]) > 1
-    columns = ["row", *(f"ours, {LABELS[metric]}" if several else "ours" for metric in paper["metrics"])]
+    columns = ["row", *(f"ours, {METRICS[metric].label}" if several else "ours" for metric in paper["metrics"])]
     found = [[row, *(_ours(_cell(paper, row, metric, runs), runs) for metric in paper["metrics"])] for row in rows]
     return [Section("Rows that are in none of the paper's tables", [Table(columns, found)])]
 
@@ -162,7 +170,7 @@ def _run_list(paper: dict, runs: list[Run], folder: Path) -> list[Section]:
     if not runs:
         return []
     metrics, folds = paper["metrics"], bool(paper["folds"])
-    results = [LABELS[metric] for metric in metrics]
+    results = [METRICS[metric].label for metric in metrics]
     columns = ["", "row", *["fold"] * folds, "seed", "epochs", *results, *["images"] * folds]
     rows = [
         [
@@ -171,7 +179,7 @@ def _run_list(paper: dict, runs: list[Run], folder: Path) -> list[Section]:
             *["" if run.fold is None else str(run.fold)] * folds,
             str(run.seed),
             f"{run.epoch:.4g}",
-            *("" if (value := run.value(metric)) is None else f"{value:.2f}" for metric in metrics),
+            *map(run.text, metrics),
             *[", ".join(f"{count} {split}" for split, count in run.images.items())] * folds,
             "; ".join(run.differences) or "no",
             os.path.relpath(run.folder, folder),
@@ -197,20 +205,23 @@ def _panels(paper: dict, runs: list[Run], ours: list[Run]) -> list[dict]:
         if any(entry["runs"] for entry in entries):
             page = f", page {figure['page']}" if "page" in figure else ""
             title = f"Figure {figure['number']}: {figure['caption']}{page}"
-            unit = f"{LABELS[figure.get('metric', 'error')]} (%)"
-            panels.append({"title": title, kind: entries, "unit": unit, "groups": AGING_GROUPS})
-    rest = sorted({run.row for run in ours if run.curve} - drawn)
+            metric = figure.get("metric", "error")
+            panels.append({"title": title, kind: entries, "metric": metric, "groups": AGING_GROUPS})
+    metric = paper["curve"]
+    rest = sorted({run.row for run in ours if run.curve(metric)} - drawn)
     for file in sorted({row.partition(":")[0] for row in rest}):
         rows = [row for row in rest if row.startswith(f"{file}:")]
-        labelled = [_cell(paper, row, "error", ours) | {"label": row.partition(":")[2]} for row in rows]
+        labelled = [_cell(paper, row, metric, ours) | {"label": row.partition(":")[2]} for row in rows]
         entries = [_with_runs(entry, ours, "curves") for entry in labelled]
-        panels.append({"title": f"Rows that are in none of the paper's figures: {file}", "curves": entries})
+        title = f"Rows that are in none of the paper's figures: {file}"
+        panels.append({"title": title, "curves": entries, "metric": metric})
     return panels
 
 
 def _with_runs(entry: dict, runs: list[Run], kind: str) -> dict:
     """An entry of a figure with the runs that stand for it, and the mean of their results as `ours`."""
-    chosen = [run for run in choose(runs, entry["run"], entry["folds"]) if run.curve or kind != "curves"]
+    chosen = choose(runs, entry["run"], entry["folds"])
+    chosen = [run for run in chosen if kind != "curves" or run.curve(entry["metric"])]
     values = [value for run in chosen if (value := run.value(entry["metric"])) is not None]
     number = f" {references(chosen, runs)}" if chosen and chosen[0].differences else ""
     ours = {"ours": np.mean(values)} if values else {}

@@ -12,6 +12,7 @@ import numpy as np
 from ror_jax.errors import UserError
 from ror_jax.files import read_json
 from ror_jax.models.weights import load_card
+from ror_jax.report.metrics import METRICS
 from ror_jax.training.logging import read_rows
 from ror_jax.training.workdir import FREE, flat_settings
 
@@ -24,15 +25,7 @@ IMAGES = {
     "cifar100": {"train": 50_000, "test": 10_000},
     "svhn": {"train": 604_388, "test": 26_032},
     "imagenet": {"train": 1_281_167, "test": 50_000},
-}
-LABELS = {  # of metrics
-    "error": "test error",
-    "exact": "exact",
-    "one_off": "1-off",
-    "mae": "MAE (years)",
-    "mae_expectation": "MAE of the expectation (years)",
-    "within_5": "within 5 years",
-    "accuracy": "accuracy",
+    "faces_csv": {"train": 34_708, "test": 8_677},  # multi-task article, section 3
 }
 # Of Adience: the rows of each fold's list that have a gender, or an age group by protocol levi.
 ADIENCE = {"age_group": (4316, 3101, 3339, 2975, 3693), "gender": (4007, 3624, 3191, 3318, 3463)}
@@ -50,7 +43,7 @@ class Run:
       epoch: how far it has come.
       results: of the last test.
       images: of each split; empty before the run has ended, as are `classes`, the names.
-      curve: (epoch, test error in percent) of all tests that counted mistakes.
+      tests: the results of all tests, with their `epoch`, as the log has them.
       hours: of training for as many epochs as the paper's, at the median speed of this run; None if unknown.
     """
 
@@ -65,7 +58,7 @@ class Run:
     results: dict
     images: dict[str, int]
     classes: tuple[str, ...]
-    curve: tuple[tuple[float, float], ...]
+    tests: tuple[dict, ...]
     hours: float | None
 
     @property
@@ -78,16 +71,17 @@ class Run:
         return self.settings["dataset.limit"] is not None
 
     def value(self, metric: str) -> float | None:
-        """A result by name: `hours`, an error of age in years, or in percent a share or its complement, an `error`."""
-        if metric == "hours":
-            return self.hours
-        key = {"error": "accuracy", "top_5_error": "top_5"}.get(metric, metric)
-        if key not in self.results:
-            return None
-        result = self.results[key]
-        if metric.startswith("mae"):
-            return result
-        return 100 * (result if key == metric else 1 - result)
+        """A result by name, as `METRICS` shows it; an `error` is the complement of a share."""
+        return self.hours if metric == "hours" else _shown(metric, self.results)
+
+    def curve(self, metric: str) -> list[tuple[float, float]]:
+        """(epoch, result) of all tests that have it."""
+        points = ((test["epoch"], _shown(metric, test)) for test in self.tests)
+        return [(epoch, value) for epoch, value in points if value is not None]
+
+    def text(self, metric: str) -> str:
+        """A result with the digits that it is shown with; empty where there is none."""
+        return "" if (value := self.value(metric)) is None else f"{value:.{METRICS[metric].digits}f}"
 
     def configuration(self, *, but: str = "") -> str:
         """The same for runs that differ in their fold alone, and perhaps in the setting `but`."""
@@ -135,7 +129,6 @@ def read_run(folder: Path) -> Run | None:
         return None
     row = found.get("row")
     settings = {key: value for key, value in found.items() if _matters(key)}
-    accuracies = [(test["epoch"], test.get("exact", test.get("accuracy"))) for test in tests]
     return Run(
         folder=folder,
         row=row,
@@ -148,9 +141,16 @@ def read_run(folder: Path) -> Run | None:
         results=summary["test"],
         images=summary["images"],
         classes=tuple(summary.get("classes", ())),
-        curve=tuple((epoch, 100 * (1 - accuracy)) for epoch, accuracy in accuracies if accuracy is not None),
+        tests=tuple(tests),
         hours=_hours(rows, found, row_settings(row)["epochs"]) if row else None,
     )
+
+
+def _shown(metric: str, results: dict) -> float | None:
+    key = {"error": "exact" if "exact" in results else "accuracy", "top_5_error": "top_5"}.get(metric, metric)
+    if key not in results:
+        return None
+    return METRICS[metric].factor * (results[key] if key == metric else 1 - results[key])
 
 
 def _matters(key: str) -> bool:

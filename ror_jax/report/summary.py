@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ror_jax.evaluation.predictions import Predictions, write_predictions
+from ror_jax.evaluation.baseline import baseline
+from ror_jax.evaluation.predictions import Predictions, write_predictions, write_submission
 from ror_jax.files import replace_json
 from ror_jax.report.figures import save_confusion, save_curves, save_examples
 from ror_jax.training.experiment import Experiment
@@ -31,18 +32,23 @@ def summarize(
     task, dataset, step = experiment.task, experiment.dataset, int(state.step)
     epoch = step / experiment.steps_per_epoch
     write_predictions(predictions, dataset.test, folder)
+    if predictions.predicted_age is not None:
+        write_submission(predictions, dataset.test, folder)
 
     majority = f"always the most frequent class: {100 * results['majority_rate']:.2f} %"
-    title = f"{task.target.replace('_', ' ')}: {task.line(results)} ({majority})"
+    if blind := baseline(task, dataset.train, dataset.test):
+        results = results | {"baseline": blind}
+        majority = f"the same answer to all images, as the training labels suggest: {task.line(blind)}"
+    title = f"{' and '.join(task.targets()).replace('_', ' ')}: {task.line(results)}\n({majority})"
     if rows:
-        metrics = [name for name in (task.primary, "one_off", "cross_entropy") if name in results]
-        save_curves(rows, metrics, folder / "curves.png")
+        save_curves(rows, [name for name in task.plotted if name in results], folder / "curves.png")
     save_confusion(results["confusion"], task.names, title, folder / "confusion.png")
     for name, chosen in _examples(predictions).items():
         if len(chosen):
             images = _images(experiment, predictions.facts["number"][chosen])
-            words = [[task.names[found[row]] for row in chosen] for found in (predictions.true, predictions.predicted)]
-            save_examples(images, *words, f"{title}\n{name.replace('_', ' ')}", folder / f"{name}.png")
+            words = [_words(predictions, row, task.names) for row in chosen]
+            mistakes = predictions.mistakes[chosen]
+            save_examples(images, words, mistakes, f"{title}\n{name.replace('_', ' ')}", folder / f"{name}.png")
 
     summary = {
         "step": step,
@@ -64,6 +70,16 @@ def summarize(
         f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}",
     ]
     return "\n".join(filter(None, lines))
+
+
+def _words(predictions: Predictions, row: int, names: tuple[str, ...]) -> str:
+    """What was answered to an image and, where that is not the same, what is true."""
+    answer, label = names[predictions.predicted[row]], predictions.true[row]
+    true = names[label] if label >= 0 else "?"
+    if predictions.predicted_age is None:
+        return f"{answer}\nis {true}" if predictions.mistakes[row] else answer
+    age = predictions.number("age")[row]
+    return f"{answer} {predictions.predicted_age[row]:.0f}\nis {true} {'?' if age < 0 else f'{age:.0f}'}"
 
 
 def _recalls(recall: dict[str, float | None]) -> list[str]:
@@ -94,7 +110,7 @@ def _best(experiment: Experiment, rows: list[dict]) -> str:
 
 def _examples(predictions: Predictions) -> dict[str, np.ndarray]:
     """Rows of the predictions to look at, by name of the picture."""
-    wrong = predictions.true != predictions.predicted
+    wrong = predictions.mistakes
     by_confidence = np.argsort(-predictions.confidence, kind="stable")
     right = by_confidence[~wrong[by_confidence]]
     middle = max(0, (len(right) - EXAMPLES) // 2)

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Mapping
 
 from ror_jax.errors import UserError, unknown
+from ror_jax.tasks.age_gender import AgeGender
 from ror_jax.tasks.classification import Classification, Gender
 from ror_jax.tasks.ordered import AgeGroup, AgeYears, OlderThan
 
 TASKS = {
     "classification": Classification,
+    "age_gender": AgeGender,
     "age_group": AgeGroup,
     "age_years": AgeYears,
     "gender": Gender,
@@ -34,6 +36,7 @@ def create_task(name: str, labels: Mapping[str, tuple[str, ...]], **options):
     for option in options:
         if option not in fields:
             raise unknown(f"option of task {name!r}:", option, fields)
-    if task.target not in labels:
-        raise UserError(f"task {name!r} needs the label {task.target!r}, but the data has {', '.join(labels)}")
+    for label in task.targets():
+        if label not in labels:
+            raise UserError(f"task {name!r} needs the label {label!r}, but the data has {', '.join(labels)}")
     return task(names=tuple(labels[task.target]), **options)

@@ -19,9 +19,11 @@ class Classification:
       names: the K classes.
       weights: of the classes in the loss: a name (LW0 ... LW3), K numbers, or None for all ones.
       normalize_by: "batch" or "weights", see `weighted_mean`.
-      target: the key of the label in a batch and of the output in a model.
-      primary: the main one of the results.
+      target: the key of the classes' label in a batch and of the output in a model.
+      beside: the keys of other labels that are learnt with it.
+      primary: the main one of the results; plotted: those that are drawn over the epochs.
       objective: the name of the loss, see `losses.OBJECTIVES`.
+      needs_validation: whether `after_validation` must be called.
       top_5_from: the number of classes from which on top-5 accuracy says something.
     """
 
@@ -30,14 +32,22 @@ class Classification:
     normalize_by: str = "batch"
 
     target: ClassVar[str] = "label"
+    beside: ClassVar[tuple[str, ...]] = ()
     primary: ClassVar[str] = "accuracy"
+    plotted: ClassVar[tuple[str, ...]] = ("accuracy", "cross_entropy")
     objective: ClassVar[str] = "cross_entropy"
     top_5_from: ClassVar[float] = 20
+    needs_validation: ClassVar[bool] = False
 
     def __post_init__(self):
         object.__setattr__(self, "weights", class_weights(self.weights, len(self.names)))
         if self.normalize_by not in ("batch", "weights"):
             raise UserError(f"normalize_by is {self.normalize_by!r}; it must be 'batch' or 'weights'")
+
+    @classmethod
+    def targets(cls) -> tuple[str, ...]:
+        """The keys of all labels that are learnt. An image that has none of them does not count."""
+        return (cls.target, *cls.beside)
 
     @property
     def outputs(self) -> dict[str, int | tuple[int, int]]:
@@ -68,13 +78,15 @@ class Classification:
         """The probabilities of the classes, float32 [..., K] by name of the target. They may be averaged over views."""
         return {self.target: self._objective.probabilities(outputs[self.target])}
 
-    def metrics(self, estimates: dict, batch: dict) -> dict:
+    def metrics(self, estimates: dict, batch: dict, task_state: dict) -> dict:
         """Sums over one batch: `confusion` [K, K]; `cross_entropy` of the probabilities, not weighted, in nats; and, of
         many classes, `top_5`, the images whose class is among the five likeliest."""
         labels, _, mask = self._truth(batch)
         probabilities = estimates[self.target]
         sums = {
-            "confusion": metrics.confusion(self._classes(probabilities), labels, mask, len(self.names)),
+            "confusion": metrics.confusion(
+                self._classes(probabilities, task_state), labels, mask, (len(self.names),) * 2
+            ),
             "cross_entropy": metrics.cross_entropy(probabilities, labels, mask),
         }
         if len(self.names) >= self.top_5_from:
@@ -104,16 +116,16 @@ class Classification:
         top_5 = f", top-5 {100 * results['top_5']:.2f} %" if "top_5" in results else ""
         return f"{self.primary} {100 * results[self.primary]:.2f} %{top_5}"
 
-    def predict(self, estimates: dict) -> dict:
+    def predict(self, estimates: dict, task_state: dict) -> dict:
         """`class` [B] int32 and `probabilities` [B, K] by the name of the target."""
         probabilities = estimates[self.target]
-        return {self.target: {"class": self._classes(probabilities), "probabilities": probabilities}}
+        return {self.target: {"class": self._classes(probabilities, task_state), "probabilities": probabilities}}
 
     @property
     def _objective(self) -> Objective:
         return OBJECTIVES[self.objective]
 
-    def _classes(self, probabilities):
+    def _classes(self, probabilities, task_state):
         return nearest_class(self._objective.decode(probabilities), len(self.names))
 
     def _positions(self, batch):

@@ -5,17 +5,23 @@ batch, and added up; the other functions read the total, a numpy array [K, K] wi
 batch is divided over devices, sums are those of the whole batch.
 """
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
 from ror_jax import parallel
 
+LOWER_IS_BETTER = ("rmse", "mae", "mae_argmax", "mae_expectation", "cross_entropy")  # of results by name
+WITHIN = (3, 5, 10)  # years
+MIDDLE = 50.0  # years. Squares of ages would be so large that float32 lost the differences between them
 
-def confusion(predictions, labels, mask, num_classes: int):
-    """Counts [K, K] int32 (row: label, column: prediction) of the images whose mask is 1; all arguments are [B]."""
+
+def confusion(predictions, labels, mask, shape: tuple[int, int]):
+    """Counts int32 of that shape (row: label, column: prediction) of the images whose mask is 1; the others are [B]."""
     # Matrices of a thousand classes are too large to be sent about; what they count is not.
     predictions, labels, mask = parallel.gathered((predictions, labels, mask))
-    counts = jnp.zeros((num_classes, num_classes), jnp.int32)
+    counts = jnp.zeros(shape, jnp.int32)
     return counts.at[jnp.where(mask > 0, labels, 0), predictions].add((mask > 0).astype(jnp.int32))
 
 
@@ -38,6 +44,52 @@ def top_k_correct(probabilities, labels, mask, k: int):
     of_label = _of_label(probabilities, labels, mask)
     likelier = (~(probabilities <= of_label)).sum(1)  # so that what is not a number is never correct
     return parallel.total((likelier < k).astype(jnp.int32) @ (mask > 0).astype(jnp.int32))
+
+
+def errors(predicted, true, mask) -> dict:
+    """Sums over the errors of the images whose mask is 1, of which `summarize_errors` makes what a person reads.
+
+    All arguments are [B], in years.
+    """
+    error = jnp.abs(predicted - true)
+    centred = true - MIDDLE
+    sums = {
+        "absolute": error * mask,
+        "squared": error * error * mask,
+        "true": centred * mask,
+        "true_squared": centred * centred * mask,
+        "count": mask > 0,
+        **{f"within_{years}": (error <= years) & (mask > 0) for years in WITHIN},
+    }
+    return parallel.total({name: values.sum() for name, values in sums.items()})
+
+
+def summarize_errors(sums: dict) -> dict:
+    """`rmse` and `mae` in years, `r2`, and the shares of errors of up to 3, 5 and 10 years, `within_3` ...
+
+    R^2 is 1 - (squared errors) / (squared distances of the true ages from their mean); 0 where these are all equal.
+    """
+    sums = {name: float(value) for name, value in sums.items()}
+    count = max(sums["count"], 1.0)
+    spread = sums["true_squared"] - sums["true"] ** 2 / count
+    return {
+        "rmse": math.sqrt(sums["squared"] / count),
+        "mae": sums["absolute"] / count,
+        "r2": 1 - sums["squared"] / spread if spread > 0 else 0.0,
+        **{name: sums[name] / count for name in (f"within_{years}" for years in WITHIN)},
+    }
+
+
+def macro_f1(counts: np.ndarray) -> float:
+    """Mean over the classes of F1 = 2 TP / (2 TP + FP + FN), without those that are neither true nor predicted."""
+    hits, total = np.diag(counts), counts.sum(0) + counts.sum(1)
+    return float((2 * hits[total > 0] / total[total > 0]).mean()) if total.any() else 0.0
+
+
+def harmonic(rmse: float, f1: float) -> float:
+    """Harmonic mean of F1 and of the age score 1 - min(RMSE, 30) / 30 (multi-task article, section 10)."""
+    age_score = 1 - min(rmse, 30.0) / 30
+    return 2 * age_score * f1 / (age_score + f1) if age_score + f1 else 0.0
 
 
 def accuracy(counts: np.ndarray) -> float:

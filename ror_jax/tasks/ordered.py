@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -42,12 +43,12 @@ class Ordered(Classification):
         elif not 0 < self.sigma < math.inf:
             raise UserError(f"sigma is {self.sigma}; it must be positive")
 
-    def predict(self, estimates: dict) -> dict:
+    def predict(self, estimates: dict, task_state: dict) -> dict:
         """Also `position` [B] float32, where among the classes the objective sees the image, and `expectation` [B]."""
         probabilities = estimates[self.target]
         position = self._objective.decode(probabilities).astype(jnp.float32)
         ordered = {"position": position, "expectation": mean(probabilities)}
-        return {self.target: super().predict(estimates)[self.target] | ordered}
+        return {self.target: super().predict(estimates, task_state)[self.target] | ordered}
 
     @property
     def _objective(self) -> Objective:
@@ -63,6 +64,7 @@ class AgeGroup(Ordered):
 
     target: ClassVar[str] = "age_group"
     primary: ClassVar[str] = "exact"
+    plotted: ClassVar[tuple[str, ...]] = ("exact", "one_off", "cross_entropy")
 
     def summarize(self, sums: dict) -> dict:
         one_off = metrics.one_off_accuracy(np.asarray(sums["confusion"]))
@@ -83,31 +85,35 @@ class AgeYears(Ordered):
 
     target: ClassVar[str] = "age"
     primary: ClassVar[str] = "mae"
+    plotted: ClassVar[tuple[str, ...]] = ("mae", "cross_entropy")
     default_sigma: ClassVar[float] = 2.0
 
     def labels(self, batch: dict):
         ages = batch[self.target]
         return jnp.where(ages >= 0, nearest_class(ages, len(self.names)), -1)
 
-    def metrics(self, estimates: dict, batch: dict) -> dict:
-        """Also the sums of the absolute errors, in years: `mae` of the objective's own reading of the probabilities
-        (where that is the expectation, it is not rounded), `mae_argmax` of the likeliest year, `mae_expectation` of the
-        expectation (DEX: Rothe et al., IJCV 2018); and `within_5`, the images in which the first is 5 or less.
+    def metrics(self, estimates: dict, batch: dict, task_state: dict) -> dict:
+        """Also `years`, see `metrics.errors`, of the objective's own reading of the probabilities (where that is the
+        expectation, it is not rounded); and the sums of the absolute errors of two others: `mae_argmax` of the
+        likeliest year, `mae_expectation` of the expectation (DEX: Rothe et al., IJCV 2018).
         """
         _, ages, mask = self._truth(batch)
-        decoders = {"mae": self._objective.decode, "mae_argmax": mode, "mae_expectation": mean}
-        errors = {name: jnp.abs(decode(estimates[self.target]) - ages) for name, decode in decoders.items()}
-        sums = {name: (error * mask).sum() for name, error in errors.items()}
-        sums["within_5"] = ((errors["mae"] <= 5) & (mask > 0)).sum()
-        return super().metrics(estimates, batch) | parallel.total(sums)
+        probabilities = estimates[self.target]
+        sums = {"years": metrics.errors(self._objective.decode(probabilities), ages, mask)}
+        for name, decode in {"mae_argmax": mode, "mae_expectation": mean}.items():
+            sums[name] = parallel.total((jnp.abs(decode(probabilities) - ages) * mask).sum())
+        return super().metrics(estimates, batch, task_state) | sums
+
+    def constant(self, labels: Mapping[str, np.ndarray]) -> dict:
+        """The estimates for one image, [1, K], of who knows these labels and sees no image."""
+        ages = labels[self.target]
+        counts = np.bincount(nearest_class(ages[ages >= 0], len(self.names)), minlength=len(self.names))
+        return {self.target: counts[None] / counts.sum()}
 
     def summarize(self, sums: dict) -> dict:
         summary = super().summarize(sums)
-        means = {
-            name: float(sums[name]) / max(summary["images"], 1)
-            for name in ("mae", "mae_argmax", "mae_expectation", "within_5")
-        }
-        return means | summary
+        others = {name: float(sums[name]) / max(summary["images"], 1) for name in ("mae_argmax", "mae_expectation")}
+        return metrics.summarize_errors(sums["years"]) | others | summary
 
     def score(self, results: dict) -> float:
         return -results["mae"]

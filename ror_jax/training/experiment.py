@@ -14,14 +14,14 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from input_pipeline import Dataset, create_dataset, on_device, pipeline, transforms
-from input_pipeline.records import Source
+from input_pipeline.records import Source, label_columns
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
 from ror_jax.tasks import create_task, find_task
 from ror_jax.training.checkpoint import has_checkpoint
 from ror_jax.training.mesh import check_batch_size, create_mesh, place, replicated, rows
-from ror_jax.training.optimizer import create_optimizer
+from ror_jax.training.optimizer import check_frozen, create_optimizer
 from ror_jax.training.state import TrainState, create_state, start_from
 from ror_jax.training.step import make_eval_step, make_train_step
 
@@ -64,10 +64,12 @@ def open_task(config: ConfigDict) -> tuple[Dataset, Any]:
     """
     _check(config)
     _model_options(config)  # a misspelt model should not cost the minutes of preparing data
-    labels = (find_task(config.task.name).target,)
+    labels = find_task(config.task.name).targets()
     cache_dir = Path(config.cache_dir).expanduser() / "datasets"
     dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
-    return dataset, create_task(labels=dataset.labels, **_options(config.task))
+    task = create_task(labels=dataset.labels, **_options(config.task))
+    _check_data(config, dataset, task)
+    return dataset, task
 
 
 def create_experiment(
@@ -92,7 +94,7 @@ def create_experiment(
     steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else 1
     if config.epochs:
         _check_calls(config, steps)
-    optimizer, schedule = create_optimizer(steps_per_epoch=steps, **config.optimizer)
+    optimizer, schedule = create_optimizer(epochs=config.epochs, steps_per_epoch=steps, **_options(config.optimizer))
 
     # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.
     mean, std = (weights.card["mean"], weights.card["std"]) if weights else (dataset.mean, dataset.std)
@@ -101,6 +103,10 @@ def create_experiment(
         return create_model(num_classes=task.outputs, rngs=rngs, mean=mean, std=std, **model_options)
 
     graph, state = create_state(make_model, optimizer, task, mesh, config.seed)
+    check_frozen(state.params, config.optimizer.frozen)
+    if hasattr(task, "first_biases"):
+        biases = task.first_biases(label_columns(dataset.train, task.targets()))
+        state = start_from(state, {f"params.heads.{name}.bias": bias for name, bias in biases.items()})
     if weights and weights.tensors:
         state = _start_from(state, weights, config.init_from, to_train=config.epochs > 0)
 
@@ -222,7 +228,7 @@ def _check(config: ConfigDict) -> None:
     for setting in ("batch_size", "test_batch_size", "test_every", "log_every", "steps_per_call"):
         if config[setting] < 1:
             raise UserError(f"{setting} is {config[setting]}; it must be 1 or more")
-    optimizer, guard = config.optimizer, config.guard
+    optimizer, guard, stopping = config.optimizer, config.guard, config.early_stopping
     ranges = {
         "seed": (config.seed >= 0, "0 or more"),
         "epochs": (config.epochs >= 0, "0 or more"),
@@ -231,9 +237,14 @@ def _check(config: ConfigDict) -> None:
         "views": (config.views in transforms.VIEWS, f"one of {', '.join(transforms.VIEWS)}"),
         "test_every_steps": (config.test_every_steps is None or config.test_every_steps > 0, "1 or more, or None"),
         "checkpoint_minutes": (config.checkpoint_minutes > 0, "positive"),
-        "optimizer.momentum": (0 <= optimizer.momentum < 1, "in [0, 1)"),
+        **{
+            f"optimizer.{name}": (optimizer[name] is None or 0 <= optimizer[name] < 1, "in [0, 1)")
+            for name in ("momentum", "beta1", "beta2")
+        },
         "optimizer.weight_decay": (0 <= optimizer.weight_decay < 1, "in [0, 1)"),
         "optimizer.decay_factor": (0 < optimizer.decay_factor <= 1, "in (0, 1]"),
+        "early_stopping.patience": (stopping.patience is None or stopping.patience > 0, "1 or more, or None"),
+        "early_stopping.min_epochs": (stopping.min_epochs >= 0, "0 or more"),
         "guard.max_skips": (guard.max_skips >= 0, "0 or more"),
         "guard.loss_spike": (guard.loss_spike is None or guard.loss_spike > 1, "more than 1, or None"),
         "guard.max_batch_stat": (guard.max_batch_stat > 0, "positive"),
@@ -248,6 +259,21 @@ def _check(config: ConfigDict) -> None:
         or min(optimizer.decay_epochs, default=1) <= 0
     ):
         raise UserError(f"optimizer.decay_epochs is {optimizer.decay_epochs}; epochs must be positive and rise")
+
+
+def _check_data(config: ConfigDict, dataset: Dataset, task) -> None:
+    """Raises UserError if a label that is learnt is not known of any image, or what needs validation has none."""
+    for split, source in {"train": dataset.train, **dataset.tested}.items():
+        for label in task.targets():
+            if len(task.targets()) > 1 and not (label_columns(source, [label])[label] >= 0).any():
+                raise UserError(f"{dataset.name}: of no {split} image {label} is known; {config.task.name} needs it")
+    needs = {"early_stopping.patience": config.early_stopping.patience, "task.threshold": task.needs_validation}
+    for setting, needed in needs.items():
+        if needed and dataset.validation is None:
+            raise UserError(
+                f"{setting} is {_value(config, setting)}, which needs images for validation: for people held out,"
+                " say dataset.validation=0.1"
+            )
 
 
 def _check_calls(config: ConfigDict, steps: int) -> None:

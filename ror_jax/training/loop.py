@@ -5,16 +5,17 @@ import dataclasses
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from input_pipeline import DataError
-from ror_jax.errors import UserError
+from ror_jax.errors import UserError, unknown
 from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.files import NotWrittenError
+from ror_jax.tasks.metrics import LOWER_IS_BETTER
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import is_first, largest, together
 from ror_jax.training.experiment import Experiment
@@ -36,6 +37,7 @@ def train(
     test_every_steps: int | None = None,
     log_every: int,
     checkpoint_minutes: float,
+    early_stopping: Mapping | None = None,
     allow_changed_data: bool = False,
     profile: bool = False,
     label: str = "",
@@ -44,7 +46,8 @@ def train(
     """Trains to the end of the last epoch, from the latest checkpoint in `workdir` if there is one.
 
     A run that was stopped and started again gives the same weights, bit for bit, as one that was not. Where there are
-    images for validation, the state that did best on them is returned, else the last one.
+    images for validation, the state that did best on them is returned, else the last one. With `early_stopping`
+    (`patience`, `metric`, `min_epochs`, see `config`), it ends where these have not been done better for long.
 
     Several runs train at once in threads, each with a `label` that its lines begin with, and with the list of signals
     `asked_to_stop` of the main thread, see `stop_signals`; a run alone looks after signals itself.
@@ -62,6 +65,10 @@ def train(
         """Whether that step ends an epoch after which is tested."""
         return step % steps_per_epoch == 0 and (step // steps_per_epoch % test_every == 0 or step == total_steps)
 
+    def stale() -> bool:
+        """Whether training is to end early."""
+        return early_stopping is not None and _stale(workdir, task, **early_stopping)
+
     with contextlib.ExitStack() as stack:
         # --- Go on from where the run stopped, if it did ------------------------------------------------------------
         checkpoints = Checkpoints(
@@ -78,7 +85,7 @@ def train(
             state = checkpoints.restore(state)
         step = int(state.step)
         untested = step > 0 and test_due(step) and not _tested(workdir, step)
-        if step == total_steps and not untested:
+        if (step == total_steps or stale()) and not untested:
             return _chosen(experiment, checkpoints, state)
         # The first process logs for all; what another one would is written where it vanishes.
         logs = workdir if is_first() else Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -158,6 +165,8 @@ def train(
             state, score, words = test(state, step)
             checkpoints.save_again(state, score)
             progress.say(f"epoch {step // steps_per_epoch}/{total_steps // steps_per_epoch}{words}")
+            if stale():
+                return _chosen(experiment, checkpoints, state)
         saved_at = time.monotonic()
         batches = stack.enter_context(contextlib.closing(experiment.train_batches(step)))
         batches = progress.timed(batches)
@@ -212,6 +221,9 @@ def train(
                 saved_at = time.monotonic()
             if stop and step < total_steps:
                 raise Stopped(int(stop), step)
+            if score is not None and stale():
+                progress.say(f"The end: no better on images for validation for {early_stopping['patience']} epochs.")
+                break
         return _chosen(experiment, checkpoints, state)
 
 
@@ -221,6 +233,28 @@ def _tested(workdir: Path, step: int) -> bool:
         (row["split"], row["step"]) == ("test", step) for row in read_rows(workdir / "metrics.jsonl")
     )
     return any(largest(found))
+
+
+def _stale(workdir: Path, task, patience: int, metric: str | None, min_epochs: int) -> bool:
+    """Whether training has gone on for `patience` epochs, and `min_epochs` in all, since validation was best.
+
+    It reads what the log says, so that a run that goes on has not forgotten; all processes take the word of the first.
+    """
+    stale = False
+    if is_first():
+        rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["split"] == "validation"]
+        rows = [row for row in rows if row["epoch"] == int(row["epoch"])]
+        if metric is None:
+            scores = [task.score(row) for row in rows]
+        elif not all(isinstance(row.get(metric), int | float) for row in rows):
+            numbers = [name for name, value in rows[-1].items() if isinstance(value, float)]
+            raise unknown("result in early_stopping.metric:", metric, numbers)
+        else:
+            sign = -1 if metric in LOWER_IS_BETTER else 1
+            scores = [sign * row[metric] for row in rows]
+        epochs = [row["epoch"] for row in rows]
+        stale = bool(rows) and epochs[-1] >= min_epochs and epochs[-1] - epochs[int(np.argmax(scores))] >= patience
+    return any(largest(stale))
 
 
 def _chosen(experiment: Experiment, checkpoints: Checkpoints, last: TrainState) -> TrainState:

@@ -1,59 +1,152 @@
-"""Optimisers by name, as the papers' Torch code has them."""
+"""Optimisers and learning rates by name, as the papers' Torch code has them."""
 
-from collections.abc import Callable
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from ror_jax.errors import UserError, unknown
 
 
-def step_schedule(
-    learning_rate: float, *, decay_epochs: tuple[float, ...], decay_factor: float, steps_per_epoch: int
-) -> optax.Schedule:
-    """`learning_rate`, multiplied by `decay_factor` after each of `decay_epochs`."""
+def step_schedule(*, decay_epochs: tuple[float, ...], decay_factor: float, steps_per_epoch: int) -> optax.Schedule:
+    """1, multiplied by `decay_factor` after each of `decay_epochs`."""
     return optax.piecewise_constant_schedule(
-        learning_rate, {round(epoch * steps_per_epoch): decay_factor for epoch in decay_epochs}
+        1.0, {round(epoch * steps_per_epoch): decay_factor for epoch in decay_epochs}
     )
 
 
+def _decay_mask(params):  # the leading axis of stacked blocks makes vectors [L, C], so names decide and not dimensions
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
+
+
 def sgd(
-    schedule: optax.Schedule, *, momentum: float, nesterov: bool, weight_decay: float, decay_vectors: bool
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float,
+    decay_vectors: bool,
+    momentum: float = 0.9,
+    nesterov: bool = True,
 ) -> optax.GradientTransformation:
     """SGD with momentum (dampening 0) and L2 decay added to the gradient, before the momentum, as Torch does it.
 
     `decay_vectors`: decay BN parameters and biases too, which Torch does by default.
     """
-
-    def mask(params):  # the leading axis of stacked blocks makes vectors [L, C], so names decide and not dimensions
-        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
-
-    decay = optax.add_decayed_weights(weight_decay, mask=None if decay_vectors else mask)
+    decay = optax.add_decayed_weights(weight_decay, mask=None if decay_vectors else _decay_mask)
     return optax.chain(decay, optax.sgd(schedule, momentum=momentum, nesterov=nesterov))
 
 
-OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"sgd": sgd}
+def adamw(
+    schedule: optax.Schedule,
+    *,
+    weight_decay: float,
+    decay_vectors: bool,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+) -> optax.GradientTransformation:
+    """Adam with decay of the parameters beside the gradient (Loshchilov and Hutter, ICLR 2019), as Torch's AdamW."""
+    mask = None if decay_vectors else _decay_mask
+    return optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=mask)
+
+
+OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {"adamw": adamw, "sgd": sgd}
+SCHEDULES = ("step", "cosine")
 
 
 def create_optimizer(
     name: str,
     *,
     learning_rate: float,
-    decay_epochs: tuple[float, ...],
-    decay_factor: float,
+    schedule: str = "step",
+    warmup_epochs: float = 0.0,
+    decay_epochs: tuple[float, ...] = (),
+    decay_factor: float = 0.1,
+    epochs: int,
     steps_per_epoch: int,
+    clip_norm: float | None = None,
+    rates: Mapping[str, float] | None = None,
+    frozen: tuple[str, ...] = (),
     **options,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The optimiser `name` and its learning rate as a function of the step.
 
+    Args:
+      schedule: "step", see `step_schedule`; or "cosine", half a cosine from the learning rate to 0 over all `epochs`
+        (Torch's CosineAnnealingLR, but step by step).
+      warmup_epochs: in which this is multiplied by what rises from 0 to 1.
+      clip_norm: gradients whose norm, over all parameters that are not frozen, is larger are scaled down to this.
+      rates: by which the learning rate of a part of the network is multiplied, by its name: "backbone", "heads" ...
+      frozen: names of parts that stay as they are, such as "backbone.stem". Their batch statistics move on.
+      **options: of the optimiser, see there.
+
     Raises:
-      UserError: unknown name, or a learning rate that is not positive.
+      UserError: unknown name or option, or a number that makes no sense.
     """
     if name not in OPTIMIZERS:
         raise unknown("optimizer", name, OPTIMIZERS)
-    if not learning_rate > 0:
-        raise UserError(f"optimizer.learning_rate is {learning_rate}; it must be positive")
-    schedule = step_schedule(
-        learning_rate, decay_epochs=decay_epochs, decay_factor=decay_factor, steps_per_epoch=steps_per_epoch
-    )
-    return OPTIMIZERS[name](schedule, **options), schedule
+    known = inspect.signature(OPTIMIZERS[name]).parameters.keys() - {"schedule"}
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of optimizer {name!r}:", option, known)
+    if schedule not in SCHEDULES:
+        raise unknown("schedule", schedule, SCHEDULES)
+    positive = {"learning_rate": learning_rate, "clip_norm": math.inf if clip_norm is None else clip_norm}
+    for setting, value in positive.items():
+        if not value > 0:
+            raise UserError(f"optimizer.{setting} is {value}; it must be positive")
+    for setting, value in {"warmup_epochs": warmup_epochs, **(rates or {})}.items():
+        if not value >= 0:
+            raise UserError(f"optimizer: {setting} is {value}; it must be 0 or more")
+
+    if schedule == "cosine":
+        factor = optax.cosine_decay_schedule(1.0, max(epochs * steps_per_epoch, 1))
+    else:
+        factor = step_schedule(decay_epochs=decay_epochs, decay_factor=decay_factor, steps_per_epoch=steps_per_epoch)
+    warmup_steps = warmup_epochs * steps_per_epoch
+
+    def rate(step):
+        warm = jnp.minimum((step + 1) / warmup_steps, 1.0) if warmup_steps else 1.0
+        return learning_rate * warm * factor(step)
+
+    def factor_of(part: str) -> float:
+        return 0.0 if _is_in(part, frozen) else (rates or {}).get(part.partition(".")[0], 1.0)
+
+    chain = [
+        *([_scale_parts(lambda part: float(not _is_in(part, frozen)))] if frozen else []),
+        *([optax.clip_by_global_norm(clip_norm)] if clip_norm is not None else []),
+        OPTIMIZERS[name](rate, **options),
+        *([_scale_parts(factor_of)] if frozen or any(value != 1 for value in (rates or {}).values()) else []),
+    ]
+    return optax.chain(*chain), rate
+
+
+def check_frozen(params: dict, frozen: Iterable[str]) -> None:
+    """Raises UserError if one of the names is no part of the network, or if nothing is left to train."""
+    names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for part in frozen:
+        if not any(_is_in(name, (part,)) for name in names):
+            depth = part.count(".") + 1
+            parts = sorted({".".join(name.split(".")[:depth]) for name in names})
+            raise unknown("part of the network in optimizer.frozen:", part, parts)
+    if all(_is_in(name, frozen) for name in names):
+        raise UserError("optimizer.frozen: that is the whole network; leave a part to train")
+
+
+def _scale_parts(factor_of: Callable[[str], float]) -> optax.GradientTransformation:
+    """Multiplies what is computed for each parameter by the factor of its name; 0 makes it 0, whatever it was."""
+
+    def scale(path, update):
+        factor = factor_of(_name(path))
+        return update if factor == 1 else factor * update if factor else jnp.zeros_like(update)
+
+    return optax.stateless(lambda updates, params: jax.tree_util.tree_map_with_path(scale, updates))
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
+
+
+def _is_in(name: str, parts: Iterable[str]) -> bool:
+    return any(f"{name}.".startswith(f"{part}.") for part in parts)

@@ -88,11 +88,15 @@ def start_from(state: TrainState, tensors: Mapping[str, np.ndarray]) -> TrainSta
 
 def empty_metrics(task, mesh: Mesh) -> dict:
     """Zeros in the form of `task.metrics`, on every device."""
+
+    def sums(outputs, batch):
+        return task.metrics(task.estimates(outputs), batch, task.initial_state())
+
     sizes = {name: np.atleast_1d(size)[-1] for name, size in task.outputs.items()}
     outputs = {name: jax.ShapeDtypeStruct((1, size), jnp.float32) for name, size in sizes.items()}
-    batch = {name: jax.ShapeDtypeStruct((1,), jnp.int32) for name in sizes}
+    batch = {name: jax.ShapeDtypeStruct((1,), jnp.int32) for name in task.targets()}
     batch["mask"] = jax.ShapeDtypeStruct((1,), jnp.float32)
-    shapes = jax.eval_shape(lambda outputs, batch: task.metrics(task.estimates(outputs), batch), outputs, batch)
+    shapes = jax.eval_shape(sums, outputs, batch)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=replicated(mesh)), shapes)
 
 

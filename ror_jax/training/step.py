@@ -76,7 +76,7 @@ def make_train_step(
             model = nnx.merge(graph, params, state.batch_stats)
             outputs = model(batch["image"], train=True, rngs=nnx.Rngs(key))
             loss, _ = task.loss(outputs, batch, state.step, state.task_state)
-            sums = task.metrics(task.estimates(outputs), batch)
+            sums = task.metrics(task.estimates(outputs), batch, state.task_state)
             return loss, (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
@@ -174,8 +174,9 @@ def make_eval_step(
         outputs = nnx.merge(graph, params, state.batch_stats)(images.reshape(-1, *images.shape[2:]))
         outputs = {name: output.reshape(*images.shape[:2], -1) for name, output in outputs.items()}
         estimates = jax.tree.map(lambda probabilities: probabilities.mean(1), task.estimates(outputs))
-        sums = jax.tree.map(jnp.add, sums, task.metrics(estimates, batch))
-        return sums, task.predict(estimates), {name: batch[name] for name in (*task.outputs, "mask")}
+        sums = jax.tree.map(jnp.add, sums, task.metrics(estimates, batch, state.task_state))
+        truth = {name: batch[name] for name in (*task.targets(), "mask")}
+        return sums, task.predict(estimates, state.task_state), truth
 
     options = {"donate_argnums": 2, "out_shardings": replicated(mesh)}
     return jax.jit(eval_step, **options, compiler_options=compiler_options(deterministic))

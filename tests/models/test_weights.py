@@ -17,3 +17,20 @@ def with_head(columns, count):
 def test_a_prediction_layer_is_taken_whole_or_not(head, names):
     """Of a layer with one kernel column the bias would fit; alone it means nothing."""
     assert len(take(with_head(*head), with_head(7, 7))) == names
+
+
+MLP = {
+    "params.mlp.linears.0.kernel": np.ones((4, 6)),
+    "params.mlp.norms.0.scale": np.ones(6),
+    "batch_stats.mlp.norms.0.mean": np.ones(6),
+}
+
+
+def test_hidden_layers_are_fresh_where_the_file_has_none_or_others():
+    """Batch norm with its statistics or not at all; of hidden layers that fit, everything is taken."""
+    assert take(BACKBONE, BACKBONE | MLP).keys() == BACKBONE.keys()
+    assert take(BACKBONE | MLP, BACKBONE).keys() == BACKBONE.keys()
+    assert take(BACKBONE | MLP, BACKBONE | MLP).keys() == (BACKBONE | MLP).keys()
+    wider = MLP | {"params.mlp.norms.0.scale": np.ones(7), "batch_stats.mlp.norms.0.mean": np.ones(6)}
+    kept = take(BACKBONE | wider, BACKBONE | MLP).keys()
+    assert kept == {"params.backbone.stem.kernel", "params.mlp.linears.0.kernel"}

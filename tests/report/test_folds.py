@@ -85,8 +85,8 @@ def test_the_listing_tells_the_deviations_and_the_stages():
     rows = [row for row in table["rows"] if row[0] == "4c2f-CNN with two mechanisms"]
     assert list_rows({"tables": [table | {"rows": rows}], "figures": []}).splitlines() == [
         "--config=configs/recipes/cnn_4c2f.py:two_mechanisms",
-        "    cnn_4c2f; 11,415,048 parameters; 164 epochs of batches of 64, rate 0.01 divided by ten after 80 and 122;"
-        " loss weights LW3; stages before: gender",
+        "    cnn_4c2f; 11,415,048 parameters; 164 epochs of batches of 64, sgd, rate 0.01 divided by ten after 80 and"
+        " 122; loss weights LW3; stages before: gender",
         "    published: 53.96 ± 3.80 % exact (Table XI); 90.04 ± 1.54 % 1-off (Table XI)",
     ]
 

@@ -155,7 +155,7 @@ def test_curves_are_those_of_the_log(tmp_path):
     leave_run(tmp_path / "a", cifar10.get_config("ror3_20"), 0.91, epochs=3)
     (run,), problems = find_runs(tmp_path)
     assert not problems
-    assert [(epoch, round(error, 6)) for epoch, error in run.curve] == [(1, 11.0), (2, 10.0), (3, 9.0)]
+    assert [(epoch, round(error, 6)) for epoch, error in run.curve("error")] == [(1, 11.0), (2, 10.0), (3, 9.0)]
 
 
 def test_every_table_is_complete():
@@ -181,7 +181,7 @@ def test_the_listing_tells_how_to_run_a_row_and_how_large_it_is(capsys):
     lines = capsys.readouterr().out.splitlines()
     at = lines.index("--config=configs/cifar100.py:ror3_110_sd")
     network = f"    ror3_110_ab, survival 0.5; {parameter_count('ror3_110_ab', 100):,} parameters; 500 epochs"
-    assert lines[at + 1] == f"{network} of batches of 128, rate 0.1 divided by ten after 250 and 375"
+    assert lines[at + 1] == f"{network} of batches of 128, sgd, rate 0.1 divided by ten after 250 and 375"
     numbers = "23.48 % (Table III, Table VII); 7.75 h (Table X); no number (Figure 9, Figure 11)"
     assert lines[at + 2] == f"    published: {numbers}"
 

@@ -19,7 +19,7 @@ def batch_of(labels, mask=None):
 
 
 def sums_of(task, logits, batch):
-    return task.metrics(task.estimates({task.target: jnp.array(logits)}), batch)
+    return task.metrics(task.estimates({task.target: jnp.array(logits)}), batch, {})
 
 
 def test_metrics_do_not_depend_on_batches_or_padding():
@@ -48,7 +48,7 @@ def test_predictions():
     """The class and probabilities that sum to one."""
     task = create_task("age_group", NAMES)
     logits = 5.0 * jax.nn.one_hot(jnp.array([2, 0]), 4)
-    predictions = task.predict(task.estimates({"age_group": logits}))["age_group"]
+    predictions = task.predict(task.estimates({"age_group": logits}), {})["age_group"]
     assert predictions["class"].tolist() == [2, 0]
     np.testing.assert_allclose(predictions["probabilities"].sum(1), 1, rtol=1e-6)
 

@@ -171,7 +171,7 @@ def test_the_median_counts_the_questions_answered_yes():
     outputs = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
     for objective in ("ladder", "coral"):
         task = task_of(objective, 8)
-        predictions = task.predict(task.estimates({"age_group": outputs}))["age_group"]
+        predictions = task.predict(task.estimates({"age_group": outputs}), {})["age_group"]
         np.testing.assert_array_equal(predictions["class"], (outputs > 0).sum(1))
 
 
@@ -189,7 +189,7 @@ def test_decoding_rules(rule, expected):
 )
 def test_each_objective_has_its_rule(objective, expected):
     """Of the same probabilities: mode 0, median 1, expectation 1.5, which is as near to 1 as to 2 and counts as 2."""
-    predictions = task_of(objective, 5).predict({"age_group": jnp.array([[0.4, 0.2, 0.0, 0.3, 0.1]])})["age_group"]
+    predictions = task_of(objective, 5).predict({"age_group": jnp.array([[0.4, 0.2, 0.0, 0.3, 0.1]])}, {})["age_group"]
     assert predictions["class"].tolist() == [expected]
     np.testing.assert_allclose(predictions["expectation"], [1.5], rtol=1e-6)
 
@@ -215,7 +215,7 @@ def test_every_objective_learns_an_order(objective):
     params = {"kernel": jnp.zeros((1, columns)), "bias": jnp.zeros(count)}
     train = jax.jit(lambda carry: jax.lax.scan(step, carry, length=500))
     (params, _), history = train((params, optimizer.init(params)))
-    results = task.summarize(jax.device_get(task.metrics(task.estimates(outputs_of(params)), batch)))
+    results = task.summarize(jax.device_get(task.metrics(task.estimates(outputs_of(params)), batch, {})))
     assert history[-1] < 0.6 * history[0]
     assert results["one_off"] == 1 and results["exact"] > 0.8
 

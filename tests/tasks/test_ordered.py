@@ -22,7 +22,8 @@ def batch_of(task, labels, mask=None):
 
 
 def results_of(task, probabilities, *batch):
-    return task.summarize(jax.device_get(task.metrics({task.target: jnp.array(probabilities)}, batch_of(task, *batch))))
+    sums = task.metrics({task.target: jnp.array(probabilities)}, batch_of(task, *batch), {})
+    return task.summarize(jax.device_get(sums))
 
 
 def test_age_group_metrics():
@@ -56,7 +57,7 @@ def test_age_years_metrics(objective, mae, within_5, size):
     probabilities = np.array([p * np.eye(11)[one] + (1 - p) * np.eye(11)[other] for _, one, p, other in AGES])
     mask = np.array([1, 1, 1, 1, 1, 0])
     parts = [slice(start, start + size) for start in range(0, 6, size)]
-    sums = [task.metrics({"age": jnp.array(probabilities[p])}, batch_of(task, ages[p], mask[p])) for p in parts]
+    sums = [task.metrics({"age": jnp.array(probabilities[p])}, batch_of(task, ages[p], mask[p]), {}) for p in parts]
     results = task.summarize(jax.device_get(jax.tree.map(lambda *leaves: sum(leaves), *sums)))
     assert results["images"] == 4
     assert (results["mae"], results["mae_argmax"], results["mae_expectation"]) == pytest.approx((mae, 4.5, 3.6875))
@@ -69,7 +70,7 @@ def test_age_years_metrics(objective, mae, within_5, size):
 
 def test_many_ordered_classes_have_no_top_5():
     task = create_task("age_years", {"age": tuple(map(str, range(101)))})
-    assert "top_5" not in task.metrics({"age": jnp.ones((1, 101))}, batch_of(task, [3.0]))
+    assert "top_5" not in task.metrics({"age": jnp.ones((1, 101))}, batch_of(task, [3.0]), {})
 
 
 def test_an_age_beyond_the_last_class_is_of_the_last():

@@ -53,11 +53,21 @@ def assert_close(one, other, **tolerance):
 
 # Chance by the batch and by the number; by the image, with crops and flips on the device.
 COINS = {"model__survival": 0.5, "model__dropout": 0.3}
+BOTH = {  # age and gender, hidden layers, what is learnt beside the network
+    "task__name": "age_gender",
+    "task__balance": "uncertainty",
+    "task__threshold": "validation",
+    "dataset__validation": 0.2,
+    "model__mlp_widths": (16, 8),
+    "model__mlp_dropout": 0.3,
+    "optimizer__clip_norm": 1.0,
+}
 IMAGES = {"model__survival": 0.5, "model__drop_path": "image_rescaled", "data_on_device": True}
 
 
 @pytest.mark.parametrize(
-    ("mesh", "settings"), [("replicated", COINS), ("shared by four", COINS), ("replicated", IMAGES)]
+    ("mesh", "settings"),
+    [("replicated", COINS), ("shared by four", COINS), ("replicated", IMAGES), ("shared by four", BOTH)],
 )
 def test_eight_devices_do_what_one_does(trained, mesh, settings):
     """The same losses, metrics, parameters, momentum and batch statistics, but for rounding; all images tested once."""

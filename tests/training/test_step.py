@@ -76,6 +76,9 @@ class Told(nnx.Module):
 class LossOfTold:
     outputs: ClassVar[dict] = {}
 
+    def targets(self):
+        return ()
+
     def initial_state(self):
         return {}
 
@@ -85,7 +88,7 @@ class LossOfTold:
     def estimates(self, outputs):
         return outputs
 
-    def metrics(self, estimates, batch):
+    def metrics(self, estimates, batch, task_state):
         return {"count": jnp.int32(1)}
 
 

@@ -146,8 +146,9 @@ class Ours:
     def __init__(self, work: Workload, mesh: Mesh | None = None):
         mesh = create_mesh(1) if mesh is None else mesh
         task = Classification(names=tuple(str(number) for number in range(work.classes)))
-        sgd = default_config().optimizer.to_dict() | {"learning_rate": LEARNING_RATE, "decay_epochs": ()}
-        optimizer, _ = create_optimizer(steps_per_epoch=1, **sgd)
+        settings = default_config().optimizer.to_dict() | {"learning_rate": LEARNING_RATE, "decay_epochs": ()}
+        settings = {name: value for name, value in settings.items() if value is not None}
+        optimizer, _ = create_optimizer(epochs=1, steps_per_epoch=1, **settings)
         options = {"mean": MEAN, "std": STD, "dtype": getattr(jnp, precision())}
         options |= {"survival": work.survival, "remat": work.remat}
 

@@ -1,0 +1,19 @@
+"""What a result is worth: that of always giving the same answer."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from input_pipeline.records import Source, label_columns
+
+
+def baseline(task, train: Source, test: Source) -> dict | None:
+    """The results on `test` of the constant answer that the labels of `train` suggest, as `task` measures it.
+
+    None for a task that has no such answer (its `majority_rate` says the same).
+    """
+    if not hasattr(task, "constant"):
+        return None
+    known, true = (label_columns(source, task.targets()) for source in (train, test))
+    estimates = {name: np.repeat(value, len(test), 0) for name, value in task.constant(known).items()}
+    estimates, batch = ({name: jnp.asarray(value) for name, value in part.items()} for part in (estimates, true))
+    return task.summarize(task.metrics(estimates, batch | {"mask": jnp.ones(len(test))}, task.initial_state()))
