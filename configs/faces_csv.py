@@ -7,12 +7,13 @@
 The first line of the file names its columns, in any order; others are ignored. An empty age, gender or
 identity is unknown.
 
-    path       of an image with one upright face that fills it, from the folder of the CSV file, inside it
+    path       of an image with one upright face that fills it, from the folder of the CSV file, inside it; or full_path
     age        years, 0 to 100, may be fractional
     gender     f, female, 0, m, male, 1 or u (unknown)
     identity   optional: the same text for all images of a person
     split      optional: train, validation or test
     fold       optional: 0, 1, ...; --config.dataset.fold=0 tests on fold 0 and trains on the others
+    id         optional: any text, to find the image again in predictions.csv
 
 Without folds and splits a tenth is drawn to test on, of the people where `identity` is known.
 --config.dataset.validation=0.1 holds out a tenth of the rest for validation.

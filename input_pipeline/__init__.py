@@ -1,7 +1,7 @@
 """Files on disk -> batches.
 
-`create_dataset` finds a data set by name, `transforms` cuts and flips its images, `pipeline` makes batches of them;
-`on_device` does both on the accelerator.
+`create_dataset` finds a data set by name, `transforms` cuts and flips its images, `jitter` changes them further,
+`sampling` draws rare ones oftener, `pipeline` makes batches of them; `on_device` does most of this on the accelerator.
 """
 
 import dataclasses

@@ -8,7 +8,6 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,14 +61,12 @@ def load_columns(source: Source) -> dict[str, np.ndarray]:
     return columns
 
 
-def epoch_order(num_records: int, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+def epoch_order(num_records: int, batch_size: int, seed: int, epoch: int, draw: Callable | None = None) -> np.ndarray:
     """Numbers of the records that `pipeline.train_batches` shows in that epoch: int32 [steps, batch_size]."""
     steps = pipeline.steps_per_epoch(num_records, batch_size)
-    # The seed of grain's shuffle depends on its place in the chain: it must come right after `seed`, as there.
-    shuffled = grain.MapDataset.range(num_records).seed(seed).shuffle()
-    start = epoch * num_records  # what a shuffled data set gives beyond its end is the next epoch
-    order = (shuffled[number] for number in range(start, start + steps * batch_size))
-    return np.fromiter(order, np.int32, steps * batch_size).reshape(steps, batch_size)
+    order, start = pipeline.record_order(num_records, seed, draw), epoch * num_records
+    numbers = (order[place] for place in range(start, start + steps * batch_size))
+    return np.fromiter(numbers, np.int32, steps * batch_size).reshape(steps, batch_size)
 
 
 def train_batches(
@@ -79,6 +76,7 @@ def train_batches(
     seed: int,
     epochs: int,
     start_step: int,
+    draw: Callable[[int, np.random.Generator], int] | None = None,
     place: Callable[[np.ndarray], jax.Array],
     steps_per_call: int = 1,
 ) -> Iterator[dict]:
@@ -97,11 +95,11 @@ def train_batches(
     first, done = divmod(start_step, steps)
     ahead = ThreadPoolExecutor(1)  # finding the next epoch's order takes a second for CIFAR
     try:
-        following = ahead.submit(epoch_order, records, batch_size, seed, first)
+        following = ahead.submit(epoch_order, records, batch_size, seed, first, draw)
         for epoch in range(first, epochs):
             order = place(following.result())
             if epoch + 1 < epochs:
-                following = ahead.submit(epoch_order, records, batch_size, seed, epoch + 1)
+                following = ahead.submit(epoch_order, records, batch_size, seed, epoch + 1, draw)
             for _ in range(done, steps, steps_per_call):
                 yield {"columns": columns, "order": order}
             done = 0
@@ -141,25 +139,28 @@ def _rows(columns: dict[str, jax.Array], numbers: jax.Array) -> dict[str, jax.Ar
 
 
 def training_transform(
-    name: str, *, size: int, resize: int, fill: Sequence[float], min_area: float = MIN_AREA
+    name: str, *, size: int, resize: int, fill: Sequence[float], min_area: float = MIN_AREA, flip: float = 0.5
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
     """(images uint8 [B, H, W, 3], key) -> uint8 [B, size, size, 3], to be called inside a compiled program.
 
     What becomes of an image depends on the key and on its row in the batch, not on the devices that share the batch.
 
-    Args and errors as in `transforms.training_transform`, but that too small an image for `pad_and_crop` is refused
-    when the program is compiled.
+    Args and errors as in `transforms.training_transform`, which has two more, but that too small an image for
+    `pad_and_crop` is refused when the program is compiled.
     """
     options = {"size": size, "resize": resize, "fill": tuple(fill), "min_area": min_area}
     transforms.training_transform(name, **options)  # refuses what is to be refused
-    if name == "none":
-        return lambda images, key: crop_views(images, size, resize, "single")[:, 0]
-    crop = jax.vmap(functools.partial(RANDOM_CROPS[name], **options))
+    crop = jax.vmap(functools.partial(RANDOM_CROPS[name], **options)) if name in RANDOM_CROPS else None
 
     def transform(images: jax.Array, key: jax.Array) -> jax.Array:
         key, flip_key = jax.random.split(key)
-        crops = crop(images, jax.random.split(key, len(images)))
-        return jnp.where(jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1)), crops[:, :, ::-1], crops)
+        if crop:
+            crops = crop(images, jax.random.split(key, len(images)))
+        else:
+            crops = crop_views(images, size, resize, "single")[:, 0]
+        if name == "none":
+            return crops
+        return jnp.where(jax.random.bernoulli(flip_key, flip, (len(images), 1, 1, 1)), crops[:, :, ::-1], crops)
 
     return transform
 

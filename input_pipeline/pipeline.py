@@ -42,6 +42,17 @@ def steps_per_epoch(num_records: int, batch_size: int) -> int:
     return num_records // batch_size
 
 
+def record_order(
+    num_records: int, seed: int, draw: Callable[[int, np.random.Generator], int] | None = None
+) -> grain.MapDataset:
+    """Numbers of the records in the order of the first epoch; beyond its end come those of the next ones.
+
+    `draw` makes a number of the one that would have come without shuffling and a generator of its own for each place.
+    """
+    numbers = grain.MapDataset.range(num_records).seed(seed)
+    return numbers.random_map(draw) if draw else numbers.shuffle()
+
+
 def train_batches(
     source: Source,
     *,
@@ -49,12 +60,13 @@ def train_batches(
     batch_size: int,
     seed: int,
     epochs: int,
+    draw: Callable[[int, np.random.Generator], int] | None = None,
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Batches to train on. Every epoch has another order and shows every image once.
+    """Batches to train on. Every epoch has another order and, without `draw`, shows every image once.
 
     Args:
         source: the records.
@@ -62,6 +74,7 @@ def train_batches(
         batch_size: of all processes together. Each gets `batch_size / process_count` consecutive rows of the batch.
         seed: not negative. With the same seed the batches are the same, bit for bit.
         epochs: how many times every image is shown, counted from step 0.
+        draw: draws the images with replacement, see `record_order`; such as `sampling.InverseFrequency`.
         start_step: batches to skip, at no cost.
         process_index: number of this process.
         process_count: number of processes.
@@ -72,8 +85,8 @@ def train_batches(
     """
     local_size = _local_size(batch_size, process_count)
     steps = steps_per_epoch(len(source), batch_size)
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle()[: steps * batch_size].repeat(epochs)
-    dataset = dataset.random_map(functools.partial(_train_example, transform)).batch(local_size)
+    dataset = record_order(len(source), seed, draw)[: steps * batch_size].repeat(epochs)
+    dataset = dataset.random_map(functools.partial(_train_example, source, transform)).batch(local_size)
     return _iterate(dataset[start_step * process_count + process_index :: process_count], workers)
 
 
@@ -103,7 +116,8 @@ def _local_size(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def _train_example(transform, record: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+def _train_example(source: Source, transform, index: int, rng: np.random.Generator) -> dict[str, Any]:
+    record = source[index]
     return batch_row(record, transform(record_image(record), rng), mask=1)
 
 

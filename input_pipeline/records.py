@@ -101,13 +101,17 @@ class Subset:
 
     def __init__(self, source: Source, numbers: np.ndarray):
         self._source, self._numbers = source, numbers
-        self.columns = {key: column[numbers] for key, column in getattr(source, "columns", {}).items()}
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self._source[int(self._numbers[index])]
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Those of the source, where it shows any, but images, of which this would be a copy."""
+        return {key: column[self._numbers] for key, column in self._source.columns.items() if key != "image"}
 
     def digest(self) -> str:
         return digest(self._source.digest(), self._numbers)

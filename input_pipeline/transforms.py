@@ -26,6 +26,7 @@ MAX_PIXELS = 50_000_000  # of an image; more could fill the memory
 TRIES = 10
 PADDING = 4
 VIEWS = ("single", "flip", "five_crop", "ten_crop")
+FITS = ("crop", "pad")
 MIN_AREA = 0.08  # fb.resnet.torch
 
 
@@ -147,9 +148,29 @@ def pad_and_crop(image: Picture, rng: np.random.Generator, size: int, fill: Sequ
     return padded[y : y + size, x : x + size]
 
 
-def flip(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Mirrors left and right every second time."""
-    return cv2.flip(pixels, 1) if rng.random() < 0.5 else pixels
+def flip(pixels: np.ndarray, rng: np.random.Generator, probability: float = 0.5) -> np.ndarray:
+    """Mirrors left and right with this probability."""
+    return cv2.flip(pixels, 1) if rng.random() < probability else pixels
+
+
+def inside(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """What (width, height) become when the longer of them becomes `side`: 1 at least, to the nearest pixel."""
+    return tuple(max(1, round(length * side / max(size))) for length in size)
+
+
+def pad_to_square(image: Picture, side: int, fill: Sequence[float]) -> np.ndarray:
+    """The whole image, its longer side resized to `side`, in the middle of a square: uint8 [side, side, 3].
+
+    Nothing is cut off or distorted. What is around it has the colour `fill` [3], 0..255; where the two borders cannot
+    be equal, the one on the right or below is the larger by a pixel. (Multi-task age and gender, section 4.)
+    """
+    image = _decoded(image)
+    width, height = inside(image.size, side)
+    top, left = (side - height) // 2, (side - width) // 2
+    square = np.empty((side, side, 3), np.uint8)
+    square[:] = np.round(fill).astype(np.uint8)
+    square[top : top + height, left : left + width] = image.resize((width, height), Image.Resampling.BILINEAR)
+    return square
 
 
 def center_crop(image: Picture, size: int, resize: int) -> np.ndarray:
@@ -160,18 +181,23 @@ def center_crop(image: Picture, size: int, resize: int) -> np.ndarray:
     return crop_views(image, size, resize, "single")[0]
 
 
-def crop_views(image: Picture, size: int, resize: int, views: str) -> np.ndarray:
-    """What the network sees of a test image: uint8 [V, size, size, 3], of the image resized as in `center_crop`.
+def crop_views(
+    image: Picture, size: int, resize: int, views: str, fit: str = "crop", fill: Sequence[float] = (0, 0, 0)
+) -> np.ndarray:
+    """What the network sees of a test image: uint8 [V, size, size, 3], cut out of the image when it has been resized.
 
     Args:
+        resize: side in pixels, see `fit`.
         views: "single", the centre; "flip", the centre and its mirror image; "five_crop", the four corners and the
             centre; "ten_crop", these and their mirror images (Krizhevsky et al. 2012; RoR, Table XIII).
+        fit: "crop" resizes the shorter side to `resize`, as `center_crop`; "pad" the longer one, as `pad_to_square`.
+        fill: colour of the border of "pad".
 
     Raises:
-        TooManyPixels: the image is so narrow that it would have too many when it has been resized.
+        TooManyPixels: the image is so narrow that "crop" would make too many of it.
     """
     name = image.name if isinstance(image, EncodedImage) else "an image"
-    image = _decoded(image)
+    image = _with_size(pad_to_square(image, resize, fill)) if fit == "pad" else _decoded(image)
     (height, width), places = view_geometry(image.height, image.width, size, resize, views)
     if width * height > MAX_PIXELS:
         raise TooManyPixels(
@@ -203,40 +229,51 @@ def view_geometry(height: int, width: int, size: int, resize: int, views: str):
 
 
 def _scale_and_aspect(image, rng, size, *, min_area, **_):
-    return flip(scale_and_aspect_crop(image, rng, size, min_area), rng)
+    return scale_and_aspect_crop(image, rng, size, min_area)
 
 
 def _scale(image, rng, size, *, min_area, **_):
-    return flip(scale_crop(image, rng, size, min_area), rng)
+    return scale_crop(image, rng, size, min_area)
 
 
 def _pad_and_crop(image, rng, size, *, fill, **_):
-    return flip(pad_and_crop(image, rng, size, fill), rng)
+    return pad_and_crop(image, rng, size, fill)
 
 
-def _none(image, rng, size, *, resize, **_):
-    return center_crop(image, size, resize)
+def _center(image, rng, size, *, resize, fit, fill, **_):
+    return crop_views(image, size, resize, "single", fit, fill)[0]
 
 
 AUGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
     "scale_and_aspect": _scale_and_aspect,
     "scale": _scale,
     "pad_and_crop": _pad_and_crop,
-    "none": _none,
+    "center": _center,
+    "none": _center,
 }
 
 
 def training_transform(
-    name: str, *, size: int, resize: int, fill: Sequence[float], min_area: float = MIN_AREA
+    name: str,
+    *,
+    size: int,
+    resize: int,
+    fill: Sequence[float],
+    min_area: float = MIN_AREA,
+    flip: float = 0.5,
+    fit: str = "crop",
+    jitter: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
 ) -> Callable[[Picture, np.random.Generator], np.ndarray]:
-    """The training transform of that name, to be called with an image and a generator.
+    """The training transform of that name, to be called with an image and a generator: a crop, a flip, jitter.
 
     Args:
-        name: one of `AUGMENTATIONS`.
+        name: one of `AUGMENTATIONS`. "center" and "none" take the first view of `crop_views`; "none" never flips.
         size: side of the result in pixels.
-        resize: as in `center_crop`, which is all that the name "none" does.
+        resize, fit: as in `crop_views`, for "center" and "none".
         fill: colour [3], 0..255, of pixels outside the image: the mean of the training data.
         min_area: the smallest part of the area that the random crops of the two scale augmentations keep, (0, 1].
+        flip: probability of mirroring left and right.
+        jitter: what becomes of the pixels at last, such as a `jitter.Jitter`.
 
     Raises:
         DataError: there is no such augmentation, or an area out of range.
@@ -245,8 +282,14 @@ def training_transform(
         raise unknown_name("augmentation", name, AUGMENTATIONS)
     if not 0 < min_area <= 1:
         raise DataError(f"the smallest area of a crop is {min_area}; it must be in (0, 1]")
-    options = {"size": size, "resize": resize, "fill": tuple(fill), "min_area": min_area}
-    return functools.partial(AUGMENTATIONS[name], **options)
+    options = {"size": size, "resize": resize, "fill": tuple(fill), "min_area": min_area, "fit": fit}
+    crop = functools.partial(AUGMENTATIONS[name], **options)
+    return functools.partial(_transformed, crop=crop, mirrored=0 if name == "none" else flip, jitter=jitter)
+
+
+def _transformed(image, rng, *, crop, mirrored, jitter):
+    pixels = flip(crop(image, rng), rng, mirrored)
+    return pixels if jitter is None else jitter(pixels, rng)
 
 
 def _with_size(image: Picture) -> EncodedImage | Image.Image:

@@ -31,9 +31,11 @@ def default_config() -> ConfigDict:
     dataset.fold = placeholder(int)  # faces: the fold to test on, 0 ... 4; the others train
     dataset.validation = placeholder(float)  # faces: the share of the subjects that train to hold out for validation
     dataset.protocol = placeholder(str)  # adience: "levi" or "all"
+    dataset.mid_ages = placeholder(bool)  # adience: take the middle of a span for the age; else spans have none
     dataset.people = placeholder(int)  # rendered_faces
     dataset.pictures_per_person = placeholder(int)  # rendered_faces
     dataset.resolution = placeholder(int)  # faces: pixels a side of the stored images
+    dataset.whole_image = placeholder(bool)  # faces_csv, imdb_wiki: store the whole image, not its central square
     dataset.test_share = placeholder(float)  # faces_csv, imdb_wiki: the share to test on where no file says which
     dataset.by_person = placeholder(bool)  # faces_csv, imdb_wiki: that share is one of the people, not of the images
     dataset.split_seed = placeholder(int)  # faces_csv, imdb_wiki: it decides which
@@ -46,14 +48,39 @@ def default_config() -> ConfigDict:
     dataset.limit = placeholder(int)  # images of each split, for a quick look
 
     config.image_size = 224  # pixels a side, as the network sees them
-    config.augmentation = "scale_and_aspect"  # or "scale", "pad_and_crop", "none"
+    config.augmentation = "scale_and_aspect"  # or "scale", "pad_and_crop"; "center": as a test image; "none": no flip
     config.min_area = 0.08  # of the image, that a random crop of "scale_and_aspect" or "scale" keeps
-    config.resize = placeholder(int)  # shorter side of a test image before its centre is cut out; default: 256 for 224
+    config.flip = 0.5  # probability of mirroring a training image, with any augmentation but "none"
+    config.resize = placeholder(int)  # side of a test image before its centre is cut out; default: 256 for 224
+    config.fit = "crop"  # that is its shorter side; "pad": the longer one, and a border makes it a square
     config.views = "single"  # of a test image: its centre; or "flip", "five_crop", "ten_crop"; probabilities averaged
     # Keep all images, of one size, on the accelerator and augment them there, by other random numbers than on the host.
     config.data_on_device = False
     config.steps_per_call = 1  # of training, in one call of the accelerator: for small networks, with data_on_device
     config.workers = -1  # processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores
+
+    # What becomes of a training image then, in this order, on the host; see `input_pipeline.jitter`. Amounts are drawn
+    # up to these, and down to minus these.
+    config.jitter = jitter = ConfigDict()
+    jitter.shift_scale_rotate = 0.0  # probability
+    jitter.shift = 0.0625  # share of the side, right and down
+    jitter.scale = 0.1  # share of the size
+    jitter.rotation = 15.0  # degrees
+    jitter.brightness_contrast = 0.0  # probability
+    jitter.brightness = 0.2  # share of 255 levels
+    jitter.contrast = 0.2  # share of the distance from the mean level
+    jitter.hue_saturation = 0.0  # probability
+    jitter.hue = 10.0  # degrees
+    jitter.saturation = 0.2  # share of it
+    jitter.value = 0.2  # share of the brightest channel
+    jitter.noise = 0.0  # probability
+    jitter.noise_std = 10.0  # levels, from 0 on
+    jitter.blur = 0.0  # probability
+    jitter.blur_sigma = 1.5  # pixels, from 0 on
+
+    config.sampling = sampling = ConfigDict()
+    sampling.label = placeholder(str)  # draw images by the inverse frequency of it ("age"); None: each once an epoch
+    sampling.bin_width = 5.0  # years, of ages; of other labels every class is a bin
 
     config.model = model = ConfigDict()
     model.name = ""
@@ -136,7 +163,7 @@ def stage_config(**settings: Any) -> ConfigDict:
     """What sets a stage apart from its recipe: these settings, by name; all others, None, are those of the recipe.
 
     A stage with a `task.name` or `dataset.name` of its own takes nothing of the recipe's task, or data set and
-    `data_dir`: their options would make no sense there.
+    `data_dir`, nor of its `sampling`: their options would make no sense there.
     """
 
     def blank(config: ConfigDict) -> ConfigDict:

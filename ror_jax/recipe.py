@@ -57,7 +57,7 @@ def _stage_config(config: ConfigDict, name: str | None, before: tuple[str, ...])
     changes, usual = _given(config.stage[name]), default_config()
     for part in ("dataset", "task"):
         if "name" in changes.get(part, {}):
-            own[part] = usual[part]
+            own[part], own.sampling = usual[part], usual.sampling
             own.data_dir = None if part == "dataset" else own.data_dir
     own.closing_words = ""  # they are the recipe's
     own.update(changes)

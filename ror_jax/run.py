@@ -9,12 +9,14 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from input_pipeline import on_device
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.evaluation.predictions import Collector
 from ror_jax.files import writing
 from ror_jax.models.weights import TENSORS, save_card, save_weights
 from ror_jax.recipe import Stage, stages
+from ror_jax.report.figures import save_sampling
 from ror_jax.report.summary import summarize
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import check_same, is_first, together
@@ -85,6 +87,8 @@ def train_stage(
                 check_workdir(workdir, config)  # again: now no other process can begin another run there
                 open_workdir(workdir, config)
                 save_card(workdir, experiment.card)  # a run that goes on finds there what `init_from` held
+                if experiment.sampling and config.epochs:
+                    _show_sampling(experiment, config, workdir / "sampling.png", say)
         length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
         say(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
         if experiment.mesh.size > 1:
@@ -150,6 +154,16 @@ def _open(
     say(experiment.dataset.description)
     parameters = f"{config.model.name} ({count_parameters(experiment.state.params):,} parameters)"
     return experiment, f"{parameters} on {experiment.mesh.size} {jax.devices()[0].device_kind}"
+
+
+def _show_sampling(experiment: Experiment, config: ConfigDict, path: Path, say: Callable[[str], None]) -> None:
+    """Draws what sampling makes of the training images; says which kinds there are none of."""
+    sampling, images = experiment.sampling, len(experiment.dataset.train)
+    first = on_device.epoch_order(images, config.batch_size, config.seed, 0, sampling)
+    with _DRAWING:
+        save_sampling(sampling.label, sampling.names, sampling.counts(), sampling.counts(first), path)
+    if sampling.empty:
+        say(f"No training image has its {sampling.label} in {', '.join(sampling.empty)}: none can be drawn there.")
 
 
 def _test(

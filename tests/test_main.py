@@ -70,7 +70,7 @@ def test_a_run_leaves_its_results(trained):
     assert "always the most frequent class" in printed
     assert "configs/adience_small.py" in printed  # how to go on
     config = json.loads((workdir / "config.json").read_text())
-    assert config["model"]["widths"] == [4, 8] and config["optimizer"]["momentum"] == 0.9
+    assert config["model"]["widths"] == [4, 8] and config["optimizer"]["weight_decay"] == 1e-4
     environment = json.loads((workdir / "environment.json").read_text())
     assert {"jax", "flax"} <= environment["versions"].keys() and environment["command"]
     splits = [json.loads(line)["split"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]

@@ -48,13 +48,14 @@ def test_settings_of_the_command_line_reach_every_stage_that_does_not_change_the
 
 
 def test_a_stage_that_learns_something_else_takes_no_options_of_the_recipes_task(tmp_path):
-    """Gender has no objective for ordered classes, IMDB-WIKI no folds: both would be refused."""
+    """Gender has no objective for ordered classes; IMDB-WIKI no folds, nor this label to sample by: all refused."""
     config = ror34_imdb_wiki.get_config("two_mechanisms")
     config.task.objective, config.data_dir, config.dataset.limit = "coral", "adience", 100
-    config.stage.gender.epochs = 10
+    config.stage.gender.epochs, config.sampling.label = 10, "age_group"
     years, gender, age = (stage.config for stage in stages(config, tmp_path / "age"))
     assert (years.task.objective, gender.task.objective, age.task.objective) == (None, None, "coral")
     assert (years.dataset.fold, years.dataset.protocol, years.dataset.limit, years.data_dir) == (None,) * 4
+    assert (years.sampling.label, gender.sampling.label, age.sampling.label) == (None, None, "age_group")
     assert (gender.dataset, gender.data_dir) == (age.dataset, "adience")
     assert (years.epochs, gender.epochs, age.epochs) == (120, 10, 60)
 

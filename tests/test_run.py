@@ -45,6 +45,16 @@ def test_without_validation_the_last_epoch_counts(tiny_config, tmp_path):
     train_and_test(tiny_config(), tmp_path)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["epoch"] == 2 and summary["selected"] == "last epoch"
+    assert not (tmp_path / "sampling.png").exists()
+
+
+def test_what_sampling_draws_is_shown(tiny_config, tmp_path, capsys):
+    """The faces are 90 years old at most."""
+    train_and_test(tiny_config(epochs=1, optimizer__decay_epochs=(), sampling__label="age"), tmp_path)
+    assert (tmp_path / "sampling.png").stat().st_size > 5000
+    said = [line for line in capsys.readouterr().out.splitlines() if "No training image" in line]
+    assert len(said) == 1 and said[0].startswith("No training image has its age in ")
+    assert said[0].endswith("-100: none can be drawn there.")
 
 
 def test_examples_to_look_at(tiny_config, tmp_path):

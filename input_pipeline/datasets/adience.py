@@ -115,8 +115,7 @@ def age_group(label: str, protocol: str) -> int:
     """
     if protocol == "levi":
         return EXACT_LABELS.index(label) if label in EXACT_LABELS else -1
-    ages = _ages(label)
-    return int(faces.nearest_age_group(sum(ages) / len(ages))) if ages else -1
+    return int(faces.nearest_age_group(_middle(label)))
 
 
 def _ages(label: str) -> list[int]:
@@ -124,6 +123,12 @@ def _ages(label: str) -> list[int]:
     match = re.fullmatch(r"\(([0-9]{1,3}), ([0-9]{1,3})\)|([0-9]{1,3})", label)
     ages = [int(age) for age in match.groups() if age] if match else []
     return ages if all(age <= 100 for age in ages) else []
+
+
+def _middle(label: str) -> float:
+    """Of the ages of a label, -1 if it has none."""
+    ages = _ages(label)
+    return sum(ages) / len(ages) if ages else -1
 
 
 class Adience(faces.FaceBuilder):
@@ -168,6 +173,7 @@ def create(
     labels: Sequence[str] = ("age_group", "gender"),
     validation: float | None = None,
     protocol: str = "levi",
+    mid_ages: bool = False,
     resolution: int = 256,
 ) -> Dataset:
     """Adience, prepared at first use (some minutes) and again when the lists or the sizes of the faces have changed.
@@ -176,9 +182,11 @@ def create(
         data_dir: the folder with the fold lists and `aligned/`.
         cache_dir: where the prepared files are kept.
         fold: the fold to test on, 0..4.
-        labels: rows that have at least one of these are kept: "age_group", "gender", "age" (single ages only).
+        labels: rows that have at least one of these are kept: "age_group", "gender", "age" (see `mid_ages`).
         validation: see `create_dataset`.
-        protocol: "levi" or "all", see `age_group`. The published numbers use "levi".
+        protocol: "levi" or "all", see `age_group`, which alone it decides. The published numbers use "levi".
+        mid_ages: the age is the middle of the span that the list says, 28.5 for "(25, 32)", 80 for "(60, 100)", as well
+            as a single age, "35". If not, only single ages are known. Ages that a network learns from these are coarse.
         resolution: side of the prepared images in pixels.
 
     Beside the usual keys the records have `fold` and `face_id` (int32) and `age_label` (str, as in the list).
@@ -192,10 +200,13 @@ def create(
         raise DataError(f"adience needs data_dir; {WANTED}")
     builder = Adience(data_dir, cache_dir, resolution)
     builder.prepare()
-    groups = [age_group(label, protocol) for label in builder.info.metadata["age_label"]]
+    age_labels = builder.info.metadata["age_label"]
+    columns = {"age_group": np.array([age_group(label, protocol) for label in age_labels], np.int32)}
     note = f"; {PROTOCOLS[protocol]}" if "age_group" in labels else ""
-    age_groups = np.array(groups, np.int32)
-    return faces.open_fold(builder, fold, labels=labels, age_group=age_groups, validation=validation, note=note)
+    if mid_ages:
+        columns["age"] = np.array([_middle(label) for label in age_labels], np.float32)
+        note += "; of an age that is a span, its middle" if "age" in labels else ""
+    return faces.open_fold(builder, fold, labels=labels, validation=validation, note=note, **columns)
 
 
 def _load(folder: pathlib.Path, resolution: int, row: Row) -> dict[str, Any]:

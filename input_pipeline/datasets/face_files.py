@@ -14,7 +14,7 @@ from input_pipeline.datasets import faces
 from input_pipeline.datasets.files import read_file
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset
-from input_pipeline.transforms import MAX_PIXELS, EncodedImage, TooManyPixels
+from input_pipeline.transforms import MAX_PIXELS, EncodedImage, TooManyPixels, inside
 
 # Reasons why a row cannot be used.
 LEAVES = "a path that leaves the folder"
@@ -35,6 +35,7 @@ class Row:
     fold: int = -1  # -1: none
     split: str = ""  # "train", "validation" or "test"; "": none
     reason: str = ""  # why the row is left out without a look at its image; "": it is not
+    id: str | None = None  # of the image, where the list has such a column
 
 
 class FaceFiles(faces.FaceBuilder):
@@ -45,7 +46,7 @@ class FaceFiles(faces.FaceBuilder):
         rows: the list.
         cache_dir: see `FaceBuilder`.
         resolution: see `FaceBuilder`.
-        min_size: see `read_face`.
+        min_size, whole_image: see `read_face`.
     """
 
     EXTRA_FEATURES: ClassVar = {"path": np.str_}
@@ -57,9 +58,10 @@ class FaceFiles(faces.FaceBuilder):
         cache_dir: str | os.PathLike,
         resolution: int,
         min_size: int = 0,
+        whole_image: bool = False,
     ):
-        self._folder, self._rows, self._min_size = folder, rows, min_size
-        content = hashlib.sha256(str(min_size).encode())
+        self._folder, self._rows, self._min_size, self._whole_image = folder, rows, min_size, whole_image
+        content = hashlib.sha256(f"{min_size} {whole_image}".encode())
         for row in rows:
             size = 0 if row.reason else file_size(folder / row.path)
             content.update(ascii((row, size)).encode())
@@ -75,7 +77,7 @@ class FaceFiles(faces.FaceBuilder):
         if row.reason:
             raise faces.UnusableRow(row.reason)
         return {
-            "image": read_face(self._folder, row.path, self.resolution, self._min_size),
+            "image": read_face(self._folder, row.path, self.resolution, self._min_size, self._whole_image),
             "age": np.float32(row.age),
             "gender": np.int32(row.gender),
             "path": row.path,
@@ -95,8 +97,12 @@ def too_small(min_size: int) -> str:
     return f"an image smaller than {min_size} pixels a side"
 
 
-def read_face(folder: pathlib.Path, path: str | os.PathLike, resolution: int, min_size: int = 0) -> Image.Image:
+def read_face(
+    folder: pathlib.Path, path: str | os.PathLike, resolution: int, min_size: int = 0, whole_image: bool = False
+) -> Image.Image:
     """An image file in RGB, upright as its EXIF data say, its central square resized to `resolution` pixels a side.
+
+    With `whole_image` nothing is cut off: the longer side becomes `resolution` pixels, the other 1 at least.
 
     Raises:
         UnusableRow: the path below the folder leads out of it, or there is no image, or one of fewer than `min_size`
@@ -116,6 +122,8 @@ def read_face(folder: pathlib.Path, path: str | os.PathLike, resolution: int, mi
         raise faces.UnusableRow(TOO_LARGE) from None
     except (OSError, ValueError):  # ValueError: a zero byte in the name; or DataError
         raise faces.UnusableRow(UNREADABLE) from None
+    if whole_image:
+        return image.resize(inside(image.size, resolution), Image.Resampling.BICUBIC)
     return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)
 
 

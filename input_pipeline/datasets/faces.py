@@ -57,9 +57,9 @@ class UnusableRow(Exception):
 class Index(tfds.core.Metadata):
     """All that is known about the prepared records but their images, for choosing rows without reading any image.
 
-    A dict of arrays, each with one entry a record in the order of the files: every record key but `image`, `checksum`
-    (CRC-32 of the image), `pixel_sum` and `pixel_square_sum` (int64 [N, 3]); and `left_out`, of the rows in no file:
-    a list (line, path, reason), which becomes the file `LEFT_OUT`, then a `Counter` of the reasons.
+    A dict of arrays, each with one entry a record in the order of the files: every record key but `image`; `checksum`
+    (CRC-32 of the image), `pixels` (their number), `pixel_sum` and `pixel_square_sum` (int64 [N, 3]); and `left_out`,
+    of the rows in no file: a list (line, path, reason), which becomes the file `LEFT_OUT`, then a `Counter` of reasons.
     """
 
     def save_metadata(self, data_dir):
@@ -94,11 +94,11 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     Args:
         cache_dir: where prepared data sets are kept.
-        resolution: side of the prepared images in pixels.
+        resolution: side of the prepared images in pixels; of images that are not square, the longer one.
         fingerprint: short text that differs for whatever else makes the prepared files differ.
     """
 
-    VERSION = tfds.core.Version("3.0.0")
+    VERSION = tfds.core.Version("4.0.0")
     url_infos = None  # nothing is downloaded, so there are no checksums to look for beside the code
     EXTRA_FEATURES: ClassVar[dict[str, Any]] = {}  # what the records hold beside the keys in `_info`
     threads = os.cpu_count()  # Pillow lets go of the interpreter's lock
@@ -163,7 +163,7 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             "fold": np.int32,
             **self.EXTRA_FEATURES,
         }
-        more = ("pixel_sum", "pixel_square_sum", "checksum", "left_out")
+        more = ("pixels", "pixel_sum", "pixel_square_sum", "checksum", "left_out")
         index = Index({key: [] for key in (*features, *more) if key != "image"})
         info = tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features), metadata=index)
         info.set_file_format("array_record")
@@ -201,7 +201,7 @@ def _encode(loader, row):
     record["image"].save(jpeg, "JPEG", quality=JPEG_QUALITY)
     pixels = np.asarray(decode_image(jpeg.getvalue(), row.identity))  # what training will see
     sums = dict(zip(("pixel_sum", "pixel_square_sum"), pixel_sums(pixels), strict=True))
-    image = {"image": jpeg.getvalue(), "checksum": zlib.crc32(jpeg.getvalue())}
+    image = {"image": jpeg.getvalue(), "checksum": zlib.crc32(jpeg.getvalue()), "pixels": pixels[..., 0].size}
     return record | sums | image | {"identity": row.identity, "fold": np.int32(row.fold)}
 
 
@@ -309,6 +309,7 @@ def open_faces(
     split: np.ndarray,
     *,
     labels: Sequence[str],
+    age: np.ndarray | None = None,
     age_group: np.ndarray | None = None,
     validation: float | None = None,
     note: str = "",
@@ -319,18 +320,19 @@ def open_faces(
         builder: prepared.
         split: str [N], "train", "test" or "validation" for all prepared records in the order of the files.
         labels: rows that have at least one of these labels are kept.
-        age_group: int32 [N], of all prepared records, -1 unknown. None: the group nearest to the age.
+        age: float32 [N], of all prepared records, -1 unknown. None: what was prepared.
+        age_group: int32 [N], likewise. None: the group nearest to the age.
         validation: this share of the subjects that train, drawn at random, always the same whatever the labels, is
             held out for validation.
-        note: what the description should say about where `split` and `age_group` come from.
+        note: what the description should say about where `split`, `age` and `age_group` come from.
 
     Raises:
         DataError: there is no such label or share, or nothing is left to train, validate or test with.
     """
     index = builder.info.metadata
-    if age_group is None:
-        age_group = nearest_age_group(index["age"])
-    known = {"age": index["age"] >= 0, "age_group": age_group >= 0, "gender": index["gender"] >= 0}
+    age = index["age"] if age is None else age
+    age_group = nearest_age_group(age) if age_group is None else age_group
+    known = {"age": age >= 0, "age_group": age_group >= 0, "gender": index["gender"] >= 0}
     for label in labels:
         if label not in known:
             raise unknown_name("label", label, known)
@@ -348,7 +350,8 @@ def open_faces(
     # The reader inside: the source round it holds the builder, which cannot be sent to worker processes.
     with _naming_damage(builder.data_path, "the list of the files"):
         files = builder.as_data_source("faces").data_source
-    columns = {key: index[key] for key in builder.info.features if key != "image"} | {"age_group": age_group}
+    columns = {key: index[key] for key in builder.info.features if key != "image"}
+    columns |= {"age": age, "age_group": age_group}
     texts = [key for key, column in columns.items() if column.dtype.kind == "U"]
 
     def source(rows: np.ndarray) -> FaceSource:
@@ -361,11 +364,7 @@ def open_faces(
         labels={"age": AGES, "age_group": AGE_GROUPS, "gender": GENDERS},
         folds=tuple(sorted({row.fold for row in builder.rows()} - {-1})),
         description=description,
-        **mean_and_std(
-            index["pixel_sum"][rows["train"]].sum(0),
-            index["pixel_square_sum"][rows["train"]].sum(0),
-            len(rows["train"]) * builder.resolution**2,
-        ),
+        **mean_and_std(*(index[key][rows["train"]].sum(0) for key in ("pixel_sum", "pixel_square_sum", "pixels"))),
     )
 
 

@@ -2,12 +2,13 @@
 
 The first line of the file names the columns, in any order; others are ignored. A cell that is empty is unknown.
 
-    path       of the image file, from the folder of the CSV file, which it cannot leave
+    path       of the image file, from the folder of the CSV file, which it cannot leave; or called full_path
     age        years, 0 to 100, digits and perhaps a point and a fraction
     gender     f, female, 0, m, male, 1 or u (unknown), in any case
     identity   the same text for all images of a person; who is unknown is a person of their own on each image file
     split      train, validation or test
     fold       0, 1, ...
+    id         any text, kept in the records and so in a run's predictions
 
 `path` and one of `age` and `gender` must be there. A face should fill its image and be upright.
 """
@@ -19,7 +20,7 @@ import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,8 @@ from input_pipeline.errors import DataError, nearest
 from input_pipeline.records import Dataset
 
 FILE = "faces.csv"
-COLUMNS = ("path", "age", "gender", "identity", "split", "fold")
+COLUMNS = ("path", "age", "gender", "identity", "split", "fold", "id")
+OTHER_PATH = "full_path"
 WANTED = f"its first line must name path, age or gender or both, and if known {', '.join(COLUMNS[3:])}, with commas"
 GENDERS = {"f": 0, "female": 0, "0": 0, "m": 1, "male": 1, "1": 1, "u": -1, "": -1}
 SPLITS = ("train", "validation", "test")
@@ -47,6 +49,7 @@ def read_rows(file: pathlib.Path) -> list[Row]:
             reader = csv.reader(lines)
             names = [name.strip() for name in next(reader, [])]
             _check_header(file, names)
+            names = ["path" if name == OTHER_PATH else name for name in names]
             rows = [_row(file, reader.line_num, names, values) for values in reader if values]
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}); give data_dir a CSV file or its folder") from error
@@ -67,11 +70,13 @@ def _check_header(file: pathlib.Path, names: Sequence[str]) -> None:
     wrong = None
     if not names:
         wrong = "is empty"
-    elif "path" not in names:
+    elif "path" not in names and OTHER_PATH not in names:
         wrong = "has no column path"
+    elif "path" in names and OTHER_PATH in names:
+        wrong = f"has the columns path and {OTHER_PATH}, which mean the same"
     elif "age" not in names and "gender" not in names:
         wrong = "has neither a column age nor a column gender"
-    elif twice := [name for name in COLUMNS if names.count(name) > 1]:
+    elif twice := [name for name in (*COLUMNS, OTHER_PATH) if names.count(name) > 1]:
         wrong = f"has the column {twice[0]} twice"
     if wrong:
         raise DataError(f"{file} {wrong}: {WANTED}")
@@ -106,7 +111,8 @@ def _row(file: pathlib.Path, line: int, names: Sequence[str], values: Sequence[s
     age, reason = _age(cells["age"]), ""
     if age is None:
         age, reason = -1, "an age that is no number from 0 to 100"
-    return Row(line, path, age, GENDERS[gender], cells["identity"] or path, int(fold or -1), split, reason)
+    identity, name = cells["identity"] or path, cells["id"] if "id" in names else None
+    return Row(line, path, age, GENDERS[gender], identity, int(fold or -1), split, reason, name)
 
 
 def _age(text: str) -> float | None:
@@ -119,15 +125,18 @@ def _age(text: str) -> float | None:
 
 
 class FacesCsv(face_files.FaceFiles):
-    """Prepares the faces of a CSV file. The records have its `split` beside what `FaceFiles` writes."""
+    """Prepares the faces of a CSV file. The records have its `split` and any `id` beside what `FaceFiles` writes."""
 
-    EXTRA_FEATURES: ClassVar = face_files.FaceFiles.EXTRA_FEATURES | {"split": np.str_}
+    def __init__(self, folder: pathlib.Path, rows: Sequence[Row], *args: Any, **options: Any):
+        more = ("split",) if rows[0].id is None else ("split", "id")
+        self.EXTRA_FEATURES = self.EXTRA_FEATURES | dict.fromkeys(more, np.str_)
+        super().__init__(folder, rows, *args, **options)
 
     def _load(self, row: Row) -> dict[str, Any]:
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # the file cannot be read then, either
             if not (self._folder / row.path).resolve().is_relative_to(self._folder):  # by a symbolic link
                 raise faces.UnusableRow(face_files.LEAVES)
-        return super()._load(row) | {"split": row.split}
+        return super()._load(row) | {"split": row.split, "id": row.id}
 
 
 def create(
@@ -141,6 +150,7 @@ def create(
     split_seed: int = 0,
     validation: float | None = None,
     resolution: int = 256,
+    whole_image: bool = False,
 ) -> Dataset:
     """The faces of a CSV file, prepared at first use and again when its rows or the sizes of the images have changed.
 
@@ -154,9 +164,10 @@ def create(
         by_person, test_share, split_seed: see `face_files.open_at_random`.
         validation: see `create_dataset`. Not for a file whose column split names rows for validation.
         resolution: side of the prepared images in pixels.
+        whole_image: see `face_files.read_face`.
 
-    Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised) and `split` (str). The
-    `identity` of who is unknown is the path.
+    Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised), `split` (str) and, if
+    the file has it, `id` (str). The `identity` of who is unknown is the path.
 
     Rows whose age, gender, path or image cannot be used are left out. The description counts them by reason and names
     a file that lists them.
@@ -172,7 +183,7 @@ def create(
     rows = read_rows(file)
     if fold is None and rows[0].fold >= 0 and not rows[0].split:
         raise DataError(f"{file} has a column fold; give dataset.fold, the fold to test on")
-    builder = FacesCsv(file.parent.resolve(), rows, cache_dir, resolution)
+    builder = FacesCsv(file.parent.resolve(), rows, cache_dir, resolution, whole_image=whole_image)
     builder.prepare()
     options = {"labels": labels, "validation": validation}
     if fold is not None:

@@ -52,6 +52,7 @@ def create(
     split_seed: int = 0,
     validation: float | None = None,
     resolution: int = 256,
+    whole_image: bool = False,
 ) -> Dataset:
     """IMDB-WIKI, cleaned by rules, prepared at first use (an hour or so) and again when a rule or a file has changed.
 
@@ -75,6 +76,7 @@ def create(
         by_person, test_share, split_seed: see `face_files.open_at_random`. The paper draws 10 % of the images.
         validation: see `create_dataset`.
         resolution: side of the prepared images in pixels.
+        whole_image: see `face_files.read_face`.
 
     Beside the usual keys the records have `fold` (int32, always -1) and `path` (str, below the folder).
 
@@ -93,7 +95,7 @@ def create(
         age = _ages(fields["dob"], fields["photo_taken"])
         rules = _rules(fields, age, min_face_score, max_second_face_score, need_gender)
         rows += _rows(part, fields, age, rules)
-    builder = ImdbWiki(folder, rows, cache_dir, resolution, min_size)
+    builder = ImdbWiki(folder, rows, cache_dir, resolution, min_size, whole_image)
     builder.rules = (*rules, face_files.MISSING, face_files.UNREADABLE, face_files.too_small(min_size))
     builder.prepare()
     return face_files.open_at_random(

@@ -24,8 +24,8 @@ class Predictions:
     """The answers to N images that have a label, in the order of the split, and what is known about these.
 
     Attributes:
-      facts: [N] by name of the column: `number` of the record in its split, the class index as `true`, and, in the
-        file, what else the record knows.
+      facts: [N] by name of the column: `number` of the record in its split, the class index as `true`, other labels
+        that were learnt, and, in the file, what else the record knows.
       true: class index [N]; -1 for an image that has another label only.
       predicted: class index [N].
       confidence: probability of the predicted class [N].
@@ -89,7 +89,7 @@ class Collector:
         predictions, labels, truth = jax.device_get((predictions, task.labels(truth), truth))
         found, mask = predictions[task.target], truth["mask"]
         kept = np.flatnonzero((mask > 0) & np.any([truth[label] >= 0 for label in task.targets()], axis=0))
-        columns = {
+        columns = {label: truth[label][kept] for label in task.beside} | {
             "number": self._seen + kept,
             "true": labels[kept],
             "predicted": found["class"][kept],
@@ -105,8 +105,9 @@ class Collector:
     def predictions(self) -> Predictions:
         """Those of all batches so far, one at least."""
         columns = {name: np.concatenate([part[name] for part in self._columns]) for name in self._columns[0]}
-        number = columns.pop("number")
-        return Predictions({"number": number, "true": columns["true"]}, **columns)
+        facts = {name: columns[name] for name in ("number", "true", *self._task.beside)}
+        answers = {name: column for name, column in columns.items() if name in ANSWERS}
+        return Predictions(facts, facts["true"], **answers)
 
 
 def write_predictions(predictions: Predictions, test: Source, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The pictures of a run."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,29 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
         figure.colorbar(picture, shrink=0.8)
     axes.set_xlabel("predicted, percent of each row")
     axes.set_ylabel("true (images)" if named else "true")
-    axes.set_title(title, fontsize=9)
+    axes.set_title("\n".join(textwrap.wrap(title, round(16 * side))), fontsize=9)
     if len(names) <= 12:
         for row, column in np.ndindex(share.shape):
             if counts[row, column]:
                 color = "white" if share[row, column] > 55 else "black"
                 axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=130)
+
+
+def save_sampling(label: str, names: tuple[str, ...], images: np.ndarray, drawn: np.ndarray, path: Path) -> None:
+    """Draws how many training images lie in each bin of a label, [bins], and how many of an epoch's drawn ones."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(names))
+    axes.bar(places - 0.2, images, 0.4, color=TRAIN, label=f"training images ({images.sum()})")
+    axes.bar(places + 0.2, drawn, 0.4, color=TEST, label=f"drawn in the first epoch ({drawn.sum()})")
+    named = slice(None, None, -(-len(names) // 25))  # more names would not be legible
+    axes.set_xticks(places[named], names[named], rotation=45, fontsize=8)
+    axes.set_xlabel(label.replace("_", " "), fontsize=9)
+    axes.grid(axis="y", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=130)
 

@@ -14,7 +14,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from input_pipeline import Dataset, create_dataset, on_device, pipeline, transforms
+from input_pipeline.jitter import Jitter
 from input_pipeline.records import Source, label_columns
+from input_pipeline.sampling import InverseFrequency
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
@@ -33,6 +35,7 @@ class Experiment:
     """Data, task, programs and state of one run.
 
     Attributes:
+      sampling: how training images are drawn; None: each once an epoch.
       train_batches: step to begin at -> batches from there on.
       test_batches: records -> batches, each record once; of several processes each gets its rows, unless asked for
         `all_rows`.
@@ -46,6 +49,7 @@ class Experiment:
     state: TrainState
     train_step: Callable
     eval_step: Callable
+    sampling: InverseFrequency | None
     train_batches: Callable[[int], Iterator[dict]]
     test_batches: Callable[..., Iterator[dict]]
     schedule: optax.Schedule
@@ -110,7 +114,11 @@ def create_experiment(
     if weights and weights.tensors:
         state = _start_from(state, weights, config.init_from, to_train=config.epochs > 0)
 
-    feed = _resident(config, dataset, mean, mesh) if config.data_on_device else _streamed(config, dataset, mean)
+    sampling = InverseFrequency(dataset, **config.sampling) if config.sampling.label else None
+    if config.data_on_device:
+        feed = _resident(config, dataset, mean, sampling, mesh)
+    else:
+        feed = _streamed(config, dataset, mean, sampling)
     return Experiment(
         dataset=dataset,
         task=task,
@@ -128,6 +136,7 @@ def create_experiment(
             **config.guard,
         ),
         eval_step=make_eval_step(graph, task, mesh, feed.load_test, deterministic=config.deterministic),
+        sampling=sampling,
         train_batches=feed.train_batches,
         test_batches=feed.test_batches,
         schedule=schedule,
@@ -162,14 +171,23 @@ def _resize(config: ConfigDict) -> int:
 
 
 def _transform_options(config: ConfigDict, fill) -> dict:
-    return {"size": config.image_size, "resize": _resize(config), "fill": fill, "min_area": config.min_area}
+    sizes = {"size": config.image_size, "resize": _resize(config)}
+    return sizes | {"fill": fill, "min_area": config.min_area, "flip": config.flip}
 
 
-def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> _Feed:
+def _streamed(
+    config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], sampling: InverseFrequency | None
+) -> _Feed:
     """Images are read, decoded and augmented on the host while the accelerator trains."""
     processes = {"process_index": jax.process_index(), "process_count": jax.process_count()}
-    augment = transforms.training_transform(config.augmentation, **_transform_options(config, fill))
-    crop = partial(transforms.crop_views, size=config.image_size, resize=_resize(config), views=config.views)
+    augment = transforms.training_transform(
+        config.augmentation,
+        **_transform_options(config, fill),
+        fit=config.fit,
+        jitter=Jitter(fill=tuple(fill), **config.jitter),
+    )
+    sizes = {"size": config.image_size, "resize": _resize(config)}
+    crop = partial(transforms.crop_views, **sizes, views=config.views, fit=config.fit, fill=fill)
 
     def test_batches(source: Source, all_rows: bool = False) -> Iterator[dict]:
         shares = {} if all_rows else processes
@@ -182,6 +200,7 @@ def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> 
             batch_size=config.batch_size,
             seed=config.seed,
             epochs=config.epochs,
+            draw=sampling,
             start_step=start,
             workers=_workers(config.workers),
             **processes,
@@ -190,7 +209,9 @@ def _streamed(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...]) -> 
     )
 
 
-def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mesh: Mesh) -> _Feed:
+def _resident(
+    config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], sampling: InverseFrequency | None, mesh: Mesh
+) -> _Feed:
     """All images lie on every device, as uint8, and are augmented in the compiled step."""
 
     def load(source: Source) -> dict[str, jax.Array]:
@@ -202,7 +223,7 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
 
     def test_batches(source: Source, all_rows: bool = False) -> Iterator[dict]:
         if all_rows or id(source) not in tested:
-            return _streamed(config, dataset, fill).test_batches(source, all_rows)
+            return _streamed(config, dataset, fill, sampling).test_batches(source, all_rows)
         return on_device.test_batches(
             tested[id(source)], batch_size=config.test_batch_size, place=partial(place, sharding=rows(mesh))
         )
@@ -213,6 +234,7 @@ def _resident(config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], mes
             batch_size=config.batch_size,
             seed=config.seed,
             epochs=config.epochs,
+            draw=sampling,
             start_step=start,
             place=partial(place, sharding=rows(mesh, before=1)),
             steps_per_call=config.steps_per_call,
@@ -234,6 +256,8 @@ def _check(config: ConfigDict) -> None:
         "epochs": (config.epochs >= 0, "0 or more"),
         "image_size": (config.image_size >= 8, "8 or more"),
         "resize": (_resize(config) >= config.image_size, f"image_size, {config.image_size}, or more"),
+        "flip": (0 <= config.flip <= 1, "from 0 to 1"),
+        "fit": (config.fit in transforms.FITS, f"one of {', '.join(transforms.FITS)}"),
         "views": (config.views in transforms.VIEWS, f"one of {', '.join(transforms.VIEWS)}"),
         "test_every_steps": (config.test_every_steps is None or config.test_every_steps > 0, "1 or more, or None"),
         "checkpoint_minutes": (config.checkpoint_minutes > 0, "positive"),
@@ -254,6 +278,8 @@ def _check(config: ConfigDict) -> None:
     for setting, (good, wanted) in ranges.items():
         if not good:
             raise UserError(f"{setting} is {_value(config, setting)!r}; it must be {wanted}")
+    if (Jitter(**config.jitter).on or config.fit != "crop") and config.data_on_device:
+        raise UserError("data_on_device=True can crop and flip alone: it needs fit='crop' and no jitter")
     if (
         sorted(set(optimizer.decay_epochs)) != list(optimizer.decay_epochs)
         or min(optimizer.decay_epochs, default=1) <= 0

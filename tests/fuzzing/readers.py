@@ -30,13 +30,15 @@ def images(rng, folder):
     """Any image file, through every transform, and as a face."""
     data = image_file(rng)
     image = transforms.EncodedImage(data, "record")
+    fit = one_of(rng, transforms.FITS)
     transform = transforms.training_transform(
         one_of(rng, [name for name in transforms.AUGMENTATIONS if name != "pad_and_crop"]),
         size=SIDE,
         resize=SIDE + 2,
         fill=(0, 0, 0),
+        fit=fit,
     )
-    pixels = [transform(image, rng)] if rng.random() < 0.5 else transforms.crop_views(image, SIDE, 224, "ten_crop")
+    pixels = [transform(image, rng)] if rng.random() < 0.5 else transforms.crop_views(image, SIDE, 224, "ten_crop", fit)
     assert all(view.shape == (SIDE, SIDE, 3) and view.dtype == np.uint8 for view in pixels)
 
 
@@ -50,14 +52,16 @@ def face_files(rng, folder):
         if rng.random() < 0.3:
             odd_file(rng, path)
     (folder / "faces.csv").write_text("\n".join(lines))
-    check_faces(create_dataset("faces_csv", data_dir=folder, cache_dir=folder / "cache", resolution=SIDE))
+    options = {"cache_dir": folder / "cache", "resolution": SIDE, "whole_image": rng.random() < 0.5}
+    check_faces(create_dataset("faces_csv", data_dir=folder, **options))
 
 
 def faces_csv_lists(rng, folder):
     """A damaged list and its faces."""
-    rows = [["path", "age", "gender", "identity", one_of(rng, ("split", "fold", "note"))]]
+    last = one_of(rng, ("split", "fold", "id"))
+    rows = [[one_of(rng, ("path", "full_path")), "age", "gender", "identity", last]]
     for number in range(8):
-        part = {"split": ("train", "test")[number % 2], "fold": str(number % 3), "note": ""}[rows[0][4]]
+        part = {"split": ("train", "test")[number % 2], "fold": str(number % 3), "id": f"no. {number}"}[last]
         rows.append(
             [f"{number}.jpg", str(20 + number), "fmuFM01"[number % 7], "" if number < 4 else f"n{number}", part]
         )
@@ -69,7 +73,7 @@ def faces_csv_lists(rng, folder):
     for row in faces_csv.read_rows(path):
         assert row.age == -1 or 0 <= row.age <= 100
     if rng.random() < 0.1:
-        fold = 1 if rows[0][4] == "fold" else None
+        fold = 1 if last == "fold" else None
         check_faces(create_dataset("faces_csv", data_dir=path, cache_dir=folder / "cache", resolution=SIDE, fold=fold))
 
 
@@ -114,7 +118,7 @@ def check_faces(data):
     for source in (data.train, *data.tested.values()):
         for number in range(len(source)):
             record = source[number]
-            assert transforms.decode_image(record["image"], "").size == (SIDE, SIDE)
+            assert max(transforms.decode_image(record["image"], "").size) == SIDE
             assert record["age"] == -1 or 0 <= record["age"] <= 100
             assert -1 <= record["age_group"] < 8 and record["gender"] in (-1, 0, 1)
     assert (

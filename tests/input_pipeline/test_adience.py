@@ -189,6 +189,25 @@ def test_rows_without_a_wanted_label_are_left_out_and_counted(open_adience):
     assert f"kept without gender: {kept - 36}" in both.description
 
 
+@pytest.mark.parametrize("protocol", ["levi", "all"])
+def test_the_middle_of_a_span_can_be_the_age(open_adience, preparations, protocol):
+    plain, data = (open_adience(protocol=protocol, labels=("age",), mid_ages=mid_ages) for mid_ages in (False, True))
+    everything = records(data.train) + records(data.test)
+    assert {record["age_label"]: float(record["age"]) for record in everything} == {
+        "(0, 2)": 1,
+        "(8, 12)": 10,
+        "(25, 32)": 28.5,
+        "(38, 42)": 40,
+        "(60, 100)": 80,
+        "35": 35,
+    }
+    assert {record["age_label"] for record in records(plain.train)} == {"35"}
+    assert "left out: 10 with no age" in data.description and "of an age that is a span, its middle" in data.description
+    groups = {record["age_label"]: record["age_group"] for record in everything}
+    assert (groups["(25, 32)"], groups["35"]) == (4, 5 if protocol == "all" else -1)
+    assert len(preparations) == 1
+
+
 def test_mean_and_std_are_those_of_the_training_pixels(open_adience):
     data = open_adience(fold=1, labels=("gender",))
     pixels = np.concatenate([np.asarray(decode_image(r["image"], "")).reshape(-1, 3) for r in records(data.train)])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline import DataError, create_dataset
+from input_pipeline import DataError, create_dataset, pipeline
 from input_pipeline.datasets import faces
 from input_pipeline.transforms import decode_image
 
@@ -76,6 +76,34 @@ def test_columns_are_found_by_name_and_say_what_is_known(write, open_csv, folder
     assert paths(open_csv(data_dir=folder / "faces.csv", labels=("age", "gender")).train) == paths(data.train)
     with pytest.raises(DataError, match=r"has rows for validation already; leave out validation=0\.5"):
         open_csv(validation=0.5)
+
+
+def test_a_path_may_be_full_and_an_image_may_have_an_id(write, open_csv):
+    """The columns of a Kaggle competition (Multi-task age and gender, section 3)."""
+    write("id,full_path,gender,age\n" + "".join(f"00{n},p/{n}.jpg,{n % 2},{n}\n" for n in range(9)) + ",p/9.jpg,1,9\n")
+    data = open_csv()
+    found = {record["id"]: record for source in (data.train, data.test) for record in records(source)}
+    assert found.keys() == {*(f"00{number}" for number in range(9)), ""}
+    assert (found["007"]["path"], found["007"]["gender"], found["007"]["age"]) == ("p/7.jpg", 1, 7)
+    batch = next(pipeline.train_batches(data.train, transform=lambda *_: 0, batch_size=2, seed=0, epochs=1))
+    assert "id" not in batch and batch["age"].shape == (2,)
+
+
+def test_whole_images_keep_their_shape(write, open_csv, folder, save_face):
+    write("path,age,split\n" + "".join(f"p/{n}.jpg,30,{'test' if n == 4 else 'train'}\n" for n in range(5)))
+    sizes = {(60, 30): (16, 8), (30, 61): (8, 16), (300, 1): (16, 1), (8, 8): (16, 16)}
+    for number, size in enumerate(sizes):
+        save_face(folder / f"p/{number}.jpg", number, size)
+    squares, data = open_csv(), open_csv(whole_image=True)
+    images = [decode_image(record["image"], "") for record in records(data.train)]
+    assert [image.size for image in images] == list(sizes.values())
+    assert {decode_image(record["image"], "").size for record in records(squares.train)} == {(16, 16)}
+    pixels = np.concatenate([np.asarray(image).reshape(-1, 3) for image in images])
+    np.testing.assert_allclose(data.mean, pixels.mean(0))
+    np.testing.assert_allclose(data.std, pixels.std(0))
+    whole = Image.open(folder / "p/0.jpg").resize((16, 8), Image.Resampling.BICUBIC)
+    flat = [np.asarray(image, float).ravel() for image in (images[0], whole)]
+    assert np.corrcoef(flat)[0, 1] > 0.95  # but for what JPEG does to so small an image
 
 
 def test_a_fold_is_tested_on_and_the_others_train(write, open_csv):
@@ -202,6 +230,9 @@ def test_labels_stay_with_their_images_where_whole_files_are_empty(write, open_c
         ("path;age\np/0.jpg;3\n", r"faces\.csv has no column path: its first line must name"),
         ("path,sex\np/0.jpg,f\n", "has neither a column age nor a column gender"),
         ("path,age,age\np/0.jpg,3,4\n", "has the column age twice"),
+        ("path,full_path,age\np/0.jpg,p/0.jpg,3\n", "has the columns path and full_path, which mean the same"),
+        ("full_path,full_path,age\np/0.jpg,p/0.jpg,3\n", "has the column full_path twice"),
+        ("path,age,id\np/0.jpg,3," + "1" * 1001 + "\n", "line 2: a text of more than 1000 characters"),
         ("path,age\np/0.jpg,3\np/1.jpg\n", r"faces\.csv, line 3: 1 fields where the first line names 2"),
         ("path,age,split\np/0.jpg,3,tset\n", r"line 2: unknown split 'tset'; did you mean 'test'\?"),
         ("path,age,fold\np/0.jpg,3,-1\n", r"line 2: the fold is '-1'; it must be 0 or another whole number"),

@@ -8,6 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from input_pipeline import DataError, create_dataset
+from input_pipeline.transforms import decode_image
 
 NAN = np.nan
 BORN = datetime.date(1980, 3, 5)
@@ -175,6 +176,14 @@ def test_thresholds_are_settings(write, open_imdb_wiki, folder, save_face):
         "no known gender": 1,
     }
     assert len(records(data)) == 4
+
+
+def test_whole_images_keep_their_shape(write, open_imdb_wiki, folder, save_face):
+    write("wiki", [{}] * 4)
+    save_face(folder / "wiki_crop/00/2.jpg", size=(60, 120))
+    sizes = [decode_image(record["image"], "").size for record in records(open_imdb_wiki(whole_image=True))]
+    assert sorted(sizes) == [(8, 16), (16, 16), (16, 16), (16, 16)]
+    assert {decode_image(record["image"], "").size for record in records(open_imdb_wiki())} == {(16, 16)}
 
 
 def test_people_can_be_drawn_instead_of_images(write, open_imdb_wiki):

@@ -230,6 +230,15 @@ def test_crops_are_flipped_every_second_time_and_differ_by_row_and_key(name):
     assert (np.asarray(augment(images, jax.random.key(6))) != crops).any(axis=(1, 2, 3)).mean() > 0.9
 
 
+@pytest.mark.parametrize("name", ["pad_and_crop", "center", "none"])
+def test_images_are_flipped_with_the_probability_that_is_asked_for(noise, name):
+    flips = (jax.jit(on_device.training_transform(name, size=12, resize=12, fill=FILL, flip=p)) for p in (0.0, 1.0))
+    plain, mirrored = (np.asarray(flip(noise[:, :, :30], jax.random.key(5))) for flip in flips)
+    np.testing.assert_array_equal(mirrored, plain if name == "none" else plain[:, :, ::-1])
+    if name == "center":
+        assert_as_pillow(plain, np.stack([transforms.center_crop(image, 12, 12) for image in noise[:, :, :30]]))
+
+
 def test_what_the_host_refuses_is_refused(noise):
     with pytest.raises(DataError, match="did you mean 'scale'"):
         transform("scales", 12)

@@ -6,6 +6,8 @@ from PIL import Image
 
 from input_pipeline import DataError, transforms
 
+FILL = (1, 2, 3)
+
 
 def encoded(pixels, file_format="JPEG"):
     file = io.BytesIO()
@@ -114,6 +116,35 @@ def test_views_are_the_centre_the_corners_and_their_mirror_images():
         np.testing.assert_array_equal(transforms.crop_views(pixels, 6, 10, views), crops)
 
 
+@pytest.mark.parametrize(("upright", "top", "left"), [(True, 0, 2), (False, 2, 0)])
+def test_padding_keeps_the_whole_image_in_the_middle(upright, top, left):
+    """As Albumentations: LongestMaxSize(8) of 20x41 pixels gives 4x8, PadIfNeeded(8, 8) two columns on either side."""
+    tall = np.random.default_rng(0).integers(0, 256, (41, 20, 3)).astype(np.uint8)
+    image = Image.fromarray(tall if upright else tall.swapaxes(0, 1))
+    expected = np.full((8, 8, 3), (1, 2, 3), np.uint8)
+    height, width = 8 - 2 * top, 8 - 2 * left
+    expected[top : top + height, left : left + width] = image.resize((width, height), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(transforms.pad_to_square(image, 8, fill=(1.2, 1.8, 3)), expected)
+
+
+def test_views_are_cut_out_of_the_padded_square(landscape):
+    square = transforms.pad_to_square(landscape, 70, FILL)
+    assert (square[:7] == FILL).all() and (square[-7:] == FILL).all() and (square[7:-7] != FILL).any((1, 2)).all()
+    for views in transforms.VIEWS:
+        found = transforms.crop_views(landscape, 60, 70, views, fit="pad", fill=FILL)
+        np.testing.assert_array_equal(found, transforms.crop_views(square, 60, 70, views))
+    for name in ("center", "none"):
+        transform = transforms.training_transform(name, size=60, resize=70, fill=FILL, fit="pad", flip=0)
+        encoded_image = transforms.EncodedImage(encoded(landscape, "PNG"), "")
+        np.testing.assert_array_equal(transform(encoded_image, np.random.default_rng(0)), square[5:65, 5:65])
+
+
+@pytest.mark.parametrize("shape", [(3000, 1), (1, 3000), (1, 1)])
+def test_an_image_that_is_a_line_can_be_padded(shape):
+    square = transforms.pad_to_square(np.full((*shape, 3), 200, np.uint8), 8, FILL)
+    assert (square == 200).all(-1).sum() == (64 if shape == (1, 1) else 8)
+
+
 def test_resizing_is_antialiased():
     checkers = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
     small = transforms.center_crop(np.stack([checkers] * 3, -1).astype(np.uint8), 32, resize=32)
@@ -131,13 +162,26 @@ def test_every_augmentation_is_a_function_of_image_and_generator(name):
     assert np.array_equal(first, third) == (name == "none")
 
 
-@pytest.mark.parametrize("name", ["scale_and_aspect", "scale", "pad_and_crop"])
-def test_training_images_are_flipped(name, ramps):
-    transform = transforms.training_transform(name, size=200, resize=200, fill=(0, 0, 0))
+@pytest.mark.parametrize(("flip", "least", "most"), [(0, 0, 0), (0.5, 30, 70), (0.9, 80, 99), (1, 100, 100)])
+@pytest.mark.parametrize("name", sorted(transforms.AUGMENTATIONS.keys() - {"none"}))
+def test_training_images_are_flipped(name, flip, least, most, ramps):
+    transform = transforms.training_transform(name, size=200, resize=200, fill=(0, 0, 0), flip=flip)
     rng = np.random.default_rng(0)
     images = [transform(ramps, rng).astype(int) for _ in range(100)]
     flipped = sum(image[100, 100, 0] < image[100, 60, 0] for image in images)  # red falls to the right
-    assert 30 < flipped < 70
+    assert least <= flipped <= most
+
+
+def test_jitter_comes_last(ramps):
+    """After the crop and the flip, in which the generator has drawn what it draws without jitter."""
+    options = {"size": 50, "resize": 50, "fill": FILL}
+    plain = transforms.training_transform("scale", **options)
+    jittered = transforms.training_transform(
+        "scale", **options, jitter=lambda pixels, rng: pixels // 2 + int(rng.random())
+    )
+    for seed in range(5):
+        images = [transform(ramps, np.random.default_rng(seed)) for transform in (plain, jittered)]
+        np.testing.assert_array_equal(images[0] // 2, images[1])
 
 
 def test_unknown_augmentation_is_answered_with_the_nearest():

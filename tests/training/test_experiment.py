@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
@@ -93,10 +94,71 @@ def test_a_misspelt_augmentation_is_refused_before_anything_is_written(tiny_conf
         create_experiment(tiny_config(augmentation="scale_and_aspct", data_on_device=resident))
 
 
+def test_a_whole_image_is_padded_for_training_and_testing(tiny_config, tmp_path):
+    """Of images of 20x10 pixels at 16x16: four rows above and four below have the mean colour."""
+    for number in range(10):
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (10, 20, 3)).astype(np.uint8)).save(
+            tmp_path / f"{number}.png"
+        )
+    rows = [f"{number}.png,{number},{'test' if number > 7 else 'train'}" for number in range(10)]
+    (tmp_path / "faces.csv").write_text("path,age,split\n" + "\n".join(rows))
+    settings = {"dataset__name": "faces_csv", "dataset__people": None, "dataset__pictures_per_person": None}
+    settings |= {"data_dir": str(tmp_path), "dataset__whole_image": True, "fit": "pad", "augmentation": "center"}
+    experiment = create_experiment(tiny_config(**settings))
+    border = np.round(experiment.dataset.mean)
+    tested = next(experiment.test_batches(experiment.dataset.test))["image"][:2, 0]
+    for images in (first_batches(experiment)[0]["image"], tested):
+        assert (images[:, :4] == border).all() and (images[:, -4:] == border).all()
+        assert (images[:, 4:-4] != border).any(-1).mean() > 0.9
+
+
+def test_flips_and_jitter_are_those_that_are_asked_for(tiny_config):
+    def images(augmentation="center", **settings):
+        experiment = create_experiment(tiny_config(augmentation=augmentation, **settings))
+        return first_batches(experiment)[0]["image"].astype(int)
+
+    plain = images(flip=0.0)
+    np.testing.assert_array_equal(images(flip=1.0), plain[:, :, ::-1])
+    np.testing.assert_array_equal(images(augmentation="none"), plain)
+    changed = images(flip=0.0, jitter__brightness_contrast=1.0, jitter__brightness=0.1, jitter__contrast=0.0) - plain
+    amount = np.median(changed, axis=(1, 2, 3))
+    assert len(set(amount)) > 4 and 3 < abs(amount).max() <= 26
+    lost = images(flip=0.0, jitter__shift_scale_rotate=1.0, jitter__shift=1.0)[:, 0, 0]
+    assert (lost == np.round(create_experiment(tiny_config()).dataset.mean)).all(-1).any()
+
+
+def test_images_are_drawn_alike_on_the_host_and_on_the_device(tiny_config):
+    ages = []
+    for resident in (False, True):
+        experiment = create_experiment(tiny_config(sampling__label="age", data_on_device=resident))
+        batches = itertools.islice(experiment.train_batches(4), 6)  # from the first epoch into the second
+        for step, batch in enumerate(batches, start=4):
+            ages.append(batch["columns"]["age"][batch["order"][step % 6]] if resident else batch["age"])
+    np.testing.assert_array_equal(ages[:6], ages[6:])
+    assert len(np.unique(ages[0])) < 8 or len(np.unique(ages)) < 40  # with replacement, of 48 images
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"fit": "pad"}, "needs fit='crop' and no jitter"),
+        ({"jitter__blur": 0.1}, "needs fit='crop' and no jitter"),
+        ({"jitter__blur": 2.0}, r"jitter\.blur is 2\.0; it must be from 0 to 1"),
+        ({"sampling__label": "ages"}, r"unknown sampling\.label 'ages'; did you mean 'age'"),
+        ({"sampling__label": "age", "sampling__bin_width": 0.0}, r"sampling\.bin_width is 0\.0"),
+    ],
+)
+def test_what_the_device_or_the_data_cannot_do_is_refused(tiny_config, settings, said):
+    with pytest.raises((UserError, DataError), match=said):
+        create_experiment(tiny_config(data_on_device=True, **settings))
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
         ("seed", -1),
+        ("flip", 1.5),
+        ("fit", "stretch"),
         ("resize", 15),
         ("views", "all"),
         ("optimizer__momentum", 2.0),
