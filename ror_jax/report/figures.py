@@ -48,7 +48,7 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
         figure.colorbar(picture, shrink=0.8)
     axes.set_xlabel("predicted, percent of each row")
     axes.set_ylabel("true (images)" if named else "true")
-    axes.set_title("\n".join(textwrap.wrap(title, round(16 * side))), fontsize=9)
+    figure.suptitle("\n".join(textwrap.wrap(title, round(14 * side))), fontsize=9)
     if len(names) <= 12:
         for row, column in np.ndindex(share.shape):
             if counts[row, column]:
