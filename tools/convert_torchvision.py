@@ -1,9 +1,11 @@
-"""Turns torchvision's ResNet weights into a folder that a run can start from.
+"""Turns torchvision's or timm's weights of a ResNet, EfficientNet or ConvNeXt into a folder that a run can start from.
 
     python -m tools.convert_torchvision --weights resnet34.pth --model ror34 --output weights/ror34
     python -m ror_jax.main --config=... --config.model.name=ror34 --config.init_from=weights/ror34
 
 A RoR keeps every weight of the ResNet of its depth and gets new shortcuts above the blocks (Deep-RoR, section III.D).
+Leave timm's `tf_efficientnet_*` alone: they are other networks under the same names as `efficientnet_*`.
+
 `.pth` and `.pt` need PyTorch, which reads tensors and nothing else from them: no code in the file is run.
 `.safetensors` needs nothing more.
 """
@@ -22,17 +24,13 @@ from safetensors.numpy import load_file
 
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
+from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_dict, prediction_layer
 from ror_jax.models.surgery import ror_from_resnet
-from ror_jax.models.torchvision import load_state_dict, to_state_dict
 from ror_jax.models.weights import flatten, save_weights
-
-# Of ImageNet's training pixels, as torchvision's weights expect them; here in 0...255.
-MEAN = tuple(255 * number for number in (0.485, 0.456, 0.406))
-STD = tuple(255 * number for number in (0.229, 0.224, 0.225))
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.pth`, `.pt` or `.safetensors` file by torchvision's names, half-precision ones as float32.
+    """The tensors of a `.pth`, `.pt` or `.safetensors` file by PyTorch's names, half-precision ones as float32.
 
     A state dict may lie under "state_dict" or "model", and its names may begin with "module." or "model.".
 
@@ -101,7 +99,7 @@ def convert(
     """Writes the network `model` with the weights of the file `path` into the folder `output`.
 
     Args:
-      model: a plain ResNet such as "resnet34", or a RoR of the same depth such as "ror34".
+      model: an EfficientNet, a ConvNeXt, a plain ResNet such as "resnet34", or a RoR of the same depth such as "ror34".
       new_shortcut_init: of the shortcuts that a RoR adds, "he" or "zero" (then the outputs stay the ResNet's).
       classifier: keep ImageNet's prediction layer, as the output "label".
       seed: of the new shortcuts.
@@ -110,19 +108,19 @@ def convert(
       A table of what was taken from the file, what is new and what was left.
 
     Raises:
-      UserError: the file cannot be read, or its weights are not of `model`'s depth.
+      UserError: the file cannot be read, or its weights are of another model.
     """
-    config = model_config(model)
-    levels = getattr(config, "levels", None)
-    if levels is None:
-        raise UserError(f"{model!r} is not of the residual family; choose one such as 'resnet34' or 'ror34'")
+    levels = getattr(model_config(model), "levels", 1)
+    plain = {"levels": 1} if levels > 1 else {}  # what the file may be of
+    config = model_config(model, **plain)
     state = read_weights(path)
-    width = config.widths[-1] * config.expansion
-    fits = np.shape(state.get("fc.weight"))[1:] == (width,)
-    heads = {"label": len(state["fc.weight"])} if classifier and fits else {}
-    network = create_model(model, heads, rngs=nnx.Rngs(seed), mean=MEAN, std=STD, levels=1)
-    load_state_dict(network, state)
-    taken = to_state_dict(network).keys()
+    head = prediction_layer(config, state)
+    width = nnx.eval_shape(config.build).num_features
+    fits = np.shape(state.get(f"{head}.weight"))[1:] == (width,)
+    heads = {"label": len(state[f"{head}.weight"])} if classifier and fits else {}
+    mean, std = IMAGENET_MEAN, IMAGENET_STD
+    network = create_model(model, heads, rngs=nnx.Rngs(seed), mean=mean, std=std, **plain)
+    taken = load_state_dict(network, state)
     overrides = {}
     if levels > 1:
         overrides = {"new_shortcut_init": new_shortcut_init}
@@ -132,14 +130,14 @@ def convert(
     params, batch_stats = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
     with path.open("rb") as file:
         source = {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    card = {"model": model, "overrides": overrides, "heads": heads, "mean": MEAN, "std": STD, "source": source}
+    card = {"model": model, "overrides": overrides, "heads": heads, "mean": mean, "std": std, "source": source}
     save_weights(output, params, batch_stats, card)
 
     ours = flatten(params, batch_stats).items()
     rows = {
         "taken": [state[name] for name in taken],
         "new shortcuts": [array for name, array in ours if re.search(r"links\.\d+\.shortcut\.", name)],
-        "left: fc": [array for name, array in state.items() if name.startswith("fc.") and name not in taken],
+        f"left: {head}": [state[name] for name in state if name.startswith(f"{head}.") and name not in taken],
         "left: num_batches_tracked": [array for name, array in state.items() if name.endswith("num_batches_tracked")],
     }
     return "\n".join([f"{'':26}{'tensors':>8}{'numbers':>14}", *(_row(name, rows[name]) for name in rows)])
@@ -153,7 +151,7 @@ def _row(name: str, arrays: Iterable[np.ndarray]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help="a .pth, .pt or .safetensors file")
-    parser.add_argument("--model", required=True, help="such as resnet34 or ror34")
+    parser.add_argument("--model", required=True, help="such as resnet34, ror34 or convnext_tiny")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write")
     parser.add_argument("--new_shortcut_init", choices=("he", "zero"), default="he", help="zero: outputs stay the same")
     parser.add_argument("--without_classifier", action="store_true", help="leave ImageNet's prediction layer out")

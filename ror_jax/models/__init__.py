@@ -12,12 +12,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ror_jax.errors import UserError, unknown
-from ror_jax.models import cnn_4c2f, families, vgg
+from ror_jax.models import cnn_4c2f, convnext, efficientnet, families, vgg
 from ror_jax.models.layers import initialize
 from ror_jax.models.network import Network
 from ror_jax.models.weights import flatten, load_weights, take
 
-_MODELS = families.MODELS | cnn_4c2f.MODELS | vgg.MODELS
+_MODELS = families.MODELS | cnn_4c2f.MODELS | vgg.MODELS | efficientnet.MODELS | convnext.MODELS
 
 AROUND = ("mlp_widths", "mlp_dropout")  # settings of a network that are none of its backbone's
 

@@ -16,10 +16,13 @@ import numpy as np
 from flax import nnx
 
 from ror_jax.errors import UserError
+from ror_jax.models.blocks import Run
 from ror_jax.models.cnn_4c2f import Cnn4c2f
-from ror_jax.models.layers import BatchNorm, Conv, Linear
+from ror_jax.models.convnext import ConvNext, ConvNextBlock
+from ror_jax.models.efficientnet import ConvNorm, EfficientNet, MBConv
+from ror_jax.models.layers import BatchNorm, Conv, LayerNorm, Linear
 from ror_jax.models.network import Network
-from ror_jax.models.residual import Block, FinalResidual, Residual, ResidualNetwork, Run, Shortcut
+from ror_jax.models.residual import Block, FinalResidual, Residual, ResidualNetwork, Shortcut
 from ror_jax.models.vgg import Vgg
 
 OPSET = 17  # of ONNX 1.12, from 2022: what reads the files need not be new
@@ -29,7 +32,8 @@ def to_onnx(model: Network, path: str | os.PathLike) -> None:
     """Writes a network in evaluation mode; a file of that name is replaced.
 
     The input is `images`, uint8 [B, H, W, 3], as the network takes them; an output float32 [B, K] has the name of each
-    prediction layer. B may be anything, H and W too in the residual family; 4c2f and VGG have theirs from `image_size`.
+    prediction layer; what is the same for all images is left out. B may be anything, and so may H and W, but for 4c2f
+    and VGG, which have theirs from `image_size`.
 
     Raises:
       UserError: the package `onnx` is missing, the network has no prediction layer or a backbone that is not written
@@ -120,11 +124,30 @@ class _Graph:
 
     def conv(self, conv: Conv, x: str) -> str:
         arrays = [_numbers(conv.kernel).transpose(3, 2, 0, 1)] + ([] if conv.bias is None else [_numbers(conv.bias)])
-        return self.node("Conv", x, *arrays, strides=[conv.stride] * 2, pads=[conv.padding] * 4)
+        options = {"strides": [conv.stride] * 2, "pads": [conv.padding] * 4, "group": conv.groups}
+        return self.node("Conv", x, *arrays, **options)
 
     def norm(self, norm: BatchNorm, x: str) -> str:
         arrays = map(_numbers, (norm.scale, norm.bias, norm.mean, norm.var))
         return self.node("BatchNormalization", x, *arrays, epsilon=norm.epsilon)
+
+    def layer_norm(self, norm: LayerNorm, x: str) -> str:
+        """[..., C]."""
+        return self.node("LayerNormalization", x, _numbers(norm.scale), _numbers(norm.bias), epsilon=norm.epsilon)
+
+    def channels_last(self, x: str) -> str:
+        return self.node("Transpose", x, perm=[0, 2, 3, 1])
+
+    def channels_first(self, x: str) -> str:
+        return self.node("Transpose", x, perm=[0, 3, 1, 2])
+
+    def silu(self, x: str) -> str:
+        return self.node("Mul", x, self.node("Sigmoid", x))
+
+    def gelu(self, x: str) -> str:
+        """x / 2 (1 + erf(x / sqrt 2)), in the order in which ONNX Runtime knows it."""
+        y = self.node("Add", self.node("Erf", self.node("Div", x, np.float32(np.sqrt(2)))), np.float32(1))
+        return self.node("Mul", self.node("Mul", x, y), np.float32(0.5))
 
     def linear(self, linear: Linear, x: str, output: str | None = None) -> str:
         # ONNX Runtime makes one node of these, which could not give many outputs from one column of weights.
@@ -132,10 +155,14 @@ class _Graph:
 
     def hidden(self, layers: nnx.List, x: str) -> str:
         """Of 4c2f and VGG: [B, C, H, W] to [B, F]."""
-        x = self.node("Flatten", self.node("Transpose", x, perm=[0, 2, 3, 1]))
+        x = self.node("Flatten", self.channels_last(x))
         for layer in layers:
             x = self.relu(self.linear(layer, x))
         return x
+
+    def mean(self, x: str) -> str:
+        """Over the image: [B, C, H, W] to [B, C]."""
+        return self.node("Flatten", self.node("GlobalAveragePool", x))
 
     # --- The residual family ------------------------------------------------------------------------------------------
 
@@ -175,10 +202,7 @@ class _Graph:
         return self.node("Add", self.shortcut(residual.shortcut, x), y)
 
     def run(self, run: Run, x: str, survivals: Iterator[np.float32]) -> str:
-        definition, state = nnx.split(run.residuals)
-        state = jax.device_get(state)
-        for index in range(run.length):
-            residual = nnx.merge(definition, jax.tree.map(lambda leaf: leaf[index], state))  # noqa: B023
+        for residual in _blocks(run):
             x = self.final_residual(residual, x, next(survivals))
         return x
 
@@ -191,6 +215,25 @@ class _Graph:
             y = (self.run if isinstance(link, Run) else self.residual)(link, y, survivals)
         return y if residual.shortcut is None else self.node("Add", y, self.shortcut(residual.shortcut, x))
 
+    # --- EfficientNet and ConvNeXt ------------------------------------------------------------------------------------
+
+    def conv_norm(self, layer: ConvNorm, x: str) -> str:
+        return self.norm(layer.norm, self.conv(layer.conv, x))
+
+    def mbconv(self, block: MBConv, x: str) -> str:
+        y = x if block.expand is None else self.silu(self.conv_norm(block.expand, x))
+        y = self.silu(self.conv_norm(block.depthwise, y))
+        squeezed = self.silu(self.conv(block.squeeze, self.node("GlobalAveragePool", y)))
+        y = self.node("Mul", y, self.node("Sigmoid", self.conv(block.excite, squeezed)))
+        y = self.conv_norm(block.project, y)
+        return self.node("Add", x, y) if block.adds else y
+
+    def convnext_block(self, block: ConvNextBlock, x: str) -> str:
+        y = self.layer_norm(block.norm, self.channels_last(self.conv(block.depthwise, x)))
+        y = self.linear(block.project, self.gelu(self.linear(block.expand, y)))
+        y = self.node("Mul", y, _numbers(block.layer_scale))
+        return self.node("Add", x, self.channels_first(y))
+
     # --- Networks -----------------------------------------------------------------------------------------------------
 
     def residual_network(self, network: ResidualNetwork, x: str) -> str:
@@ -202,7 +245,26 @@ class _Graph:
             x = self.max_pool(x, 3, 2, pads=[1] * 4)
         x = self.residual(network.residuals, x, iter(config.survivals()))
         x = self.relu(self.norm(network.norm, x) if config.preactivation else x)
-        return self.node("Flatten", self.node("GlobalAveragePool", x))
+        return self.mean(x)
+
+    def efficientnet(self, network: EfficientNet, x: str) -> str:
+        x = self.silu(self.conv_norm(network.stem, x))
+        for run in network.runs:
+            for block in _blocks(run):
+                x = self.mbconv(block, x)
+        return self.mean(self.silu(self.conv_norm(network.head, x)))
+
+    def convnext(self, network: ConvNext, x: str) -> str:
+        def norm(norm, x):
+            return self.channels_first(self.layer_norm(norm, self.channels_last(x)))
+
+        x = norm(network.norms[0], self.conv(network.convs[0], x))
+        for group, run in enumerate(network.runs):
+            if group > 0:
+                x = self.conv(network.convs[group], norm(network.norms[group], x))
+            for block in _blocks(run):
+                x = self.convnext_block(block, x)
+        return self.layer_norm(network.norm, self.mean(x))
 
     def cnn_4c2f(self, network: Cnn4c2f, x: str) -> str:
         for index, conv in enumerate(network.convs):
@@ -220,16 +282,34 @@ class _Graph:
 
     def network(self, network: Network) -> dict[str, int]:
         """Returns how many numbers each output has, by name."""
-        backbones = {ResidualNetwork: self.residual_network, Cnn4c2f: self.cnn_4c2f, Vgg: self.vgg}
+        backbones = {
+            ResidualNetwork: self.residual_network,
+            EfficientNet: self.efficientnet,
+            ConvNext: self.convnext,
+            Cnn4c2f: self.cnn_4c2f,
+            Vgg: self.vgg,
+        }
         backbone = backbones.get(type(network.backbone))
         if backbone is None:
             raise UserError(f"{type(network.backbone).__name__} cannot be exported: {__name__} does not write it")
         mean, std = (np.float32(numbers).reshape(3, 1, 1) for numbers in (network.mean, network.std))
-        x = self.node("Cast", self.node("Transpose", "images", perm=[0, 3, 1, 2]), to=self.onnx.TensorProto.FLOAT)
+        x = self.node("Cast", self.channels_first("images"), to=self.onnx.TensorProto.FLOAT)
         features = backbone(network.backbone, self.node("Div", self.node("Sub", x, mean), std))
-        for name, head in network.heads.items():
+        if network.mlp is not None:
+            for linear, norm in zip(network.mlp.linears, network.mlp.norms, strict=True):
+                features = self.gelu(self.norm(norm, self.linear(linear, features)))
+        heads = {name: head for name, head in network.heads.items() if isinstance(head, Linear)}
+        for name, head in heads.items():
             self.linear(head, features, output=name)
-        return {name: head.bias.shape[0] for name, head in network.heads.items()}
+        return {name: head.bias.shape[0] for name, head in heads.items()}
+
+
+def _blocks(run: Run) -> Iterator[nnx.Module]:
+    """The blocks of a run, one by one."""
+    definition, state = nnx.split(run.residuals)
+    state = jax.device_get(state)
+    for index in range(run.length):
+        yield nnx.merge(definition, jax.tree.map(lambda leaf: leaf[index], state))  # noqa: B023
 
 
 def _numbers(variable: nnx.Variable) -> np.ndarray:

@@ -8,8 +8,8 @@ Two decisions shape this file:
 - In a post-activation network the ReLU follows the last of all the additions that end at one place (RoR, eq. 3-5).
   Here whoever *reads* a sum applies it, so that no residual needs to know whether another addition follows. A second
   ReLU on the way into a nested residual changes nothing.
-- Equal blocks that follow one another are one module with a leading axis, run by `lax.scan`: a thousand layers compile
-  like twenty, and a checkpoint looks the same however the blocks are run.
+- Equal blocks that follow one another are one module with a leading axis, run by `lax.scan` (see `blocks.Run`): a
+  thousand layers compile like twenty, and a checkpoint looks the same however the blocks are run.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from ror_jax import parallel
 from ror_jax.errors import UserError
-from ror_jax.models.layers import KEPT, BatchNorm, Conv, dropout
+from ror_jax.models.blocks import Draw, check, drop_path, runs
+from ror_jax.models.layers import BatchNorm, Conv, dropout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,9 +114,7 @@ class ResidualConfig:
             "downsample": (self.downsample in ("subsample", "average"), "'subsample' or 'average'"),
             "new_shortcut_init": (self.new_shortcut_init in ("he", "zero"), "'he' or 'zero'"),
         }
-        for field, (good, what) in wanted.items():
-            if not good:
-                raise UserError(f"{field} is {getattr(self, field)!r}; it must be {what}")
+        check(self, wanted)
         if "A" in types and sorted(outs) != outs:
             raise UserError(f"widths are {widths}; shortcuts of type A cannot make an image's channels fewer")
 
@@ -136,13 +134,6 @@ class Shape(NamedTuple):
     out_width: int
     stride: int
     width: int = 0
-
-
-class Draw(NamedTuple):
-    """What chance holds for a run of L blocks: survival probabilities [L], and keys [L] in training, else None."""
-
-    survival: Any
-    key: Any
 
 
 class Shortcut(nnx.Module):
@@ -227,9 +218,7 @@ class FinalResidual(nnx.Module):
         coin_key, key = jax.random.split(key)
         if self.drop_path == "batch":
             return self._one_coin(x, shortcut, jax.random.bernoulli(coin_key, survival), key)
-        coins = jax.vmap(jax.random.bernoulli, (0, None))(parallel.row_keys(coin_key, len(x)), survival)
-        coins = (coins / (survival if rescaled else 1.0)).astype(x.dtype)
-        return shortcut + self.body(x, key, train) * coins[:, None, None, None]
+        return shortcut + drop_path(self.body(x, key, train), survival, coin_key, rescaled=rescaled)
 
     def _one_coin(self, x, shortcut, coin, key):
         """A block that is dropped computes nothing and leaves its BN statistics alone: the branch is a real one."""
@@ -244,36 +233,6 @@ class FinalResidual(nnx.Module):
         return y
 
 
-class Run(nnx.Module):
-    """Equal final-level residuals, one after the other: one module whose arrays have a leading axis [L]."""
-
-    def __init__(self, config: ResidualConfig, shape: Shape, length: int):
-        self.length, self.unroll = length, config.unroll
-        self.keep = () if config.remat else KEPT
-        self.residuals = nnx.vmap(lambda: FinalResidual(config, shape), axis_size=length)()
-
-    def __call__(self, x, draws: Draw, train: bool):
-        graph, state = nnx.split(self.residuals)
-
-        def step(x, inputs):
-            state, draw = inputs
-            residual = nnx.merge(graph, state)
-            x = residual(x, draw, train)
-            return x, nnx.state(residual, nnx.BatchStat) if train else None
-
-        if train:
-            policy = jax.checkpoint_policies.save_only_these_names(*self.keep)
-            step = jax.checkpoint(step, prevent_cse=self.length == 1 or self.unroll, policy=policy)
-        if self.length > 1:
-            x, statistics = lax.scan(step, x, (state, draws), unroll=self.unroll)
-        else:  # a block that changes the shape cannot be a loop's body
-            x, statistics = step(x, jax.tree.map(lambda leaf: leaf[0], (state, draws)))
-            statistics = jax.tree.map(lambda leaf: leaf[None], statistics)
-        if train:
-            nnx.update(self.residuals, statistics)
-        return x
-
-
 class Residual(nnx.Module):
     """A residual above the final level: g(x) + a chain of residuals. Without a shortcut it is the chain alone."""
 
@@ -285,19 +244,16 @@ class Residual(nnx.Module):
         self.shortcut = Shortcut(config, span, project=kind != "A", new=True) if level > 0 else None
         inner = level + 1
         if inner == config.levels:
-            links = [Run(config, shape, len(list(run))) for shape, run in itertools.groupby(blocks)]
+            self.links = runs(FinalResidual, config, blocks)
         else:
-            links = [Residual(config, part, inner) for part in _parts(blocks, inner)]
-        self.links = nnx.List(links)
+            self.links = nnx.List([Residual(config, part, inner) for part in _parts(blocks, inner)])
 
     def __call__(self, x, draws: Draw, train: bool):
         if not self.preactivation:
             x = nnx.relu(x)
-        y, start = x, 0
-        for link in self.links:
-            stop = start + link.length
-            y = link(y, jax.tree.map(lambda draw: draw[start:stop], draws), train)  # noqa: B023
-            start = stop
+        y, lengths = x, [link.length for link in self.links]
+        for link, part in zip(self.links, draws.divided(lengths), strict=True):
+            y = link(y, part, train)
         return y if self.shortcut is None else y + self.shortcut(x, train)
 
 
@@ -329,12 +285,8 @@ class ResidualNetwork(nnx.Module):
         self.residuals = Residual(config, blocks, level=0)
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
-        config, count = self.config, self.residuals.length
-        random = train and (config.survival < 1 or config.dropout > 0)
-        if random and rngs is None:
-            raise ValueError("training with stochastic depth or dropout needs `rngs`")
-        draws = Draw(jnp.asarray(config.survivals()), jax.random.split(rngs.drop_path(), count) if random else None)
-
+        config = self.config
+        draws = Draw.of(config.survivals(), train and (config.survival < 1 or config.dropout > 0), rngs)
         x = self.stem(images)
         if not config.preactivation:
             x = nnx.relu(self.norm(x, train))

@@ -1,16 +1,16 @@
 """One network made from another: a fresh prediction layer, a RoR from a ResNet."""
 
 import dataclasses
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from ror_jax.errors import UserError
+from ror_jax.models.blocks import Run
 from ror_jax.models.layers import initialize
 from ror_jax.models.network import Network
-from ror_jax.models.residual import Residual, ResidualNetwork, Run
+from ror_jax.models.residual import ResidualNetwork
 
 
 def replace_head(model: Network, name: str, num_classes: int | tuple[int, int], *, rngs: nnx.Rngs) -> Network:
@@ -48,29 +48,25 @@ def ror_from_resnet(resnet: Network, levels: int = 3, *, new_shortcut_init: str 
     return _with_heads_of(resnet, backbone)
 
 
-def get_blocks(backbone: ResidualNetwork) -> list[dict]:
-    """The states of the final-level residuals from input to output, as plain dicts of arrays without a leading axis."""
+def get_blocks(backbone: nnx.Module) -> list[dict]:
+    """The states of all blocks from input to output, as plain dicts of arrays without a leading axis."""
     blocks = []
-    for run in _runs(backbone.residuals):
+    for run in _runs(backbone):
         state = nnx.to_pure_dict(nnx.state(run.residuals))
         blocks += [jax.tree.map(lambda leaf: leaf[index], state) for index in range(run.length)]  # noqa: B023
     return blocks
 
 
-def set_blocks(backbone: ResidualNetwork, blocks: list[dict]) -> None:
+def set_blocks(backbone: nnx.Module, blocks: list[dict]) -> None:
     """The inverse of `get_blocks`; the number of levels may differ from that of the network they came from."""
     remaining = iter(blocks)
-    for run in _runs(backbone.residuals):
+    for run in _runs(backbone):
         states = [next(remaining) for _ in range(run.length)]
         nnx.update(run.residuals, jax.tree.map(lambda *leaves: jnp.stack(leaves), *states))
 
 
-def _runs(residual: Residual) -> Iterator[Run]:
-    for link in residual.links:
-        if isinstance(link, Run):
-            yield link
-        else:
-            yield from _runs(link)
+def _runs(backbone: nnx.Module) -> list[Run]:
+    return [module for _, module in nnx.iter_modules(backbone) if isinstance(module, Run)]
 
 
 def _with_heads_of(model: Network, backbone: nnx.Module) -> Network:

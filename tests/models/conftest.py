@@ -1,6 +1,7 @@
 """What the tests of the models share: compilation that takes a second, and networks of random numbers."""
 
 import functools
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,23 @@ def jit():
 
 
 @pytest.fixture(scope="session")
+def torch_libraries():
+    """Makes sure that torchvision and timm can be imported; without them the test is skipped."""
+    torch = pytest.importorskip("torch", reason="the networks to compare with are torchvision's and timm's")
+    for name in ("torchvision", "timm"):
+        if importlib.util.find_spec(name) is None:
+            pytest.skip(f"the networks to compare with need {name}")
+    try:
+        import torchvision
+    except RuntimeError:
+        # Its compiled operators are made for another PyTorch, and two of them must be known while it is imported. The
+        # networks use neither: a declaration is enough.
+        for name in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import torchvision  # noqa: F401
+
+
+@pytest.fixture(scope="session")
 def random_network():
     """`random_network(name, num_classes, **overrides) -> (graph, params, statistics)`, nothing in it zero or one."""
 
@@ -39,7 +57,7 @@ def random_network():
             match path[-1].key:
                 case "kernel":  # He, fan-in: the activations neither grow nor vanish
                     return normal * np.float32(np.sqrt(2 / np.prod(leaf.shape[-4:-1])))
-                case "scale" | "var":
+                case "scale" | "var" | "layer_scale":
                     return np.exp(normal / 4)
                 case "bias" | "mean":
                     return normal / 4

@@ -19,6 +19,7 @@ def test_list_models_names_the_papers_networks():
     papers = """
         ror2_110 ror3_110 ror3_110_ab ror3_164 ror3_164_b333 ror4_164_b333 ror3_182 ror3_218 preror3_164 preror3_1202
         ror3_wrn40_2 ror3_wrn40_4 ror3_wrn58_2 ror3_wrn58_4 ror18 ror34 ror101 ror152 cnn_4c2f vgg16 preresnet34
+        efficientnet_b0 efficientnet_b1 efficientnet_b2 convnext_tiny convnext_small convnext_base
         preresnet50 preror34 preror34_b preror50_k1 preror50_k2 preror50_k4 preror58 preror82 preror101_k2
     """
     assert set(papers.split()) <= set(names)
@@ -128,6 +129,17 @@ ERRORS = [
     ("vgg16", dict(widths=(64, 128)), "widths"),
     ("vgg16", dict(image_size=16), "image_size"),
     ("vgg16", dict(dropout=1.5), "dropout"),
+    ("efficientnet_b0", dict(widths=(16, 24)), "widths.*7 positive"),
+    ("efficientnet_b0", dict(strides=(1, 2, 2, 2, 1, 2, 0)), "strides"),
+    ("efficientnet_b0", dict(kernels=(3, 3, 5, 3, 5, 5, 4)), "kernels.*odd"),
+    ("efficientnet_b0", dict(blocks_per_group=()), "blocks_per_group"),
+    ("efficientnet_b0", dict(stem_width=0), "stem_width"),
+    ("efficientnet_b0", dict(survival=0), "survival"),
+    ("efficientnet_b0", dict(dropout=1), "dropout"),
+    ("convnext_tiny", dict(widths=(96,)), "widths.*4 positive"),
+    ("convnext_tiny", dict(blocks_per_group=(3, 0, 9, 3)), "blocks_per_group"),
+    ("convnext_tiny", dict(survival=1.5), "survival"),
+    ("convnext_tiny", dict(dropout=0.5), "unknown override.*'dropout'"),
     ("cnn_4c2f", dict(image_size=10), "image_size"),
     ("cnn_4c2f", dict(dropout=-0.5), "dropout"),
 ]

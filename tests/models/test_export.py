@@ -34,6 +34,9 @@ CASES = {
     "both_preact": ("cifar_preresnet8", 9, SMALL | dict(both_preact=True, stem_width=3, shortcut_norm=True)),
     "stochastic_depth": ("preror3_8", 8, SMALL | dict(survival=0.5, dropout=0.3)),
     "rescaled": ("ror3_8", 8, SMALL | dict(survival=0.5, drop_path="image_rescaled")),
+    "hidden_layers": ("ror3_8", 8, SMALL | dict(mlp_widths=(7, 6), mlp_dropout=0.5)),
+    "efficientnet": ("tiny_efficientnet", 37, {}),
+    "convnext": ("tiny_convnext", 37, {}),
     "4c2f": ("cnn_4c2f", 67, dict(image_size=67)),
     "vgg": ("vgg16", 9, dict(blocks_per_group=(1, 2), widths=(4, 6), hidden=5, image_size=9)),
 }

@@ -10,14 +10,16 @@ from flax import nnx
 from jax import lax
 
 from ror_jax.models import create_model
-from ror_jax.models.layers import BatchNorm, Linear, convolve, initialize
+from ror_jax.models.layers import BatchNorm, LayerNorm, Linear, convolve, initialize
 
 CONFIG = types.SimpleNamespace(dtype=jnp.float32, param_dtype=jnp.float32)
 
 
 def plain(x, kernel, stride, padding):
+    layout, groups = ("NHWC", "HWIO", "NHWC"), x.shape[3] // kernel.shape[2]
+    pads = [(padding, padding)] * 2
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(padding, padding)] * 2, dimension_numbers=("NHWC", "HWIO", "NHWC")
+        x, kernel, (stride, stride), pads, dimension_numbers=layout, feature_group_count=groups
     )
 
 
@@ -30,13 +32,13 @@ def assert_near(ours, theirs):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_convolution_and_its_gradients(size, jit):
+@pytest.mark.parametrize(("size", "depthwise"), [(1, False), (3, False), (5, False), (7, False), (3, True), (5, True)])
+def test_convolution_and_its_gradients(size, depthwise, jit):
     """Strides, paddings, odd and even images: values and gradients are those of XLA's own convolution."""
-    kernel = normal(size, size, 3, 4)
+    kernel = normal(size, size, 1 if depthwise else 3, 4)
     shapes = [(8, 9), (9, 10), (11, 8)]
     cases = [
-        (normal(2, *shape, 3), stride, padding)
+        (normal(2, *shape, 4 if depthwise else 3), stride, padding)
         for stride, shape in zip((1, 2, 3), shapes, strict=True)
         for padding in {0, size // 2}
     ]
@@ -63,10 +65,29 @@ def test_gradient_of_a_kernel_in_parts(batch_size, jit):
     assert_near(*jit(lambda: (gradient(convolve), gradient(plain)))())
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_gradients_inside_loops_and_branches(stride, jit):
+def test_depthwise_convolution_in_bfloat16(jit):
+    """The numbers are added up in float32: values and gradients are the exact ones, rounded once."""
+    x, kernel = (jnp.asarray(array, jnp.bfloat16) for array in (normal(2, 9, 20, 8), normal(7, 7, 1, 8)))
+    cotangent = jnp.asarray(normal(2, 9, 20, 8, seed=1), jnp.bfloat16)
+
+    def values_and_gradients(convolution, *operands):
+        y, pull_back = jax.vjp(lambda x, kernel: convolution(x, kernel, 1, 3), *operands[:2])
+        return y, *pull_back(operands[2])
+
+    wide = [array.astype(jnp.float32) for array in (x, kernel, cotangent)]
+    ours, exact = jit(
+        lambda: (values_and_gradients(convolve, x, kernel, cotangent), values_and_gradients(plain, *wide))
+    )()
+    for one, other in zip(ours, exact, strict=True):
+        assert one.dtype == jnp.bfloat16
+        np.testing.assert_allclose(one.astype(jnp.float32), other, rtol=2**-8, atol=1e-4)
+
+
+@pytest.mark.parametrize(("stride", "inputs"), [(1, 3), (2, 3), (1, 1), (2, 1)])
+def test_gradients_inside_loops_and_branches(stride, inputs, jit):
     """The gradients stay right where a network uses them: in a `scan`, and in a branch of a `cond`."""
-    xs, kernel, go = normal(3, 2, 7, 8, 3), normal(3, 3, 3, 4), np.array([True, False, True])
+    channels = 4 if inputs == 1 else inputs  # with one input for each output the convolution is depthwise
+    xs, kernel, go = normal(3, 2, 7, 8, channels), normal(3, 3, inputs, 4), np.array([True, False, True])
 
     def gradients(convolution):
         def loss(xs, kernel):
@@ -95,6 +116,31 @@ def test_gradients_are_plain_convolutions_on_cpu(stride, equations):
     for params in convolutions:
         assert params["lhs_dilation"] == params["rhs_dilation"] == (1, 1)
         assert params["dimension_numbers"] == lax.conv_dimension_numbers((1,) * 4, (1,) * 4, ("NHWC", "HWIO", "NHWC"))
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="only XLA's CPU backend is slow at these")
+def test_depthwise_convolutions_are_sums_on_cpu(equations):
+    """There is no convolution left, forwards and backwards: XLA's are many times slower."""
+
+    def loss(x, kernel):
+        return convolve(x, kernel, 1, 1).sum()
+
+    program = jax.make_jaxpr(jax.value_and_grad(loss, argnums=(0, 1)))(normal(2, 8, 8, 3), normal(3, 3, 1, 3))
+    assert all(one.primitive.name != "conv_general_dilated" for one in equations(program.jaxpr))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_layer_norm(dtype):
+    """Each pixel by itself, in float32 inside; equal numbers become the bias."""
+    norm = LayerNorm(16, config=CONFIG)
+    norm.scale[...], norm.bias[...] = np.exp(normal(16)), normal(16, seed=1)
+    x = jnp.asarray(3 + normal(2, 3, 3, 16), dtype).at[0, 0, 0].set(5)
+    exact = np.asarray(x, np.float64)
+    exact = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-6)
+    exact = exact * np.asarray(norm.scale[...]) + np.asarray(norm.bias[...])
+    y = norm(x)
+    assert y.dtype == dtype
+    np.testing.assert_allclose(y.astype(jnp.float32), exact, rtol=1e-4 if dtype == jnp.float32 else 2**-8, atol=1e-4)
 
 
 def test_batch_norm_is_accurate_far_from_zero(jit):

@@ -10,6 +10,7 @@ from flax import nnx
 
 from ror_jax.models import create_model, list_models, model_config
 from ror_jax.models.network import Network
+from ror_jax.models.residual import ResidualConfig
 
 # Deep-RoR, Table II (82 layers need 18 blocks in the third group), and He et al. for 18 and 152 layers.
 GROUPS = {
@@ -18,7 +19,8 @@ GROUPS = {
 }  # fmt: skip
 BOTTLENECKS = ("50", "101", "152")
 
-# By hand, or published: torchvision's ResNets and VGG, WRN-28-10 with 36.5 M, Pre-RoR-3-1202 with 19.4 M.
+# By hand, or published: torchvision's ResNets, VGG, EfficientNets and ConvNeXts; WRN-28-10 with 36.5 M, Pre-RoR-3-1202
+# with 19.4 M.
 KNOWN = [
     ("resnet18", 1000, 11_689_512),
     ("resnet34", 1000, 21_797_672),
@@ -26,6 +28,36 @@ KNOWN = [
     ("resnet101", 1000, 44_549_160),
     ("resnet152", 1000, 60_192_808),
     ("vgg16", 1000, 138_357_544),
+    ("efficientnet_b0", 1000, 5_288_548),
+    ("efficientnet_b1", 1000, 7_794_184),
+    ("efficientnet_b2", 1000, 9_109_994),
+    ("convnext_tiny", 1000, 28_589_128),
+    ("convnext_small", 1000, 50_223_688),
+    ("convnext_base", 1000, 88_591_464),
+    # Stem; 1 block of 8 channels; 3 that expand to 32; from 8 over 32 to 16; 16 over 64; head; layer. A block: expand,
+    # depthwise, squeeze, excite, project, the convolutions with BN.
+    (
+        "tiny_efficientnet",
+        10,
+        (27 * 8 + 16)
+        + (9 * 8 + 16 + 8 * 2 + 2 + 2 * 8 + 8 + 8 * 8 + 16)
+        + 3 * (8 * 32 + 64 + 9 * 32 + 64 + 32 * 2 + 2 + 2 * 32 + 32 + 32 * 8 + 16)
+        + (8 * 32 + 64 + 25 * 32 + 64 + 32 * 2 + 2 + 2 * 32 + 32 + 32 * 16 + 32)
+        + (16 * 64 + 128 + 25 * 64 + 128 + 64 * 4 + 4 + 4 * 64 + 64 + 64 * 16 + 32)
+        + (16 * 32 + 64)
+        + (32 * 10 + 10),
+    ),
+    # Stem; 2 blocks of 7x7 with bias, norm, two linear layers, layer scale; to 16 channels; 3 blocks; norm; layer.
+    (
+        "tiny_convnext",
+        10,
+        (48 * 8 + 8 + 16)
+        + 2 * (50 * 8 + 16 + 8 * 32 + 32 + 32 * 8 + 8 + 8)
+        + (16 + 4 * 8 * 16 + 16)
+        + 3 * (50 * 16 + 32 + 16 * 64 + 64 + 64 * 16 + 16 + 16)
+        + 32
+        + (16 * 10 + 10),
+    ),
     ("wrn28_10", 10, 36_479_194),
     ("preror3_1202", 10, 19_425_114),
     # 7*7*3*96 + 96, 5*5*96*256 + 256, 3*3*256*384 + 384, 7*7*384*512 + 512, 512*512 + 512, 512*8 + 8
@@ -56,7 +88,14 @@ def test_known_counts(name, num_classes, count):
     assert sum(map(math.prod, shapes(name, num_classes).values())) == count
 
 
-@pytest.mark.parametrize("name", sorted(set(list_models()) - {"cnn_4c2f", "vgg16"}))
+RESIDUAL = [name for name in list_models() if isinstance(model_config(name), ResidualConfig)]
+
+
+def test_no_model_is_forgotten():
+    assert set(list_models()) == set(RESIDUAL) | {name for name, *_ in KNOWN}
+
+
+@pytest.mark.parametrize("name", RESIDUAL)
 def test_depth_and_count_follow_from_the_name(name):
     """A name means what the papers mean by it: so many weighted layers, and exactly so many parameters."""
     depth, facts = read(name)
@@ -67,7 +106,7 @@ def test_depth_and_count_follow_from_the_name(name):
     assert depth in (None, sum(shape[0] if len(shape) == 5 else 1 for shape in kernels))
 
 
-@pytest.mark.parametrize("name", ["tiny_ror", "preror3_20", "cnn_4c2f"])
+@pytest.mark.parametrize("name", ["tiny_ror", "preror3_20", "cnn_4c2f", "tiny_efficientnet", "tiny_convnext"])
 def test_create_model_makes_that_network(name):
     """`create_model` returns a network of these parameters, with an output of the right size under each name."""
     model = nnx.eval_shape(lambda: create_model(name, {"age": 8, "gender": 2}, rngs=nnx.Rngs(0)))

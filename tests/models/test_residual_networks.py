@@ -7,7 +7,8 @@ import pytest
 from flax import nnx
 
 from ror_jax.models import create_model
-from ror_jax.models.residual import Draw, FinalResidual, ResidualConfig, Shape
+from ror_jax.models.blocks import Draw
+from ror_jax.models.residual import FinalResidual, ResidualConfig, Shape
 from ror_jax.models.surgery import get_blocks
 
 IMAGES = np.random.default_rng(1).uniform(-2, 2, (4, 8, 8, 3)).astype(np.float32)

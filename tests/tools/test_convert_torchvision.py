@@ -16,12 +16,12 @@ from safetensors.numpy import load_file, save_file
 
 from ror_jax.errors import UserError
 from ror_jax.models import create_model
+from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_dict, to_state_dict
 from ror_jax.models.surgery import ror_from_resnet
-from ror_jax.models.torchvision import load_state_dict, to_state_dict
 from ror_jax.models.weights import flatten, load_weights, save_weights
 from ror_jax.run import evaluate_checkpoint, train_and_test
 from ror_jax.training.experiment import create_experiment
-from tools.convert_torchvision import MEAN, STD, convert, main, read_weights
+from tools.convert_torchvision import convert, main, read_weights
 
 TORCH = "PyTorch's files need PyTorch"
 
@@ -29,7 +29,7 @@ TORCH = "PyTorch's files need PyTorch"
 @pytest.fixture(scope="module")
 def resnet():
     """A small ResNet with torchvision's names, six outputs and random numbers everywhere."""
-    model = create_model("tiny_resnet", 6, rngs=nnx.Rngs(3), mean=MEAN, std=STD)
+    model = create_model("tiny_resnet", 6, rngs=nnx.Rngs(3), mean=IMAGENET_MEAN, std=IMAGENET_STD)
     rng = np.random.default_rng(0)
     state = to_state_dict(model)
     for name, array in state.items():
@@ -228,9 +228,9 @@ def test_the_command_line(file, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("tiny_bottleneck", "missing: layer1.0.conv3.weight"),
-        ("tiny_preror", "fit plain post-activation networks only"),
-        ("vgg16", "'vgg16' is not of the residual family"),
+        ("tiny_bottleneck", "They are of 'tiny_resnet': choose that model"),
+        ("tiny_preror", "and plain post-activation networks only"),
+        ("vgg16", "plain post-activation networks only, such as 'resnet34'"),
         ("resnet35", "unknown model 'resnet35'; did you mean 'resnet"),
     ],
 )
@@ -330,7 +330,7 @@ def test_a_run_that_goes_on_needs_the_folder_no_more(tiny_config, tmp_path, caps
     model = {f"model__{name}": value for name, value in small.items()} | {"model__name": "cifar_resnet8"}
     config = tiny_config(init_from=str(folder), epochs=1, **model)
     _, *states = nnx.split(create_model("cifar_resnet8", {}, rngs=nnx.Rngs(0), **small), nnx.Param, nnx.BatchStat)
-    card = {"model": "cifar_resnet8", "overrides": small, "heads": {}, "mean": MEAN, "std": STD}
+    card = {"model": "cifar_resnet8", "overrides": small, "heads": {}, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
     save_weights(folder, *map(nnx.to_pure_dict, states), card)
 
     cache = jax.config.jax_compilation_cache_dir
@@ -345,4 +345,4 @@ def test_a_run_that_goes_on_needs_the_folder_no_more(tiny_config, tmp_path, caps
     )
     assert tested["confusion"] == trained["confusion"]
     assert json.loads((workdir / "config.json").read_text())["init_from"] == str(folder)
-    assert json.loads((workdir / "model.json").read_text())["mean"] == list(MEAN)
+    assert json.loads((workdir / "model.json").read_text())["mean"] == list(IMAGENET_MEAN)

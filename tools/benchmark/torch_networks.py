@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from ror_jax.models.pretrained import LEAVES
 from ror_jax.models.residual import ResidualConfig
-from ror_jax.models.torchvision import LEAVES
 
 
 class Shortcut(nn.Module):

@@ -1,4 +1,7 @@
-"""torchvision's weights: the same outputs as a ResNet in PyTorch with torchvision's module names, and back again."""
+"""Public weights: the same outputs as a ResNet in PyTorch with torchvision's module names, and back again; mistakes.
+
+EfficientNets, ConvNeXts and timm's names are compared in `test_parity_with_timm.py`.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,7 @@ from flax import nnx
 
 from ror_jax.errors import UserError
 from ror_jax.models import create_model
-from ror_jax.models.torchvision import load_state_dict, to_state_dict
+from ror_jax.models.pretrained import load_state_dict, to_state_dict
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 TOLERANCE = 1e-4  # of the largest output
@@ -157,25 +160,35 @@ def test_torch_takes_what_comes_out():
     network.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
 
 
-@pytest.mark.parametrize(("name", "overrides"), [("tiny_resnet", {}), ("tiny_bottleneck", {"levels": 1})])
-def test_a_round_trip_is_exact(name, overrides):
+@pytest.mark.parametrize(
+    ("name", "overrides", "head"),
+    [
+        ("tiny_resnet", {}, "fc"),
+        ("tiny_bottleneck", {"levels": 1}, "fc"),
+        ("tiny_efficientnet", {}, "classifier.1"),
+        ("tiny_convnext", {}, "classifier.2"),
+    ],
+)
+def test_a_round_trip_is_exact(name, overrides, head):
     """Small widths too, basic blocks and bottlenecks; `num_batches_tracked` is ignored."""
     model = blank(name, 5, **overrides)
     state = random_state(model)
-    assert state["fc.weight"].shape == (5, model.backbone.num_features)
-    load_state_dict(model, state | {"bn1.num_batches_tracked": np.array(7)})
+    assert state[f"{head}.weight"].shape == (5, model.backbone.num_features)
+    assert load_state_dict(model, state | {"bn1.num_batches_tracked": np.array(7)}) == state.keys()
     returned = to_state_dict(model)
     assert returned.keys() == state.keys()
     assert all(np.array_equal(returned[key], state[key]) for key in state)
 
 
 @pytest.mark.parametrize("heads", [{"age_group": 8}, {"a": 5, "b": 5}, {}])
-def test_prediction_layers_that_fc_is_not_for_stay(heads):
+@pytest.mark.parametrize(("name", "head"), [("tiny_resnet", "fc."), ("tiny_convnext", "classifier.2.")])
+def test_prediction_layers_that_the_files_is_not_for_stay(name, head, heads):
     """Of another size, more than one, or none: the backbone is filled and the layers are not."""
-    state = random_state(blank("tiny_resnet", 5))
-    model = blank("tiny_resnet", heads)
-    load_state_dict(model, state)
-    np.testing.assert_array_equal(to_state_dict(model)["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
+    state = random_state(blank(name, 5))
+    model = blank(name, heads)
+    assert load_state_dict(model, state) == {key for key in state if not key.startswith(head)}
+    for key, array in to_state_dict(model).items():
+        assert key.startswith(head) or np.array_equal(array, state[key])
     assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.state(model.heads)))
 
 
@@ -189,15 +202,15 @@ def test_what_does_not_fit_is_listed_and_nothing_changes():
     message = str(error.value)
     assert "missing: conv1.weight, layer2.0.downsample.1.running_var; too many: layer9.x; misshapen: " in message
     assert "bn1.bias (is (9,), must be (8,)), fc.bias (is (4,), must be (5,))" in message
-    assert "They are of" not in message and "\n" not in message
+    assert "They " not in message and "\n" not in message
     assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.state(model)))
 
 
 @pytest.mark.parametrize(
     ("source", "model", "hint"),
     [
-        ("resnet34", "resnet18", "They are of 'resnet34'"),
-        ("resnet50", "resnet34", "They are of 'resnet50'"),
+        ("resnet34", "resnet18", "They have the names of 'resnet34'"),
+        ("resnet50", "resnet34", "They have the names of 'resnet50'"),
     ],
 )
 def test_another_depth_is_named(source, model, hint):
@@ -210,8 +223,25 @@ def test_another_depth_is_named(source, model, hint):
 
 
 @pytest.mark.parametrize(
+    ("source", "model"),
+    [
+        ("efficientnet_b1", "efficientnet_b0"),  # of another depth
+        ("efficientnet_b2", "efficientnet_b1"),  # of other widths alone
+        ("tiny_resnet", "tiny_convnext"),
+        ("tiny_convnext", "resnet18"),
+    ],
+)
+@pytest.mark.parametrize("heads", [3, {}])
+def test_weights_of_another_model_are_named(source, model, heads):
+    state = to_state_dict(blank(source, heads))
+    with pytest.raises(UserError, match=f"not the model's: .* They are of '{source}': choose that model, or") as error:
+        load_state_dict(blank(model, 3), state)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize(
     ("name", "overrides"), [("tiny_ror", {}), ("tiny_preror", {"levels": 1}), ("cifar_resnet8", {}), ("cnn_4c2f", {})]
 )
 def test_other_networks_are_refused(name, overrides):
-    with pytest.raises(UserError, match="fit plain post-activation networks only"):
+    with pytest.raises(UserError, match="and plain post-activation networks only"):
         load_state_dict(blank(name, 5, **overrides), {})

@@ -1,0 +1,186 @@
+"""EfficientNet: Tan and Le, "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks" (ICML 2019).
+
+The network of torchvision's and timm's `efficientnet_b0`, `_b1` and `_b2`. The authors' own program has another epsilon
+in its batch normalisations, 1e-3 instead of 1e-5, and pads strided convolutions on one side more than on the other.
+"""
+
+import dataclasses
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ror_jax.models.blocks import Draw, check, drop_path, runs
+from ror_jax.models.layers import BatchNorm, Conv, dropout
+
+MOMENTUM = 0.99  # of the running statistics, as published
+
+
+@dataclasses.dataclass(frozen=True)
+class EfficientNetConfig:
+    """An EfficientNet; the defaults are B0 (Table 1). Each field is an override of `create_model`.
+
+    Attributes:
+      blocks_per_group: how many blocks each group has.
+      widths: a group's output width.
+      kernels: the size of a group's depthwise convolutions.
+      strides: of a group's first block.
+      expansions: the inner width of a group's blocks as a multiple of their input width.
+      stem_width, head_width: of the first and the last convolution; the latter is the number of features.
+      survival: 1 - drop connect rate; the survival probability falls from 1 at the first block in equal steps that
+        would reach this behind the last.
+      dropout: on the features, in training.
+      remat, unroll: see `ResidualConfig`.
+      dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
+    """
+
+    blocks_per_group: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)
+    widths: tuple[int, ...] = (16, 24, 40, 80, 112, 192, 320)
+    kernels: tuple[int, ...] = (3, 3, 5, 3, 5, 5, 3)
+    strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
+    expansions: tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
+    stem_width: int = 32
+    head_width: int = 1280
+    survival: float = 0.8
+    dropout: float = 0.2
+    remat: bool = False
+    unroll: bool = False
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        groups = ("blocks_per_group", "widths", "kernels", "strides", "expansions")
+        for field in groups:
+            object.__setattr__(self, field, tuple(getattr(self, field)))
+        count = len(self.blocks_per_group)
+        wanted = {
+            field: (
+                count > 0 and len(getattr(self, field)) == count and min(getattr(self, field)) > 0,
+                f"{count or 'some'} positive numbers, one a group",
+            )
+            for field in groups
+        }
+        check(self, wanted)
+        check(
+            self,
+            {
+                "kernels": (all(size % 2 for size in self.kernels) and min(self.kernels) > 1, "odd, 3 or more"),
+                "stem_width": (self.stem_width > 0, "positive"),
+                "head_width": (self.head_width > 0, "positive"),
+                "survival": (0 < self.survival <= 1, "in (0, 1]"),
+                "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
+            },
+        )
+
+    def build(self) -> "EfficientNet":
+        return EfficientNet(self)
+
+    def survivals(self) -> np.ndarray:
+        """The survival probability of each block: float32 [blocks]."""
+        count = sum(self.blocks_per_group)
+        return 1 - np.arange(count, dtype=np.float32) / count * (1 - self.survival)
+
+
+def _scaled(width: float, depth: float, **overrides) -> EfficientNetConfig:
+    """B0 with `width` times the channels, to the next multiple of 8, and `depth` times the blocks, rounded up."""
+    plain = EfficientNetConfig()
+
+    def channels(count: int) -> int:
+        rounded = max(8, int(count * width + 4) // 8 * 8)
+        return rounded if rounded >= 0.9 * count * width else rounded + 8
+
+    return dataclasses.replace(
+        plain,
+        blocks_per_group=tuple(math.ceil(count * depth) for count in plain.blocks_per_group),
+        widths=tuple(map(channels, plain.widths)),
+        stem_width=channels(plain.stem_width),
+        head_width=channels(plain.head_width),
+        **overrides,
+    )
+
+
+MODELS = {
+    "efficientnet_b0": _scaled(1.0, 1.0, dropout=0.2),
+    "efficientnet_b1": _scaled(1.0, 1.1, dropout=0.2),
+    "efficientnet_b2": _scaled(1.1, 1.2, dropout=0.3),
+    "small_efficientnet": _scaled(0.5, 0.5),
+    "tiny_efficientnet": EfficientNetConfig((1, 3, 2), (8, 8, 16), (3, 3, 5), (1, 2, 2), (1, 4, 4), 8, 32),
+}
+
+
+class Shape(NamedTuple):
+    """What a block does to an image: channels in and out, size and stride of the depthwise convolution, expansion."""
+
+    in_width: int
+    out_width: int
+    kernel: int
+    stride: int
+    expansion: int
+
+
+class ConvNorm(nnx.Module):
+    """Convolution and batch normalisation."""
+
+    def __init__(self, in_width, width, size, stride=1, *, depthwise=False, config):
+        self.conv = Conv(in_width, width, size, stride, depthwise=depthwise, config=config)
+        self.norm = BatchNorm(width, momentum=MOMENTUM, config=config)
+
+    def __call__(self, x, train: bool):
+        return self.norm(self.conv(x), train)
+
+
+class MBConv(nnx.Module):
+    """Inverted bottleneck: a depthwise convolution on more channels than go in and out, weighted channel by channel by
+    squeeze-and-excitation, and the input added where it has the output's shape."""
+
+    def __init__(self, config: EfficientNetConfig, shape: Shape):
+        in_width, width, size, stride, expansion = shape
+        inner, squeezed = in_width * expansion, max(1, in_width // 4)
+        self.adds, self.stochastic = (in_width, stride) == (width, 1), config.survival < 1
+        self.expand = ConvNorm(in_width, inner, 1, config=config) if expansion > 1 else None
+        self.depthwise = ConvNorm(inner, inner, size, stride, depthwise=True, config=config)
+        self.squeeze = Conv(inner, squeezed, 1, bias=True, config=config)
+        self.excite = Conv(squeezed, inner, 1, bias=True, config=config)
+        self.project = ConvNorm(inner, width, 1, config=config)
+
+    def __call__(self, x, draw: Draw, train: bool):
+        y = x if self.expand is None else nnx.silu(self.expand(x, train))
+        y = nnx.silu(self.depthwise(y, train))
+        mean = y.mean((1, 2), keepdims=True)
+        y = y * nnx.sigmoid(self.excite(nnx.silu(self.squeeze(mean))))
+        y = self.project(y, train)
+        if not self.adds:
+            return y
+        return x + (drop_path(y, *draw) if train and self.stochastic else y)
+
+
+class EfficientNet(nnx.Module):
+    """Stem, blocks, a 1x1 convolution, mean over the image: [B, H, W, 3] to [B, head_width]."""
+
+    def __init__(self, config: EfficientNetConfig):
+        self.config, self.num_features = config, config.head_width
+        self.stem = ConvNorm(3, config.stem_width, 3, 2, config=config)
+        self.runs = runs(MBConv, config, _shapes(config))
+        self.head = ConvNorm(config.widths[-1], config.head_width, 1, config=config)
+
+    def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
+        config = self.config
+        draws = Draw.of(config.survivals(), train and (config.survival < 1 or config.dropout > 0), rngs)
+        x = nnx.silu(self.stem(images, train))
+        for run, part in zip(self.runs, draws.divided([run.length for run in self.runs]), strict=True):
+            x = run(x, part, train)
+        x = nnx.silu(self.head(x, train)).mean((1, 2), dtype=jnp.float32)
+        return dropout(x, config.dropout, rngs.dropout()) if train and config.dropout else x
+
+
+def _shapes(config: EfficientNetConfig) -> list[Shape]:
+    """The shapes of all blocks from input to output."""
+    shapes, in_width = [], config.stem_width
+    groups = zip(config.blocks_per_group, config.widths, config.kernels, config.strides, config.expansions, strict=True)
+    for count, width, kernel, stride, expansion in groups:
+        for block in range(count):
+            shapes.append(Shape(in_width, width, kernel, stride if block == 0 else 1, expansion))
+            in_width = width
+    return shapes
