@@ -106,7 +106,8 @@ def _section(group: list[Run], label: str, stem: str) -> Section:
     data = f"{first.settings['dataset.name']}, {split}, seed {first.seed}"
     share = np.bincount(known).max() / len(known)
     majority = f"Always the most frequent class would be right for {100 * share:.2f} %."
-    where = f"Objective {first.settings.get('task.objective') or 'cross_entropy'}; folder {first.folder}."
+    both = "SmoothL1 and binary cross-entropy" if first.task == "age_gender" else None
+    where = f"Objective {both or first.settings.get('task.objective') or 'cross_entropy'}; folder {first.folder}."
     parts = [f"{data}: {images} test images of {subjects} subjects. {majority} {where}", _fold_table(group)]
     if len(first.classes) <= SHOWN_CLASSES:
         parts += ["Recall in percent:", _recall_table(predictions, first.classes)]

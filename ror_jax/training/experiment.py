@@ -19,6 +19,7 @@ from input_pipeline.records import Source, label_columns
 from input_pipeline.sampling import InverseFrequency
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
+from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
 from ror_jax.tasks import create_task, find_task
 from ror_jax.training.checkpoint import has_checkpoint
@@ -101,7 +102,9 @@ def create_experiment(
     optimizer, schedule = create_optimizer(epochs=config.epochs, steps_per_epoch=steps, **_options(config.optimizer))
 
     # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.
-    mean, std = (weights.card["mean"], weights.card["std"]) if weights else (dataset.mean, dataset.std)
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config.normalize_by == "imagenet" else (dataset.mean, dataset.std)
+    if weights:
+        mean, std = weights.card["mean"], weights.card["std"]
 
     def make_model(rngs: nnx.Rngs) -> nnx.Module:
         return create_model(num_classes=task.outputs, rngs=rngs, mean=mean, std=std, **model_options)
@@ -267,6 +270,7 @@ def _check(config: ConfigDict) -> None:
         },
         "optimizer.weight_decay": (0 <= optimizer.weight_decay < 1, "in [0, 1)"),
         "optimizer.decay_factor": (0 < optimizer.decay_factor <= 1, "in (0, 1]"),
+        "normalize_by": (config.normalize_by in ("data", "imagenet"), "data or imagenet"),
         "early_stopping.patience": (stopping.patience is None or stopping.patience > 0, "1 or more, or None"),
         "early_stopping.min_epochs": (stopping.min_epochs >= 0, "0 or more"),
         "guard.max_skips": (guard.max_skips >= 0, "0 or more"),
@@ -289,10 +293,12 @@ def _check(config: ConfigDict) -> None:
 
 def _check_data(config: ConfigDict, dataset: Dataset, task) -> None:
     """Raises UserError if a label that is learnt is not known of any image, or what needs validation has none."""
+    several = task.targets() if len(task.targets()) > 1 else ()  # of one, a data set keeps no image that lacks it
     for split, source in {"train": dataset.train, **dataset.tested}.items():
-        for label in task.targets():
-            if len(task.targets()) > 1 and not (label_columns(source, [label])[label] >= 0).any():
-                raise UserError(f"{dataset.name}: of no {split} image {label} is known; {config.task.name} needs it")
+        for label, values in label_columns(source, several).items():
+            if not (values >= 0).any():
+                words = f"{dataset.name}: no image of the split {split} has a known {label}"
+                raise UserError(f"{words}, which task {config.task.name} learns; is that column or label missing?")
     needs = {"early_stopping.patience": config.early_stopping.patience, "task.threshold": task.needs_validation}
     for setting, needed in needs.items():
         if needed and dataset.validation is None:

@@ -1,0 +1,86 @@
+"""Age in years and gender at once, with the multi-task article's network and recipe. After the colon: the backbone.
+
+    python -m ror_jax.main --config=configs/age_gender.py:convnext_tiny --config.data_dir=FACES.csv
+    python -m ror_jax.main --config=configs/age_gender.py:ror34 --config.data_dir=FACES.csv
+
+`convnext_tiny`, `efficientnet_b0` and `resnet18` are the article's; any other model can take their place. FACES.csv has
+the columns id, full_path, gender and age, as `configs/faces_csv.py` says. More words may follow, after commas:
+
+    pretrained   begin with the weights in weights/BACKBONE, as tools/convert_torchvision.py makes them; as the article
+    smoke        the same, small, in minutes on a laptop
+
+Adience and IMDB-WIKI (`--config.dataset.name=adience --config.dataset.mid_ages=True`, `imdb_wiki`) are learnt likewise.
+
+D. Patel, "Multi-Task Deep Learning for Age and Gender Prediction: From Baseline to 0.82 Kaggle Score". With 34,708
+faces for training and 8,677 for testing it reports harmonic scores of 0.821 (ConvNeXt-Tiny), 0.802 (EfficientNet-B0)
+and 0.763 (ResNet-18). It gives network, loss, optimiser and learning rates; epochs, batch size, rate of dropout, width
+of the age bins and the strength of the augmentation it does not: those are ours.
+"""
+
+from ror_jax.config import default_config
+from ror_jax.errors import UserError, unknown
+from ror_jax.models import list_models
+from ror_jax.models.families import MODELS as RESIDUAL
+
+WORDS = ("pretrained", "smoke")
+
+
+def get_config(argument: str = "convnext_tiny"):
+    backbone, *words = argument.split(",")
+    if backbone not in list_models():
+        raise unknown("backbone", backbone, list_models())
+    if not set(words) <= set(WORDS):
+        raise UserError(f"unknown words after {backbone!r}: {','.join(words)!r}; known are {' and '.join(WORDS)}")
+    config = default_config()
+    config.name = "_".join(["age_gender", backbone, *words])
+    config.row = f"age_gender:{backbone},pretrained"
+    config.dataset.name = "faces_csv"
+    config.model.name = backbone
+    config.model.dtype = "bfloat16"
+    config.task.name = "age_gender"
+    if "pretrained" in words:
+        config.init_from = f"weights/{backbone}"
+
+    # Section 4: whole faces at 224 pixels, and what changes them.
+    config.dataset.whole_image = True
+    config.image_size = config.resize = 224
+    config.fit, config.augmentation = "pad", "center"
+    config.jitter.shift_scale_rotate = 0.5
+    config.jitter.brightness_contrast = 0.5
+    config.jitter.hue_saturation = 0.3
+    config.jitter.noise = 0.2
+    config.jitter.blur = 0.2
+    config.normalize_by = "imagenet"
+
+    config.sampling.label = "age"  # section 5
+    config.model.mlp_widths, config.model.mlp_dropout = (512, 256), 0.3  # section 6
+    config.task.weights = (1.0, 1.1)  # section 8
+
+    # Section 9
+    config.optimizer.name = "adamw"
+    config.optimizer.learning_rate = 2e-4 if backbone.startswith("resnet") else 1.5e-4
+    config.optimizer.schedule = "cosine"
+    config.optimizer.weight_decay = 5e-5
+    config.optimizer.clip_norm = 1.0
+    config.epochs = 30
+    config.batch_size = 64
+
+    config.views = "flip"  # section 13
+    if "smoke" in words:
+        _shrink(config)
+    return config
+
+
+def _shrink(config):
+    """The same, small. From scratch, and few images make few steps: the learning rate is larger."""
+    config.dataset.resolution = 72
+    config.image_size = config.resize = 64
+    small = f"small_{config.model.name.partition('_')[0]}"
+    if config.model.name in RESIDUAL:
+        widths = RESIDUAL[config.model.name].widths
+        config.model.blocks_per_group, config.model.widths = (2,) * len(widths), (16, 32, 64, 128)[-len(widths) :]
+    elif small in list_models():
+        config.model.name = small
+    config.model.dtype = None
+    config.optimizer.learning_rate = 1e-3
+    config.batch_size = 32
