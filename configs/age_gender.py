@@ -6,10 +6,10 @@
 `convnext_tiny`, `efficientnet_b0` and `resnet18` are the article's; any other model can take their place. FACES.csv has
 the columns id, full_path, gender and age, as `configs/faces_csv.py` says. More words may follow, after commas:
 
-    pretrained   begin with the weights in weights/BACKBONE, as tools/convert_torchvision.py makes them; as the article
-    smoke        the same, small, in minutes on a laptop
-
-Adience and IMDB-WIKI (`--config.dataset.name=adience --config.dataset.mid_ages=True`, `imdb_wiki`) are learnt likewise.
+    adience, imdb_wiki   these data instead; of Adience fold 0, ages being the middles of its age groups
+    rendered_faces       faces that the program draws
+    pretrained           begin with the weights in weights/BACKBONE, as tools/convert_torchvision.py makes them
+    smoke                the same, small, in minutes on a laptop
 
 D. Patel, "Multi-Task Deep Learning for Age and Gender Prediction: From Baseline to 0.82 Kaggle Score". With 34,708
 faces for training and 8,677 for testing it reports harmonic scores of 0.821 (ConvNeXt-Tiny), 0.802 (EfficientNet-B0)
@@ -22,7 +22,13 @@ from ror_jax.errors import UserError, unknown
 from ror_jax.models import list_models
 from ror_jax.models.families import MODELS as RESIDUAL
 
-WORDS = ("pretrained", "smoke")
+DATASETS = {
+    "faces_csv": {"whole_image": True},
+    "adience": {"fold": 0, "mid_ages": True},  # its images are squares, as are those that are drawn
+    "imdb_wiki": {"whole_image": True},
+    "rendered_faces": {},
+}
+WORDS = (*DATASETS, "pretrained", "smoke")
 
 
 def get_config(argument: str = "convnext_tiny"):
@@ -30,11 +36,12 @@ def get_config(argument: str = "convnext_tiny"):
     if backbone not in list_models():
         raise unknown("backbone", backbone, list_models())
     if not set(words) <= set(WORDS):
-        raise UserError(f"unknown words after {backbone!r}: {','.join(words)!r}; known are {' and '.join(WORDS)}")
+        raise UserError(f"unknown words after {backbone!r}: {','.join(words)!r}; known are {', '.join(WORDS)}")
     config = default_config()
     config.name = "_".join(["age_gender", backbone, *words])
     config.row = f"age_gender:{backbone},pretrained"
-    config.dataset.name = "faces_csv"
+    dataset = next((word for word in words if word in DATASETS), "faces_csv")
+    config.dataset.update({"name": dataset, **DATASETS[dataset]})
     config.model.name = backbone
     config.model.dtype = "bfloat16"
     config.task.name = "age_gender"
@@ -42,7 +49,6 @@ def get_config(argument: str = "convnext_tiny"):
         config.init_from = f"weights/{backbone}"
 
     # Section 4: whole faces at 224 pixels, and what changes them.
-    config.dataset.whole_image = True
     config.image_size = config.resize = 224
     config.fit, config.augmentation = "pad", "center"
     config.jitter.shift_scale_rotate = 0.5

@@ -1,12 +1,16 @@
 """The multi-task article's recipe, and what its words change."""
 
+from contextlib import nullcontext
+
 import jax
 import pytest
 from flax import nnx
 
-from configs.age_gender import get_config
+from configs.age_gender import DATASETS, get_config
+from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.models import create_model
+from ror_jax.training.experiment import open_task
 
 
 def test_the_recipe_of_the_article():
@@ -39,9 +43,18 @@ def test_small_ones(backbone):
     assert config.image_size == 64 and model["name"].startswith(("small_", backbone))
 
 
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_the_data_take_their_options(dataset, tmp_path):
+    """No option is unknown to them: what is missing is the folder, or nothing, where faces are drawn."""
+    config = get_config(f"resnet18,{dataset},smoke")
+    config.cache_dir, config.dataset.people = str(tmp_path), 10 if dataset == "rendered_faces" else None
+    with pytest.raises(DataError, match="needs data_dir") if dataset != "rendered_faces" else nullcontext():
+        open_task(config)
+
+
 @pytest.mark.parametrize(
     ("argument", "words"),
-    [("convnext_tinny", "did you mean 'convnext_tiny'"), ("ror34,smok", "known are pretrained and smoke")],
+    [("convnext_tinny", "did you mean 'convnext_tiny'"), ("ror34,smok", "known are faces_csv, adience")],
 )
 def test_words_that_do_not_exist(argument, words):
     with pytest.raises(UserError, match=words):
