@@ -148,6 +148,7 @@ def test_age_and_gender_in_a_run(tiny_config, tmp_path):
     taken, weights = flatten(*jax.device_get((state.params, state.batch_stats))), load_weights(folder).tensors
     for name in weights:
         np.testing.assert_array_equal(taken[name], weights[name])
+    assert float(state.task_state["threshold"]) == pytest.approx(card["task_state"]["threshold"])
 
 
 def test_ages_begin_at_their_mean(tiny_config):

@@ -85,8 +85,8 @@ class Network(nnx.Module):
         output [B, K] a head.
 
         `train` uses batch statistics (and updates the running ones in place), stochastic depth and dropout. These
-        two draw from `rngs`: residual networks from its stream `drop_path`, the others from `dropout`, all of them from
-        the default stream where these are not named.
+        two draw from `rngs`: stochastic depth, and dropout within blocks, from its stream `drop_path`, other dropout
+        from `dropout`, both from the default stream where these are not named.
         """
         mean, std = (jnp.asarray(numbers, jnp.float32) for numbers in (self.mean, self.std))
         images = ((images.astype(jnp.float32) - mean) / std).astype(self.backbone.config.dtype)

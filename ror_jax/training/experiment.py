@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -116,6 +117,10 @@ def create_experiment(
         state = start_from(state, {f"params.heads.{name}.bias": bias for name, bias in biases.items()})
     if weights and weights.tensors:
         state = _start_from(state, weights, config.init_from, to_train=config.epochs > 0)
+        if task.needs_validation:  # what was learnt from it belongs to the weights
+            known = weights.card.get("task_state", {})
+            learnt = {name: jnp.float32(known.get(name, value)) for name, value in state.task_state.items()}
+            state = dataclasses.replace(state, task_state=learnt)
 
     sampling = InverseFrequency(dataset, **config.sampling) if config.sampling.label else None
     if config.data_on_device:
