@@ -109,7 +109,7 @@ def default_config() -> ConfigDict:
     task.gender_weight = placeholder(float)  # age_gender: of the loss of gender
     task.age_scale = placeholder(float)  # age_gender: years that the loss counts as 1
     task.balance = placeholder(str)  # age_gender: "fixed" or "uncertainty", how the two losses are weighed
-    task.threshold = placeholder(object)  # age_gender: the probability from which a face is male, or "validation"
+    task.threshold = placeholder(object)  # age_gender: the probability above which a face is male, or "validation"
     task.group = placeholder(int)  # older_than: than which group, 1 ... 7
 
     config.normalize_by = "data"  # or "imagenet": whose pixels' mean and deviation; of init_from, those of its weights
@@ -119,7 +119,7 @@ def default_config() -> ConfigDict:
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "sgd"  # or "adamw"
     optimizer.learning_rate = 0.1
-    optimizer.schedule = "step"  # or "cosine", which falls to 0 at the last step
+    optimizer.schedule = "step"  # or "cosine", which falls to 0 until the end
     optimizer.warmup_epochs = 0.0  # in which the learning rate rises from 0
     optimizer.decay_epochs = (80, 122)  # "step": after these the learning rate is multiplied by decay_factor
     optimizer.decay_factor = 0.1
@@ -137,7 +137,8 @@ def default_config() -> ConfigDict:
     # After so many epochs without a better result on the images for validation, which there must be, training ends.
     config.early_stopping = early_stopping = ConfigDict()
     early_stopping.patience = placeholder(int)  # epochs; default: train to the end
-    early_stopping.metric = placeholder(str)  # a result by name, such as "rmse"; default: what the task compares by
+    # A result by name, such as "rmse"; by default what epochs are compared by, and the best checkpoint always is.
+    early_stopping.metric = placeholder(str)
     early_stopping.min_epochs = 0  # no sooner than this: the first epochs may be all ups and downs
 
     # A step is bad if its loss, gradients, new parameters or batch statistics are not finite, or as is said here.
@@ -163,7 +164,7 @@ def stage_config(**settings: Any) -> ConfigDict:
     """What sets a stage apart from its recipe: these settings, by name; all others, None, are those of the recipe.
 
     A stage with a `task.name` or `dataset.name` of its own takes nothing of the recipe's task, or data set and
-    `data_dir`, nor of its `sampling`: their options would make no sense there.
+    `data_dir`, nor of its `sampling` or `early_stopping.metric`: their options would make no sense there.
     """
 
     def blank(config: ConfigDict) -> ConfigDict:

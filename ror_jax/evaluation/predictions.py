@@ -135,7 +135,7 @@ def write_predictions(predictions: Predictions, test: Source, folder: Path) -> N
 def write_submission(predictions: Predictions, test: Source, folder: Path) -> None:
     """`submission.csv` with the columns id, age and gender (0 female, 1 male), as multi-task article, section 13.
 
-    `id` is the record's own, or else its path or its number.
+    `id` is the record's own, or else its path or its number. An image without any label is no test image.
     """
     with replacing(folder / SUBMISSION) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

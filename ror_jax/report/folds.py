@@ -147,10 +147,10 @@ def _recall_table(predictions: Predictions, names: Sequence[str]) -> Table:
 def _by_group_and_gender(predictions: Predictions, task: str) -> list[str | Table]:
     """The task's own score of women and men of each age group, where records know both."""
     groups, genders = predictions.number("age_group"), predictions.number("gender")
-    both = (groups >= 0) & (genders >= 0)
+    metric, hits = next(iter(predictions.scores(task).items()))
+    both = (groups >= 0) & (genders >= 0) & ~np.isnan(hits)
     if not both.any():
         return ["The records do not know both age group and gender."]
-    metric, hits = next(iter(predictions.scores(task).items()))
     rows = []
     for number, name in [*enumerate(AGE_GROUPS), (-1, "all")]:
         chosen = both & ((groups == number) | (number < 0))

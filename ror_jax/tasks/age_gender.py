@@ -5,7 +5,8 @@ An image that has one of the two labels counts for that one.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -58,9 +59,11 @@ class AgeGender(Classification):
     def __post_init__(self):
         super().__post_init__()
         for name in ("age_weight", "gender_weight"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} is {getattr(self, name)}; it must be 0 or more")
-        if not self.age_scale > 0:
+        if self.age_weight == self.gender_weight == 0:
+            raise UserError("age_weight and gender_weight are 0; one of them must be more, or nothing is learnt")
+        if not 0 < self.age_scale < math.inf:
             raise UserError(f"age_scale is {self.age_scale}; it must be more than 0 years")
         if self.balance not in BALANCES:
             raise UserError(f"balance is {self.balance!r}; it must be one of {', '.join(BALANCES)}")
@@ -82,7 +85,7 @@ class AgeGender(Classification):
         return {"threshold": jnp.float32(0.5 if self.needs_validation else self.threshold)}
 
     def after_validation(self, task_state: dict, results: dict) -> dict:
-        return {"threshold": jnp.float32(results["best_threshold"])} if self.needs_validation else task_state
+        return {"threshold": results["best_threshold"]} if self.needs_validation else task_state
 
     def loss(self, outputs: dict, batch: dict, step, task_state: dict):
         ages, mask = self._ages(batch)
@@ -102,18 +105,16 @@ class AgeGender(Classification):
         """Also `age` [...], years. Over views both are averaged (section 13)."""
         return super().estimates(outputs) | {"age": outputs["age"][..., 0]}
 
-    def first_biases(self, labels: Mapping[str, np.ndarray]) -> dict:
-        """What the biases of prediction layers begin with, by name of the output: the mean age of these labels [1].
+    def first_biases(self, labels: Callable) -> dict:
+        """The mean age: from 0, with AdamW's small steps, it takes thousands of these to arrive among people's ages."""
+        ages = labels(["age"])["age"]
+        return {"age": ages[ages >= 0].mean(keepdims=True)}
 
-        From 0, with AdamW's small steps, a network needs thousands of them to arrive among the ages of people.
-        """
-        return {"age": labels["age"][labels["age"] >= 0].mean(keepdims=True)}
-
-    def constant(self, labels: Mapping[str, np.ndarray]) -> dict:
-        """The estimates for one image, [1] and [1, 2], of who knows these labels and sees no image."""
-        ages, genders = labels["age"], labels[self.target]
-        shares = np.bincount(genders[genders >= 0], minlength=2) / max((genders >= 0).sum(), 1)
-        return {"age": ages[ages >= 0].mean(keepdims=True), self.target: shares[None]}
+    def constant(self, labels: Callable) -> dict:
+        """The mean age and the more frequent gender."""
+        genders = labels([self.target])[self.target]
+        most = np.bincount(genders[genders >= 0], minlength=2).argmax()
+        return self.first_biases(labels) | {self.target: np.eye(2)[[most]]}
 
     def metrics(self, estimates: dict, batch: dict, task_state: dict) -> dict:
         """Those of a classification, of gender; and `years`, see `metrics.errors`, of ages cut to 0 ... 100 years."""
@@ -127,13 +128,17 @@ class AgeGender(Classification):
 
     def summarize(self, sums: dict) -> dict:
         """Also the errors of age, `macro_f1` of gender and `harmonic`, section 10's score of both; `ages` and `images`
-        are how many had an age and a gender."""
+        are how many had an age and a gender; see `best_threshold` for what is found of one."""
         summary, counts = super().summarize(sums), np.asarray(sums["confusion"])
         years, f1 = metrics.summarize_errors(sums["years"]), metrics.macro_f1(counts)
         found = {"harmonic": metrics.harmonic(years["rmse"], f1), **years, "macro_f1": f1}
         if "histogram" in sums:
-            found["best_threshold"] = best_threshold(np.asarray(sums["histogram"]))
+            found |= best_threshold(np.asarray(sums["histogram"]))
         return found | summary | {"ages": int(sums["years"]["count"])}
+
+    def score(self, results: dict) -> float:
+        """The harmonic score; of images for validation, with the threshold that they lead to."""
+        return metrics.harmonic(results["rmse"], results.get("best_macro_f1", results["macro_f1"]))
 
     def line(self, results: dict) -> str:
         errors = f"RMSE {results['rmse']:.2f}, MAE {results['mae']:.2f} years"
@@ -157,17 +162,19 @@ class AgeGender(Classification):
         return jnp.zeros(len(values), jnp.int32)
 
 
-def best_threshold(histogram: np.ndarray) -> float:
+def best_threshold(histogram: np.ndarray) -> dict:
     """Of the borders between the bins of P(male), counted [2, BINS] for women and men, the one with the best macro F1.
 
-    Of equals it is the one nearest to 1/2.
+    Returns:
+      `best_threshold`, of equals the one nearest to 1/2, and `best_macro_f1`.
     """
     below = histogram.cumsum(1)[:, :-1]  # answered with "female" by each threshold
     above = histogram.sum(1, keepdims=True) - below
     scores = [metrics.macro_f1(np.stack(answers, 1)) for answers in zip(below.T, above.T, strict=True)]
     borders = np.arange(1, BINS) / BINS
     best = np.flatnonzero(np.isclose(scores, max(scores), rtol=1e-9))
-    return float(borders[best[np.abs(borders[best] - 0.5).argmin()]])
+    nearest = best[np.abs(borders[best] - 0.5).argmin()]
+    return {"best_threshold": float(borders[nearest]), "best_macro_f1": scores[nearest]}
 
 
 def _cut(ages):

@@ -1,6 +1,7 @@
 """One class out of several."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
@@ -61,6 +62,19 @@ class Classification:
     def after_validation(self, task_state: dict, results: dict) -> dict:
         """The task state that follows from validation results."""
         return task_state
+
+    def first_biases(self, labels: Callable) -> dict:
+        """What the biases of prediction layers begin with, by name of the output; the others begin with 0.
+
+        `labels(keys)` gives those of all training images: arrays [N] by key.
+        """
+        return {}
+
+    def constant(self, labels: Callable) -> dict | None:
+        """The estimates for one image, [1, ...], of who knows these labels, as above, and sees no image.
+
+        None where `majority_rate` says what that is worth.
+        """
 
     def labels(self, batch: dict):
         """The true class of each image, int32 [B]; -1 where it is not known."""

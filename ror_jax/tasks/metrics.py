@@ -14,6 +14,7 @@ from ror_jax import parallel
 
 LOWER_IS_BETTER = ("rmse", "mae", "mae_argmax", "mae_expectation", "cross_entropy")  # of results by name
 WITHIN = (3, 5, 10)  # years
+ROUNDING = 1e-5  # what float32 makes of a difference of sums that are equal, as a part of them
 MIDDLE = 50.0  # years. Squares of ages would be so large that float32 lost the differences between them
 
 
@@ -75,7 +76,7 @@ def summarize_errors(sums: dict) -> dict:
     return {
         "rmse": math.sqrt(sums["squared"] / count),
         "mae": sums["absolute"] / count,
-        "r2": 1 - sums["squared"] / spread if spread > 0 else 0.0,
+        "r2": 1 - sums["squared"] / spread if spread > ROUNDING * sums["true_squared"] else 0.0,
         **{name: sums[name] / count for name in (f"within_{years}" for years in WITHIN)},
     }
 

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -104,9 +104,9 @@ class AgeYears(Ordered):
             sums[name] = parallel.total((jnp.abs(decode(probabilities) - ages) * mask).sum())
         return super().metrics(estimates, batch, task_state) | sums
 
-    def constant(self, labels: Mapping[str, np.ndarray]) -> dict:
-        """The estimates for one image, [1, K], of who knows these labels and sees no image."""
-        ages = labels[self.target]
+    def constant(self, labels: Callable) -> dict:
+        """How frequent each year is."""
+        ages = labels([self.target])[self.target]
         counts = np.bincount(nearest_class(ages[ages >= 0], len(self.names)), minlength=len(self.names))
         return {self.target: counts[None] / counts.sum()}
 

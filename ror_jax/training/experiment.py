@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax.sharding import Mesh
@@ -18,15 +17,15 @@ from input_pipeline import Dataset, create_dataset, on_device, pipeline, transfo
 from input_pipeline.jitter import Jitter
 from input_pipeline.records import Source, label_columns
 from input_pipeline.sampling import InverseFrequency
-from ror_jax.errors import UserError
+from ror_jax.errors import UserError, unknown
 from ror_jax.models import create_model, model_config
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
 from ror_jax.tasks import create_task, find_task
 from ror_jax.training.checkpoint import has_checkpoint
 from ror_jax.training.mesh import check_batch_size, create_mesh, place, replicated, rows
-from ror_jax.training.optimizer import check_frozen, create_optimizer
-from ror_jax.training.state import TrainState, create_state, start_from
+from ror_jax.training.optimizer import check_parts, create_optimizer
+from ror_jax.training.state import TrainState, create_state, empty_metrics, start_from, with_task_state
 from ror_jax.training.step import make_eval_step, make_train_step
 
 DTYPES = (None, "float32", "bfloat16")
@@ -111,16 +110,13 @@ def create_experiment(
         return create_model(num_classes=task.outputs, rngs=rngs, mean=mean, std=std, **model_options)
 
     graph, state = create_state(make_model, optimizer, task, mesh, config.seed)
-    check_frozen(state.params, config.optimizer.frozen)
-    if hasattr(task, "first_biases"):
-        biases = task.first_biases(label_columns(dataset.train, task.targets()))
-        state = start_from(state, {f"params.heads.{name}.bias": bias for name, bias in biases.items()})
+    check_parts(state.params, config.optimizer.rates, config.optimizer.frozen)
+    biases = task.first_biases(partial(label_columns, dataset.train))
+    state = start_from(state, {f"params.heads.{name}.bias": bias for name, bias in biases.items()})
     if weights and weights.tensors:
         state = _start_from(state, weights, config.init_from, to_train=config.epochs > 0)
         if task.needs_validation:  # what was learnt from it belongs to the weights
-            known = weights.card.get("task_state", {})
-            learnt = {name: jnp.float32(known.get(name, value)) for name, value in state.task_state.items()}
-            state = dataclasses.replace(state, task_state=learnt)
+            state = with_task_state(state, state.task_state | weights.card.get("task_state", {}))
 
     sampling = InverseFrequency(dataset, **config.sampling) if config.sampling.label else None
     if config.data_on_device:
@@ -178,9 +174,12 @@ def _resize(config: ConfigDict) -> int:
     return round(config.image_size * 256 / 224) if config.resize is None else config.resize
 
 
+def _sizes(config: ConfigDict) -> dict:
+    return {"size": config.image_size, "resize": _resize(config)}
+
+
 def _transform_options(config: ConfigDict, fill) -> dict:
-    sizes = {"size": config.image_size, "resize": _resize(config)}
-    return sizes | {"fill": fill, "min_area": config.min_area, "flip": config.flip}
+    return _sizes(config) | {"fill": fill, "min_area": config.min_area, "flip": config.flip}
 
 
 def _streamed(
@@ -194,8 +193,7 @@ def _streamed(
         fit=config.fit,
         jitter=Jitter(fill=tuple(fill), **config.jitter),
     )
-    sizes = {"size": config.image_size, "resize": _resize(config)}
-    crop = partial(transforms.crop_views, **sizes, views=config.views, fit=config.fit, fill=fill)
+    crop = partial(transforms.crop_views, **_sizes(config), views=config.views, fit=config.fit, fill=fill)
 
     def test_batches(source: Source, all_rows: bool = False) -> Iterator[dict]:
         shares = {} if all_rows else processes
@@ -278,8 +276,14 @@ def _check(config: ConfigDict) -> None:
         "normalize_by": (config.normalize_by in ("data", "imagenet"), "data or imagenet"),
         "early_stopping.patience": (stopping.patience is None or stopping.patience > 0, "1 or more, or None"),
         "early_stopping.min_epochs": (stopping.min_epochs >= 0, "0 or more"),
+        "early_stopping.metric": (stopping.metric is None or stopping.patience, "None without early_stopping.patience"),
+        "optimizer.warmup_epochs": (optimizer.warmup_epochs <= config.epochs, f"epochs, {config.epochs}, or less"),
         "guard.max_skips": (guard.max_skips >= 0, "0 or more"),
         "guard.loss_spike": (guard.loss_spike is None or guard.loss_spike > 1, "more than 1, or None"),
+        "task.balance": (
+            config.task.balance != "uncertainty" or guard.loss_spike is None,
+            "fixed with guard.loss_spike: this loss may be negative",
+        ),
         "guard.max_batch_stat": (guard.max_batch_stat > 0, "positive"),
         "model.dtype": (config.model.dtype in DTYPES, "float32 or bfloat16"),
         "model.param_dtype": (config.model.param_dtype in DTYPES, "float32 or bfloat16"),
@@ -304,12 +308,18 @@ def _check_data(config: ConfigDict, dataset: Dataset, task) -> None:
             if not (values >= 0).any():
                 words = f"{dataset.name}: no image of the split {split} has a known {label}"
                 raise UserError(f"{words}, which task {config.task.name} learns; is that column or label missing?")
+    metric = config.early_stopping.metric
+    if metric is not None:
+        results = task.summarize(jax.device_get(empty_metrics(task, create_mesh(1))))
+        numbers = [name for name, value in results.items() if isinstance(value, float)]
+        if metric not in numbers:
+            raise unknown("result in early_stopping.metric:", metric, numbers)
     needs = {"early_stopping.patience": config.early_stopping.patience, "task.threshold": task.needs_validation}
     for setting, needed in needs.items():
         if needed and dataset.validation is None:
             raise UserError(
-                f"{setting} is {_value(config, setting)}, which needs images for validation: for people held out,"
-                " say dataset.validation=0.1"
+                f"{setting} is {_value(config, setting)}, which needs images for validation: of faces,"
+                " dataset.validation=0.1 holds out some of the people"
             )
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from input_pipeline import DataError
-from ror_jax.errors import UserError, unknown
+from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.files import NotWrittenError
 from ror_jax.tasks.metrics import LOWER_IS_BETTER
@@ -21,7 +21,7 @@ from ror_jax.training.distributed import is_first, largest, together
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress, read_rows, traced
 from ror_jax.training.mesh import shard_batch
-from ror_jax.training.state import TrainState, empty_metrics
+from ror_jax.training.state import TrainState, empty_metrics, with_task_state
 from ror_jax.training.step import FAULTS
 
 
@@ -146,17 +146,15 @@ def train(
 
         def test(state: TrainState, step: int) -> tuple[TrainState, float | None, str]:
             """The state with what the task learnt from it, the epoch's score, if it ends here, and the words for it."""
-            tested = {
-                split: evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
-                for split, source in experiment.dataset.tested.items()
-            }
-            for split, results in tested.items():
-                log.write(split, step, step // steps_per_epoch if test_due(step) else step / steps_per_epoch, results)
-            if not test_due(step):
+            tested, due = {}, test_due(step)
+            for split, source in experiment.dataset.tested.items():  # validation first: the test knows what it taught
+                results = evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
+                log.write(split, step, step // steps_per_epoch if due else step / steps_per_epoch, results)
+                if due and split == "validation":
+                    state = with_task_state(state, task.after_validation(state.task_state, results))
+                tested[split] = results
+            if not due:
                 return state, None, ""
-            if "validation" in tested:
-                task_state = task.after_validation(state.task_state, tested["validation"])
-                state = dataclasses.replace(state, task_state=task_state)
             words = "".join(f"  |  {split} {task.line(results)}" for split, results in tested.items())
             return state, task.score(tested.get("validation", tested["test"])), words
 
@@ -244,14 +242,8 @@ def _stale(workdir: Path, task, patience: int, metric: str | None, min_epochs: i
     if is_first():
         rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["split"] == "validation"]
         rows = [row for row in rows if row["epoch"] == int(row["epoch"])]
-        if metric is None:
-            scores = [task.score(row) for row in rows]
-        elif not all(isinstance(row.get(metric), int | float) for row in rows):
-            numbers = [name for name, value in rows[-1].items() if isinstance(value, float)]
-            raise unknown("result in early_stopping.metric:", metric, numbers)
-        else:
-            sign = -1 if metric in LOWER_IS_BETTER else 1
-            scores = [sign * row[metric] for row in rows]
+        sign = -1 if metric in LOWER_IS_BETTER else 1
+        scores = [task.score(row) if metric is None else sign * row[metric] for row in rows]
         epochs = [row["epoch"] for row in rows]
         stale = bool(rows) and epochs[-1] >= min_epochs and epochs[-1] - epochs[int(np.argmax(scores))] >= patience
     return any(largest(stale))

@@ -122,10 +122,13 @@ def create_optimizer(
     return optax.chain(*chain), rate
 
 
-def check_frozen(params: dict, frozen: Iterable[str]) -> None:
+def check_parts(params: dict, rates: Mapping[str, float], frozen: Iterable[str]) -> None:
     """Raises UserError if one of the names is no part of the network, or if nothing is left to train."""
     names = [_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for part in frozen:
+    for part, rate in rates.items():
+        if rate != 1 and part not in params:
+            raise UserError(f"optimizer.rates.{part} is {rate}, but the network has no {part}; leave it 1")
+    for part in map(str, frozen):
         if not any(_is_in(name, (part,)) for name in names):
             depth = part.count(".") + 1
             parts = sorted({".".join(name.split(".")[:depth]) for name in names})

@@ -86,6 +86,15 @@ def start_from(state: TrainState, tensors: Mapping[str, np.ndarray]) -> TrainSta
     return dataclasses.replace(state, **jax.tree_util.tree_map_with_path(replace, model))
 
 
+def with_task_state(state: TrainState, task_state: dict) -> TrainState:
+    """The state with another of its task, which is put where the one before lies."""
+
+    def put(new, old):
+        return place(np.asarray(new, old.dtype), old.sharding)
+
+    return dataclasses.replace(state, task_state=jax.tree.map(put, task_state, state.task_state))
+
+
 def empty_metrics(task, mesh: Mesh) -> dict:
     """Zeros in the form of `task.metrics`, on every device."""
 

@@ -126,6 +126,8 @@ def test_the_published_scores_follow_from_their_parts():
 def test_degenerate_sums():
     assert macro_f1(np.array([[0, 0], [0, 3]])) == 1  # a class that is neither true nor predicted does not count
     assert macro_f1(np.zeros((2, 2))) == 0
+    ages = jnp.full(5, 37.3)  # of which float32 makes sums that differ
+    assert summarize_errors(jax.device_get(errors(ages + 1, ages, jnp.ones(5))))["r2"] == 0
     alike = summarize_errors(jax.device_get(errors(jnp.array([41.0, 39.0]), jnp.array([40.0, 40.0]), jnp.ones(2))))
     assert alike["r2"] == 0 and alike["rmse"] == 1
 
@@ -154,6 +156,7 @@ def test_the_threshold_is_found_on_validation():
     batch = batch_of([30] * 4, [0, 0, 1, 1])
     results = results_of(task, outputs, batch)
     assert results["macro_f1"] < 1
+    assert task.score(results) == harmonic(0, 1) == 1  # the epoch is judged by what its checkpoint will hold
     state = task.after_validation(task.initial_state(), results)
     assert float(state["threshold"]) == pytest.approx(0.62)
     again = task.summarize(jax.device_get(task.metrics(task.estimates(outputs), batch, state)))
@@ -162,10 +165,22 @@ def test_the_threshold_is_found_on_validation():
     assert task_of(threshold=0.3).initial_state()["threshold"] == pytest.approx(0.3)
 
 
+def test_the_answer_of_who_sees_no_image():
+    """The mean age and the more frequent gender of those that are known, whatever the threshold; each year's share."""
+    known = {"age": np.array([20.0, 40.0, -1.0]), "gender": np.array([1, -1, 1])}
+    labels = lambda keys: {key: known[key] for key in keys}  # noqa: E731
+    task = task_of(threshold=0.9)
+    found = task.predict(jax.tree.map(jnp.asarray, task.constant(labels)), task.initial_state())
+    assert found["age"]["years"].tolist() == [30] and found["gender"]["class"].tolist() == [1]
+    assert task.first_biases(labels) == {"age": [30]}
+    shares = create_task("age_years", LABELS).constant(labels)["age"]
+    assert shares[0, [20, 40]].tolist() == [0.5, 0.5] and shares.sum() == 1
+
+
 def test_of_equal_thresholds_the_middle_one():
     histogram = np.zeros((2, 200), int)
     histogram[0, 20], histogram[1, 180] = 5, 5
-    assert best_threshold(histogram) == 0.5
+    assert best_threshold(histogram) == {"best_threshold": 0.5, "best_macro_f1": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -173,6 +188,8 @@ def test_of_equal_thresholds_the_middle_one():
     [
         ({"age_scale": 0}, "age_scale"),
         ({"age_weight": -1}, "age_weight"),
+        ({"gender_weight": math.inf}, "gender_weight"),
+        ({"age_weight": 0, "gender_weight": 0}, "nothing is learnt"),
         ({"balance": "learnt"}, "fixed, uncertainty"),
         ({"threshold": 1.5}, "validation"),
         ({"threshold": "best"}, "validation"),

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import json
 import re
 
 import jax
@@ -11,6 +12,7 @@ import pytest
 
 from ror_jax.errors import UserError
 from ror_jax.evaluation.evaluate import evaluate
+from ror_jax.run import train_and_test
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import create_experiment
 from ror_jax.training.mesh import create_mesh, describe_layout, shard_batch
@@ -156,3 +158,10 @@ def test_a_checkpoint_goes_from_any_mesh_to_any_other(trained, tmp_path):
 def test_a_mesh_that_cannot_be_is_refused(data, model, said):
     with pytest.raises(UserError, match=re.escape(said)):
         create_mesh(data, model)
+
+
+def test_what_is_learnt_from_validation_lies_on_all_devices(tiny_config, tmp_path):
+    """A run with a tuned threshold saves its epochs, and goes back to the best."""
+    config = tiny_config(**BOTH | {"task__balance": "fixed", "mesh__data": 4, "mesh__model": 2})
+    train_and_test(config, tmp_path)
+    assert 0 < json.loads((tmp_path / "model.json").read_text())["task_state"]["threshold"] < 1

@@ -60,6 +60,7 @@ def test_a_run_ends_early_and_stays_ended(tiny_config, tmp_path, capsys):
 def test_a_metric_that_does_not_exist(tiny_config, tmp_path):
     with pytest.raises(UserError, match="'exacto'; did you mean 'exact'"):
         train_and_test(tiny_config(**SETTINGS | {"early_stopping__metric": "exacto"}), tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_without_images_for_validation(tiny_config, tmp_path):

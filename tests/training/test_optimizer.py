@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from ror_jax.errors import UserError
-from ror_jax.training.optimizer import check_frozen, create_optimizer
+from ror_jax.training.optimizer import check_parts, create_optimizer
 
 SETTINGS = {
     "learning_rate": 0.1,
@@ -131,11 +131,13 @@ def test_frozen_parts_stay_and_take_no_part_in_clipping():
 
 
 def test_parts_that_cannot_be_frozen():
-    check_frozen(PARTS, ("backbone", "heads.conv.bias"))
+    check_parts(PARTS, {"heads": 2.0, "mlp": 1.0}, ("backbone", "heads.conv.bias"))
     with pytest.raises(UserError, match=r"'backbone\.convs'; did you mean 'backbone\.conv'"):
-        check_frozen(PARTS, ("backbone.convs",))
+        check_parts(PARTS, {}, ("backbone.convs",))
     with pytest.raises(UserError, match="the whole network"):
-        check_frozen(PARTS, ("backbone", "heads"))
+        check_parts(PARTS, {}, ("backbone", "heads"))
+    with pytest.raises(UserError, match="the network has no mlp"):
+        check_parts(PARTS, {"mlp": 2.0}, ())
 
 
 @pytest.mark.parametrize(

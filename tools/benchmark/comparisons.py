@@ -61,6 +61,18 @@ def _two_of_ours(first: Workload, second: Workload, limit: float, options: Optio
     return Row(what, "s", ("<=", limit), *map(tuple, times.T.tolist()))
 
 
+def backbones(options: Options) -> list[Row]:
+    """training step of the multi-task article's backbones and of ror34, batch 8 (GPU: 128), 224 px: images/s"""
+    batch_size = 8 if jax.default_backend() == "cpu" else 128
+    names = ("resnet18", "efficientnet_b0", "convnext_tiny", "ror34")
+    works = [options.workload(name, batch_size, 224) for name in names]
+    times = by_turns([Ours(work).train for work in works], options.rounds).T
+    return [
+        Row(f"training, {work}", "images/s", None, tuple(work.batch_size / seconds))
+        for work, seconds in zip(works, times, strict=True)
+    ]
+
+
 def compile_time(options: Options) -> list[Row]:
     """trace + compile of the training step, batch 128, 32 px: preror3_1202 against preror3_20; ror3_110 alone: time"""
     works = [options.workload(model, 128, 32) for model in ("preror3_1202", "preror3_20", "ror3_110")]
@@ -298,6 +310,7 @@ def multiply_adds(ours: Ours) -> int:
 BENCHMARKS: dict[str, Callable[[Options], list[Row]]] = {
     "ror": ror,
     "drop_path": drop_path,
+    "backbones": backbones,
     "compile": compile_time,
     "train_torch": train_torch,
     "inference_torch": inference_torch,
