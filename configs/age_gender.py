@@ -37,6 +37,8 @@ def get_config(argument: str = "convnext_tiny"):
         raise unknown("backbone", backbone, list_models())
     if not set(words) <= set(WORDS):
         raise UserError(f"unknown words after {backbone!r}: {','.join(words)!r}; known are {', '.join(WORDS)}")
+    if {"pretrained", "smoke"} <= set(words):
+        raise UserError("smoke makes the network small: pretrained weights do not fit it; leave one of the two out")
     config = default_config()
     config.name = "_".join(["age_gender", backbone, *words])
     config.row = f"age_gender:{backbone},pretrained"

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import on_device
 from ror_jax.errors import UserError
-from ror_jax.evaluation.evaluate import evaluate
+from ror_jax.evaluation.evaluate import as_tested, evaluate
 from ror_jax.evaluation.predictions import Collector
 from ror_jax.files import writing
 from ror_jax.models.weights import TENSORS, save_card, save_weights
@@ -177,7 +177,7 @@ def _test(
     test, each = experiment.dataset.test, Collector(experiment.task)
     say(f"Testing on {len(test)} images.")
     batches = experiment.test_batches(test)
-    results = evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each)
+    results = as_tested(evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each))
     with together(), _DRAWING:
         if not is_first():
             return

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from input_pipeline.records import Source, label_columns
+from ror_jax.evaluation.evaluate import as_tested
 
 
 def baseline(task, train: Source, test: Source) -> dict | None:
@@ -18,4 +19,5 @@ def baseline(task, train: Source, test: Source) -> dict | None:
     estimates = {name: np.repeat(value, len(test), 0) for name, value in answer.items()}
     true = label_columns(test, task.targets())
     estimates, batch = ({name: jnp.asarray(value) for name, value in part.items()} for part in (estimates, true))
-    return task.summarize(task.metrics(estimates, batch | {"mask": jnp.ones(len(test))}, task.initial_state()))
+    sums = task.metrics(estimates, batch | {"mask": jnp.ones(len(test))}, task.initial_state())
+    return as_tested(task.summarize(sums))

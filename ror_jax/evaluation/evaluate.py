@@ -35,3 +35,8 @@ def evaluate(
             " are damaged, or too large for model.dtype; test an earlier checkpoint, or begin with other weights"
         )
     return task.summarize(sums)
+
+
+def as_tested(results: dict) -> dict:
+    """Results without what would be `best_...`: on images for testing that must not be looked for."""
+    return {name: value for name, value in results.items() if not name.startswith("best_")}

@@ -143,7 +143,7 @@ def write_submission(predictions: Predictions, test: Source, folder: Path) -> No
         answers = zip(predictions.facts["number"], predictions.predicted_age, predictions.predicted, strict=True)
         for number, age, gender in answers:
             record = test[int(number)]
-            name = next((record[key] for key in ("id", "path") if key in record), number)
+            name = record.get("id") or record.get("path", number)
             writer.writerow((name, f"{age:.4f}", gender))
 
 

@@ -18,8 +18,8 @@ class Mlp(nnx.Module):
     """
 
     def __init__(self, in_width: int, widths: tuple[int, ...], rate: float, *, config):
-        if min(widths) < 1:
-            raise UserError(f"mlp_widths are {widths}; they must be positive")
+        if not all(isinstance(width, int) and width > 0 for width in widths):
+            raise UserError(f"mlp_widths are {widths}; they must be positive whole numbers")
         if not 0 <= rate < 1:
             raise UserError(f"mlp_dropout is {rate}; it must be in [0, 1)")
         self.rate = rate

@@ -112,7 +112,8 @@ def _legend(paper: dict, runs: list[Run]) -> str:
         " are averaged first."
     )
     return (
-        f"{paper['numbers']} *Ours* is the last epoch's. A number in brackets names a"
+        f"{paper['numbers']} *Ours* is the last epoch's, or of a run with images for validation the best on these."
+        " A number in brackets names a"
         " run of the list at the end: **it was not the paper's experiment**, and the list says in what it differed."
         " Without brackets: the paper's settings, the mean ± standard deviation (n - 1) over so many seeds."
         f"{folds if paper['folds'] else ''}"

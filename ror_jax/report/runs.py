@@ -121,6 +121,7 @@ def read_run(folder: Path) -> Run | None:
     found = flat_settings(read_json(folder / "config.json"))
     rows = read_rows(folder / "metrics.jsonl")
     tests = [row for row in rows if row["split"] == "test"]
+    trained = max((row["epoch"] for row in rows), default=0)
     if (path := folder / "summary.json").exists():
         summary = read_json(path)
     elif tests:
@@ -136,7 +137,7 @@ def read_run(folder: Path) -> Run | None:
         fold=found["dataset.fold"],
         seed=found["seed"],
         settings=settings | {"init_from": found["init_from"] and "weights"},
-        differences=_differences(folder, found, summary) if row else (),
+        differences=_differences(folder, found, summary, max(summary["epoch"], trained)) if row else (),
         epoch=summary["epoch"],
         results=summary["test"],
         images=summary["images"],
@@ -160,8 +161,8 @@ def _matters(key: str) -> bool:
     return key != "dataset.fold" and key.split(".")[0] not in BESIDES
 
 
-def _differences(folder: Path, found: dict, summary: dict) -> tuple[str, ...]:
-    """In what a run is not the paper's experiment."""
+def _differences(folder: Path, found: dict, summary: dict, trained: float) -> tuple[str, ...]:
+    """In what a run that was `trained` for so many epochs is not the paper's experiment."""
     paper = row_settings(found["row"])
     differences = [
         f"{key} {in_words(found[key])} instead of {in_words(paper[key])}"
@@ -176,8 +177,8 @@ def _differences(folder: Path, found: dict, summary: dict) -> tuple[str, ...]:
                 differences.append(f"{number} {split} images instead of {whole[split]}")
     if (selected := summary.get("selected", "last epoch")) != "last epoch":
         differences.append(f"{selected} instead of the last one")
-    if summary["epoch"] < found["epochs"]:
-        differences.append(f"stopped after {summary['epoch']:.4g} of {found['epochs']} epochs")
+    if trained < found["epochs"]:
+        differences.append(f"stopped after {trained:.4g} of {found['epochs']} epochs")
     return tuple(differences)
 
 

@@ -58,12 +58,13 @@ def summarize(
         "data": dataset.description,
         "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.tested.items()},
         "classes": task.names,
+        "task_state": {name: float(value) for name, value in state.task_state.items()},
         "test": results,
     }
     replace_json(folder / "summary.json", summary)
 
     lines = [
-        f"Test after epoch {epoch:g}: {task.line(results)}   ({results['images']} images; {majority})",
+        f"Test after epoch {epoch:g}: {task.line(results)}   ({len(predictions.true)} images; {majority})",
         *_recalls(results["recall"]),
         _best(experiment, rows),
         f"Bad steps, left out of the training: {summary['skipped']} of {step}." if summary["skipped"] else "",

@@ -13,7 +13,7 @@ import numpy as np
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
-from ror_jax.evaluation.evaluate import evaluate
+from ror_jax.evaluation.evaluate import as_tested, evaluate
 from ror_jax.files import NotWrittenError
 from ror_jax.tasks.metrics import LOWER_IS_BETTER
 from ror_jax.training.checkpoint import Checkpoints
@@ -149,6 +149,7 @@ def train(
             tested, due = {}, test_due(step)
             for split, source in experiment.dataset.tested.items():  # validation first: the test knows what it taught
                 results = evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
+                results = results if split == "validation" else as_tested(results)
                 log.write(split, step, step // steps_per_epoch if due else step / steps_per_epoch, results)
                 if due and split == "validation":
                     state = with_task_state(state, task.after_validation(state.task_state, results))
@@ -220,7 +221,7 @@ def train(
             if stop and step < total_steps:
                 raise Stopped(int(stop), step)
             if score is not None and stale():
-                progress.say(f"The end: no better on images for validation for {early_stopping['patience']} epochs.")
+                progress.say(f"The end: no better on images for validation (patience {early_stopping['patience']}).")
                 break
         return _chosen(experiment, checkpoints, state)
 

@@ -96,9 +96,10 @@ def create_optimizer(
     for setting, value in positive.items():
         if not value > 0:
             raise UserError(f"optimizer.{setting} is {value}; it must be positive")
-    for setting, value in {"warmup_epochs": warmup_epochs, **(rates or {})}.items():
-        if not value >= 0:
-            raise UserError(f"optimizer: {setting} is {value}; it must be 0 or more")
+    rates = rates or {}
+    for setting, value in {"warmup_epochs": warmup_epochs, **{f"rates.{part}": rates[part] for part in rates}}.items():
+        if not 0 <= value < math.inf:
+            raise UserError(f"optimizer.{setting} is {value}; it must be 0 or more")
 
     if schedule == "cosine":
         factor = optax.cosine_decay_schedule(1.0, max(epochs * steps_per_epoch, 1))
@@ -111,13 +112,13 @@ def create_optimizer(
         return learning_rate * warm * factor(step)
 
     def factor_of(part: str) -> float:
-        return 0.0 if _is_in(part, frozen) else (rates or {}).get(part.partition(".")[0], 1.0)
+        return 0.0 if _is_in(part, frozen) else rates.get(part.partition(".")[0], 1.0)
 
     chain = [
         *([_scale_parts(lambda part: float(not _is_in(part, frozen)))] if frozen else []),
         *([optax.clip_by_global_norm(clip_norm)] if clip_norm is not None else []),
         OPTIMIZERS[name](rate, **options),
-        *([_scale_parts(factor_of)] if frozen or any(value != 1 for value in (rates or {}).values()) else []),
+        *([_scale_parts(factor_of)] if frozen or any(value != 1 for value in rates.values()) else []),
     ]
     return optax.chain(*chain), rate
 
@@ -133,8 +134,9 @@ def check_parts(params: dict, rates: Mapping[str, float], frozen: Iterable[str])
             depth = part.count(".") + 1
             parts = sorted({".".join(name.split(".")[:depth]) for name in names})
             raise unknown("part of the network in optimizer.frozen:", part, parts)
-    if all(_is_in(name, frozen) for name in names):
-        raise UserError("optimizer.frozen: that is the whole network; leave a part to train")
+    still = (*frozen, *(part for part, rate in rates.items() if rate == 0))
+    if all(_is_in(name, still) for name in names):
+        raise UserError("optimizer.frozen and rates of 0: that is the whole network; leave a part to train")
 
 
 def _scale_parts(factor_of: Callable[[str], float]) -> optax.GradientTransformation:

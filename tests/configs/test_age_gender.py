@@ -28,7 +28,7 @@ def test_the_recipe_of_the_article():
 def test_pretrained_weights_are_asked_for():
     assert get_config("resnet18").init_from is None
     assert get_config("resnet18,pretrained").init_from == "weights/resnet18"
-    assert get_config("resnet18").row == get_config("resnet18,pretrained,smoke").row == "age_gender:resnet18,pretrained"
+    assert get_config("resnet18").row == get_config("resnet18,smoke").row == "age_gender:resnet18,pretrained"
 
 
 @pytest.mark.parametrize("backbone", ["convnext_base", "efficientnet_b2", "ror34", "ror3_110", "ror3_wrn16_4", "vgg16"])
@@ -54,7 +54,11 @@ def test_the_data_take_their_options(dataset, tmp_path):
 
 @pytest.mark.parametrize(
     ("argument", "words"),
-    [("convnext_tinny", "did you mean 'convnext_tiny'"), ("ror34,smok", "known are faces_csv, adience")],
+    [
+        ("convnext_tinny", "did you mean 'convnext_tiny'"),
+        ("ror34,smok", "known are faces_csv, adience"),
+        ("resnet18,pretrained,smoke", "leave one"),
+    ],
 )
 def test_words_that_do_not_exist(argument, words):
     with pytest.raises(UserError, match=words):

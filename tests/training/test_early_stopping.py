@@ -50,7 +50,7 @@ def test_a_run_ends_early_and_stays_ended(tiny_config, tmp_path, capsys):
     """After epochs 1, 2 and 3, of nine; the same command tests again, and trains no more."""
     config = tiny_config(**SETTINGS)
     train_and_test(config, tmp_path)
-    assert "for 2 epochs" in "".join(capsys.readouterr())
+    assert "(patience 2)" in "".join(capsys.readouterr())
     rows = read_rows(tmp_path / "metrics.jsonl")
     assert max(row["epoch"] for row in rows) == 3
     train_and_test(config, tmp_path)

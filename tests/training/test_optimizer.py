@@ -136,6 +136,8 @@ def test_parts_that_cannot_be_frozen():
         check_parts(PARTS, {}, ("backbone.convs",))
     with pytest.raises(UserError, match="the whole network"):
         check_parts(PARTS, {}, ("backbone", "heads"))
+    with pytest.raises(UserError, match="the whole network"):
+        check_parts(PARTS, {"heads": 0.0}, ("backbone",))
     with pytest.raises(UserError, match="the network has no mlp"):
         check_parts(PARTS, {"mlp": 2.0}, ())
 
@@ -147,7 +149,7 @@ def test_parts_that_cannot_be_frozen():
         ("sgd", {"learning_rate": 0}, "learning_rate is 0; it must be positive"),
         ("sgd", {"clip_norm": 0}, "clip_norm is 0; it must be positive"),
         ("sgd", {"warmup_epochs": -1}, "warmup_epochs is -1; it must be 0 or more"),
-        ("sgd", {"rates": {"heads": -1}}, "heads is -1; it must be 0 or more"),
+        ("sgd", {"rates": {"heads": -1}}, "rates.heads is -1; it must be 0 or more"),
         ("sgd", {"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean 'cosine'"),
         ("sgd", {"beta1": 0.9}, "unknown option of optimizer 'sgd': 'beta1'"),
         ("adamw", {}, "unknown option of optimizer 'adamw': 'momentum'"),
