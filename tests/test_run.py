@@ -112,7 +112,7 @@ def test_a_run_that_ended_between_two_files_of_its_result(tiny_config, tmp_path)
 AGE_GENDER = {
     "task__name": "age_gender",
     "task__threshold": "validation",
-    "dataset__validation": 0.2,
+    "dataset__validation": 0.4,
     "model__mlp_widths": (8,),
     "model__mlp_dropout": 0.2,
     "views": "flip",

@@ -59,7 +59,7 @@ BOTH = {  # age and gender, hidden layers, what is learnt beside the network
     "task__name": "age_gender",
     "task__balance": "uncertainty",
     "task__threshold": "validation",
-    "dataset__validation": 0.2,
+    "dataset__validation": 0.4,
     "model__mlp_widths": (16, 8),
     "model__mlp_dropout": 0.3,
     "optimizer__clip_norm": 1.0,
