@@ -34,6 +34,17 @@ KNOWN = [
     ("convnext_tiny", 1000, 28_589_128),
     ("convnext_small", 1000, 50_223_688),
     ("convnext_base", 1000, 88_591_464),
+    ("small_efficientnet", 10, 663_530),  # as torchvision counts a B0 of half the width and half the depth
+    # Stem; blocks of C channels have 8 C^2 + 58 C; between groups norm and convolution; norm; layer.
+    (
+        "small_convnext",
+        10,
+        (48 * 24 + 24 + 48)
+        + sum(count * (8 * width**2 + 58 * width) for count, width in ((2, 24), (2, 48), (4, 96), (2, 192)))
+        + sum(2 * width + 8 * width**2 + 2 * width for width in (24, 48, 96))
+        + 2 * 192
+        + (192 * 10 + 10),
+    ),
     # Stem; 1 block of 8 channels; 3 that expand to 32; from 8 over 32 to 16; 16 over 64; head; layer. A block: expand,
     # depthwise, squeeze, excite, project, the convolutions with BN.
     (
