@@ -71,6 +71,23 @@ def random_network():
 
 
 @pytest.fixture(scope="session")
+def one_step(random_network, jit):
+    """`one_step(name, images, **overrides)`: loss, outputs, moved statistics and gradients of a step of training."""
+
+    def run(name, images, **overrides):
+        graph, params, statistics = random_network(name, **overrides)
+
+        def loss(params):
+            model = nnx.merge(graph, params, statistics)
+            outputs = model(images, train=True, rngs=nnx.Rngs(3))["label"]
+            return (outputs**2).sum(), (outputs, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+
+        return jit(jax.value_and_grad(loss, has_aux=True))(params)
+
+    return run
+
+
+@pytest.fixture(scope="session")
 def equations():
     """`equations(jaxpr, into=...)`: all equations, those of nested jaxprs too if `into(equation)` says so."""
 
