@@ -52,7 +52,6 @@ class AgeGender(Classification):
 
     target: ClassVar[str] = "gender"
     beside: ClassVar[tuple[str, ...]] = ("age",)
-    primary: ClassVar[str] = "harmonic"
     plotted: ClassVar[tuple[str, ...]] = ("harmonic", "rmse", "macro_f1")
     objective: ClassVar[str] = "ladder"  # of two classes: one logit and its binary cross-entropy
 

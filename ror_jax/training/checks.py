@@ -1,14 +1,14 @@
 """Settings that make no sense, and data that do not go with them, found before anything is begun."""
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import Dataset, transforms
 from input_pipeline.jitter import Jitter
 from input_pipeline.records import label_columns
 from ror_jax.errors import UserError, unknown
-from ror_jax.training.mesh import create_mesh
-from ror_jax.training.state import empty_metrics
+from ror_jax.training.state import metrics_shapes
 
 DTYPES = (None, "float32", "bfloat16")
 
@@ -80,7 +80,8 @@ def check_data(config: ConfigDict, dataset: Dataset, task) -> None:
             raise UserError(f"no image for validation is {' or '.join(absent)}: no threshold can be tuned on them")
     metric = config.early_stopping.metric
     if metric is not None:
-        results = task.summarize(jax.device_get(empty_metrics(task, create_mesh(1))))
+        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics_shapes(task))
+        results = task.summarize(nothing)
         numbers = [name for name, value in results.items() if isinstance(value, float) and name != "best_threshold"]
         if metric not in numbers:
             raise unknown("result in early_stopping.metric:", metric, numbers)

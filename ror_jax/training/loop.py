@@ -67,7 +67,7 @@ def train(
 
     def stale() -> bool:
         """Whether training is to end early."""
-        return early_stopping is not None and _stale(workdir, task, **early_stopping)
+        return early_stopping is not None and _stale(workdir, step, task, **early_stopping)
 
     with contextlib.ExitStack() as stack:
         # --- Go on from where the run stopped, if it did ------------------------------------------------------------
@@ -234,15 +234,16 @@ def _tested(workdir: Path, step: int) -> bool:
     return any(largest(found))
 
 
-def _stale(workdir: Path, task, patience: int, metric: str | None, min_epochs: int) -> bool:
+def _stale(workdir: Path, step: int, task, patience: int, metric: str | None, min_epochs: int) -> bool:
     """Whether training has gone on for `patience` epochs, and `min_epochs` in all, since validation was best.
 
-    It reads what the log says, so that a run that goes on has not forgotten; all processes take the word of the first.
+    It reads what the log says up to that step, so that a run that goes on has not forgotten; all processes take the
+    word of the first.
     """
     stale = False
     if is_first():
         rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["split"] == "validation"]
-        rows = [row for row in rows if row["epoch"] == int(row["epoch"])]
+        rows = [row for row in rows if row["epoch"] == int(row["epoch"]) and row["step"] <= step]
         sign = -1 if metric in LOWER_IS_BETTER else 1
         scores = [task.score(row) if metric is None else sign * row[metric] for row in rows]
         epochs = [row["epoch"] for row in rows]

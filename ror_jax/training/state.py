@@ -97,6 +97,12 @@ def with_task_state(state: TrainState, task_state: dict) -> TrainState:
 
 def empty_metrics(task, mesh: Mesh) -> dict:
     """Zeros in the form of `task.metrics`, on every device."""
+    shapes = metrics_shapes(task)
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=replicated(mesh)), shapes)
+
+
+def metrics_shapes(task) -> dict:
+    """The form of `task.metrics`: shapes and dtypes."""
 
     def sums(outputs, batch):
         return task.metrics(task.estimates(outputs), batch, task.initial_state())
@@ -105,8 +111,7 @@ def empty_metrics(task, mesh: Mesh) -> dict:
     outputs = {name: jax.ShapeDtypeStruct((1, size), jnp.float32) for name, size in sizes.items()}
     batch = {name: jax.ShapeDtypeStruct((1,), jnp.int32) for name in task.targets()}
     batch["mask"] = jax.ShapeDtypeStruct((1,), jnp.float32)
-    shapes = jax.eval_shape(sums, outputs, batch)
-    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=replicated(mesh)), shapes)
+    return jax.eval_shape(sums, outputs, batch)
 
 
 def count_parameters(params: dict) -> int:

@@ -43,7 +43,8 @@ def test_when_it_is_time(tmp_path, metric, patience, min_epochs, values, stale):
     within = {"split": "validation", "step": 15, "epoch": 1.5, "harmonic": 1.0, "rmse": 0.0, "r2": 1.0}
     text = "".join(json.dumps(row) + "\n" for row in (*rows[:1], within, *rows[1:]))
     (tmp_path / "metrics.jsonl").write_text(text)
-    assert _stale(tmp_path, Task(), patience, metric, min_epochs) == stale
+    assert _stale(tmp_path, 10 * len(values), Task(), patience, metric, min_epochs) == stale
+    assert not _stale(tmp_path, 10, Task(), patience, metric, min_epochs)  # what came later is done again
 
 
 def test_a_run_ends_early_and_stays_ended(tiny_config, tmp_path, capsys):
