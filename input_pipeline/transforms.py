@@ -70,7 +70,7 @@ class EncodedImage:
             file.load()
             if upright:
                 ImageOps.exif_transpose(file, in_place=True)
-            image = file if file.mode == "RGB" else file.convert("RGB")
+            image = to_rgb(file)
         return image, shrink if drafted else 1
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
@@ -88,6 +88,19 @@ class EncodedImage:
 
 
 Picture = EncodedImage | Image.Image | np.ndarray
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image in 8 bits of red, green and blue: of 16 bits the upper ones, what is transparent before white."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I"):  # grey, 16 bits; Pillow would cut off what is above 255
+        return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
 
 
 def decode_image(data: bytes, name: str) -> Image.Image:

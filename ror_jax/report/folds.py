@@ -18,12 +18,15 @@ from ror_jax.report.runs import Run, configurations, name_folds, references
 AGING_GROUPS = AGE_GROUPS[:-1]  # that one can be older than
 SHOWN_CLASSES = 20
 PICTURES = {"surest_mistakes": "The surest mistakes", "typical_hits": "Typical hits", "curves": "Curves"}
-WORDS = (
-    "Below, a section for each configuration: its runs differ in the fold alone, and all their test images are put"
-    " together.",
+INTERVALS = (
     "In parentheses: 95 % intervals, from 1000 bootstrap draws of subjects. They say what other faces could change, not"
     " what another training could. There is none of one subject, nor where all answers are right, or none.",
     f"† Fewer than {FEW} subjects: too few for the interval to be trusted.",
+)
+WORDS = (
+    "Below, a section for each configuration: its runs differ in the fold alone, and all their test images are put"
+    " together.",
+    *INTERVALS,
     "Expected calibration error: the mean difference between how sure a network is and how often it is right (Guo et"
     " al., 2017), in ten bins of confidence.",
 )
@@ -97,6 +100,21 @@ def _aging_section(curves: list[dict]) -> Section:
 def _section(group: list[Run], label: str, stem: str) -> Section:
     """All about one configuration; pictures are written to STEM_....png."""
     first = group[0]
+    parts = [*result_parts(group, stem), f"Folder: {first.folder}."]
+    for name, words in PICTURES.items():
+        if (path := first.folder / f"{name}.png").exists():
+            parts.append(Picture(path, f"{words} of {name_folds([first.fold])}"))
+    return Section(f"{label} ({first.task.replace('_', ' ')})", parts)
+
+
+def result_parts(group: list[Run], stem: str) -> list[str | Table | Picture]:
+    """The results of the runs of one configuration; pictures, on which there are no faces, are written to STEM_....png.
+
+    Raises:
+      UserError: predictions are missing or damaged.
+      ValueError: they are not those of the test.
+    """
+    first = group[0]
     predictions = read_predictions([run.folder for run in group])
     split = name_folds(run.fold for run in group)
     images, subjects = len(predictions.true), len(set(predictions.subjects))
@@ -107,17 +125,13 @@ def _section(group: list[Run], label: str, stem: str) -> Section:
     share = np.bincount(known).max() / len(known)
     majority = f"Always the most frequent class would be right for {100 * share:.2f} %."
     both = "SmoothL1 and binary cross-entropy" if first.task == "age_gender" else None
-    where = f"Objective {both or first.settings.get('task.objective') or 'cross_entropy'}; folder {first.folder}."
-    parts = [f"{data}: {images} test images of {subjects} subjects. {majority} {where}", _fold_table(group)]
+    objective = f"Objective: {both or first.settings.get('task.objective') or 'cross_entropy'}."
+    parts = [f"{data}: {images} test images of {subjects} subjects. {majority} {objective}", _fold_table(group)]
     if len(first.classes) <= SHOWN_CLASSES:
         parts += ["Recall in percent:", _recall_table(predictions, first.classes)]
     parts += _by_group_and_gender(predictions, first.task)
     parts += _by_decade(predictions, first.task)
-    parts += [_confusion(predictions, first.classes, split, stem), *_reliability(predictions, split, stem)]
-    for name, words in PICTURES.items():
-        if (path := first.folder / f"{name}.png").exists():
-            parts.append(Picture(path, f"{words} of {name_folds([first.fold])}"))
-    return Section(f"{label} ({first.task.replace('_', ' ')})", parts)
+    return [*parts, _confusion(predictions, first.classes, split, stem), *_reliability(predictions, split, stem)]
 
 
 def _fold_table(group: list[Run]) -> Table:

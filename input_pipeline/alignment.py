@@ -1,0 +1,61 @@
+"""Faces cut out of photographs: upright, and in the place that a network knows from its training.
+
+The same function cuts for training, where a data set asks for it, and for prediction.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from PIL import Image
+
+MARGIN = 0.4  # of a face on each side of it: Rothe et al., "Deep expectation" (DEX), IJCV 2018, section 3.1
+EYES_IN_BOX = np.array([(0.31, 0.40), (0.69, 0.40)])  # of what `detection.Cascade` finds, median of portraits
+TEMPLATE = (EYES_IN_BOX + MARGIN) / (1 + 2 * MARGIN)  # eyes in a crop, as parts of its side, (x, y)
+
+
+def align(
+    image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size: int, fill: Sequence[float]
+) -> np.ndarray:
+    """The square of the image in which the landmarks come to lie, as well as they can, where the template has them.
+
+    The image is turned, moved and scaled alike in both directions (a similarity, of least squares).
+
+    Args:
+        image: RGB.
+        landmarks: [K, 2], (x, y) in pixels from the upper left corner; those that the template has not are left out.
+        template: [J, 2], two at least, as parts of the side of the square.
+        size: side of the result.
+        fill: colour [3], 0..255, of what lies outside the image.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
+    number = min(len(landmarks), len(template))
+    # In the complex plane, a similarity is z -> turn * z + shift.
+    source, target = (np.asarray(points, float)[:number] @ (1, 1j) for points in (landmarks, template))
+    target = target * size
+    centred = source - source.mean()
+    turn = (centred.conj() @ target) / (centred.conj() @ centred).real
+    scale = abs(turn)
+
+    # First the part of the image that is seen is shrunk, with antialiasing, then it is turned.
+    corners = source.mean() + (np.array([0, size, size * 1j, size * (1 + 1j)]) - target.mean()) / turn
+    border = 2 / min(scale, 1)
+    left, right = np.clip((corners.real.min() - border, corners.real.max() + border), 0, image.width).astype(int)
+    top, bottom = np.clip((corners.imag.min() - border, corners.imag.max() + border), 0, image.height).astype(int)
+    width, height = (max(1, round(min(scale, 1) * length)) for length in (right - left, bottom - top))
+    seen = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
+    # In pixels of `seen`, of which cv2 counts the middles.
+    across, down = (right - left) / width, (bottom - top) / height
+    matrix = np.array([[turn.real * across, -turn.imag * down], [turn.imag * across, turn.real * down]])
+    shift = target.mean() - turn * (source.mean() - complex(left, top))
+    offset = np.array([shift.real, shift.imag]) + matrix @ (0.5, 0.5) - 0.5
+    return cv2.warpAffine(
+        seen,
+        np.column_stack([matrix, offset]),
+        (size, size),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=tuple(float(round(value)) for value in fill),
+    )

@@ -1,0 +1,153 @@
+"""Faces found in photographs. To add a detector, write a class and name it in `DETECTORS`."""
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from input_pipeline.alignment import EYES_IN_BOX
+from input_pipeline.errors import DataError, unknown_name
+
+LONGEST = 1024  # pixels; faces are looked for in a larger photograph when it has been shrunk to this side
+SMALLEST = 0.04  # a face, as a part of the photograph's shorter side; and `WINDOW` pixels at least
+WINDOW = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Face:
+    """A face in a photograph, in pixels from its upper left corner.
+
+    Attributes:
+        box: left, top, width, height.
+        score: how sure the detector is, in its own measure.
+        landmarks: float [K, 2], (x, y): the eyes, the one further left first; a detector may have more.
+    """
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks: np.ndarray
+
+
+Detector = Callable[[Image.Image], list[Face]]  # from left to right; may be called in several threads at once
+
+
+class Cascade:
+    """OpenCV's cascade of boosted Haar features (Viola and Jones, CVPR 2001), which needs no file of its own.
+
+    It finds frontal faces that are about upright. A second cascade looks for the eyes in each; where it does not find
+    both in places where a face may have them, they are taken to lie where most faces have them.
+
+    Args:
+        min_score: a face counts that so many windows found, which differ a little in place and size.
+    """
+
+    def __init__(self, min_score: float = 3):
+        self._min_score, self._local = int(min_score), threading.local()  # a cascade serves one thread at a time
+
+    def __call__(self, image: Image.Image) -> list[Face]:
+        grey, shrunk = _grey(image)
+        smallest = (max(WINDOW, round(SMALLEST * min(grey.shape))),) * 2
+        boxes, windows = self._cascade("frontalface_alt2").detectMultiScale2(grey, 1.1, self._min_score, 0, smallest)
+        faces = [
+            Face(tuple(float(edge) * shrunk for edge in box), float(score), self._eyes(grey, box) * shrunk)
+            for box, score in zip(boxes, np.ravel(windows), strict=True)
+        ]
+        return sorted(faces, key=lambda face: face.box)
+
+    def _eyes(self, grey: np.ndarray, box: Sequence[int]) -> np.ndarray:
+        """The eyes in a face, [2, 2]."""
+        x, y, side, _ = box
+        top, bottom = y + side // 5, y + side * 3 // 5
+        zoom = 160 / side  # the cascade for eyes was trained on windows of 20 pixels, an eye being a fifth of a face
+        part = cv2.resize(grey[top:bottom, x : x + side], None, fx=zoom, fy=zoom)
+        eyes, windows = self._cascade("eye").detectMultiScale2(part, 1.05, 3, 0, (20, 20), (70, 70))
+        usual = np.add((x, y), EYES_IN_BOX * side)
+        found = []
+        for half in (0, 1):
+            sure = [
+                (n, eye) for eye, n in zip(eyes, np.ravel(windows), strict=True) if (eye[0] + eye[2] / 2 >= 80) == half
+            ]
+            if not sure:
+                return usual
+            left, up, width, height = max(sure, key=lambda pair: pair[0])[1]
+            found.append((x + (left + width / 2) / zoom, top + (up + height / 2) / zoom))
+        found = np.array(found)
+        across, down = found[1] - found[0]
+        plausible = 0.28 < np.hypot(across, down) / side < 0.6 and abs(down) < 0.6 * across
+        return found if plausible else usual
+
+    def _cascade(self, name: str) -> cv2.CascadeClassifier:
+        if not hasattr(self._local, name):
+            setattr(self._local, name, cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml"))
+        return getattr(self._local, name)
+
+
+class YuNet:
+    """A small convolutional network (Wu et al., "YuNet: a tiny millisecond-level face detector", MIR 2023), run by
+    OpenCV. It finds turned and partly covered faces too, and five landmarks: eyes, nose, corners of the mouth.
+
+    Args:
+        model_file: face_detection_yunet_2023mar.onnx, or a later one, of OpenCV's model zoo.
+        min_score: probability, 0 ... 1.
+    """
+
+    def __init__(self, model_file: str | os.PathLike, min_score: float = 0.7):
+        self._file, self._min_score, self._local = str(Path(model_file).expanduser()), min_score, threading.local()
+        self._network()  # what is wrong with the file should be told now
+
+    def __call__(self, image: Image.Image) -> list[Face]:
+        pixels, shrunk = _shrunk(image)
+        network = self._network()
+        network.setInputSize(pixels.shape[1::-1])
+        rows = network.detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
+        faces = [
+            Face(tuple(map(float, row[:4] * shrunk)), float(row[14]), row[4:14].reshape(5, 2).astype(float) * shrunk)
+            for row in (() if rows is None else rows)
+        ]
+        return sorted(faces, key=lambda face: face.box)
+
+    def _network(self) -> cv2.FaceDetectorYN:
+        if not hasattr(self._local, "network"):
+            try:
+                self._local.network = cv2.FaceDetectorYN.create(self._file, "", (320, 320), self._min_score)
+            except cv2.error as error:
+                raise DataError(f"{self._file} cannot be opened as a YuNet model: {error.err or error}") from error
+        return self._local.network
+
+
+DETECTORS = {"cascade": Cascade, "yunet": YuNet}
+
+
+def create_detector(name: str, **options) -> Detector:
+    """The detector "cascade", or "yunet:FILE" with the file of its network.
+
+    Raises:
+        DataError: there is no such detector, or its file is missing or damaged.
+    """
+    name, _, file = name.partition(":")
+    if name not in DETECTORS:
+        raise unknown_name("detector", name, DETECTORS)
+    if (name == "yunet") != bool(file):
+        raise DataError("detector: it is 'cascade', or 'yunet:FILE' with the file of its network")
+    return DETECTORS[name](*([file] if file else []), **options)
+
+
+def _shrunk(image: Image.Image) -> tuple[np.ndarray, float]:
+    """The pixels, uint8 [H, W, 3], of an image of `LONGEST` pixels at most, and by what it was shrunk."""
+    shrunk = max(1, max(image.size) / LONGEST)
+    if shrunk > 1:
+        image = image.resize(
+            [max(1, round(length / shrunk)) for length in image.size], Image.Resampling.BILINEAR, reducing_gap=2
+        )
+    return np.asarray(image), shrunk
+
+
+def _grey(image: Image.Image) -> tuple[np.ndarray, float]:
+    """As `_shrunk`, grey [H, W], all levels being about equally frequent."""
+    pixels, shrunk = _shrunk(image)
+    return cv2.equalizeHist(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)), shrunk

@@ -1,0 +1,235 @@
+"""Makes a model to hand over, from a run that has ended: a folder that stands alone.
+
+python -m ror_jax.export --workdir=runs/quickstart --output=models/quickstart --licence="drawn by the program, free"
+python -m ror_jax.predict --model=models/quickstart PHOTOGRAPH_OR_FOLDER ...
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from ml_collections import ConfigDict
+from PIL import Image
+from tqdm import tqdm
+
+from input_pipeline import DataError
+from input_pipeline.alignment import TEMPLATE
+from input_pipeline.detection import Cascade
+from input_pipeline.pipeline import record_image
+from input_pipeline.records import Source
+from input_pipeline.transforms import crop_views
+from ror_jax import __version__
+from ror_jax.config import default_config
+from ror_jax.errors import UserError
+from ror_jax.evaluation.predictions import Predictions, read_predictions
+from ror_jax.files import read_json, replacing, writing
+from ror_jax.models import load_model
+from ror_jax.models.export import open_onnx, to_onnx
+from ror_jax.models.network import Network
+from ror_jax.models.weights import TENSORS, load_card, save_card
+from ror_jax.predict.model import FORMAT
+from ror_jax.report.model_card import write_model_card
+from ror_jax.training.checks import resize
+from ror_jax.training.experiment import open_task
+
+SAMPLE = 300  # training images in which faces are looked for
+ENOUGH = 20  # faces in them to say where they lie; test faces for an interval
+DETECTION_SIDE = 256  # pixels; in smaller images less is found
+LEVEL = 0.9  # share of the test faces whose age lies in its interval
+TOLERANCE = 1e-4  # the largest difference between two programs, as a part of the largest output, or of 1
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ror_jax.export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, required=True, metavar="RUN", help="folder of a run that has ended")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "--licence",
+        required=True,
+        metavar="TEXT",
+        help="of the images that it was trained on, and what that allows: for the card, which does not guess",
+    )
+    parser.add_argument("--data_dir", help="where the data of the run are now, if they were moved")
+    parser.add_argument("--onnx", action="store_true", help="also write model.onnx, checked in ONNX Runtime")
+    parser.add_argument(
+        "--stablehlo", action="store_true", help="also write model.stablehlo, for jax.export.deserialize"
+    )
+    options = vars(parser.parse_args(arguments))
+    try:
+        export(**options)
+    except (UserError, DataError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+def export(
+    workdir: Path,
+    output: Path,
+    *,
+    licence: str,
+    data_dir: str | None = None,
+    onnx: bool = False,
+    stablehlo: bool = False,
+) -> None:
+    """Writes the folder `output`; see `main` for the arguments."""
+    if not (workdir / "summary.json").exists():
+        raise UserError(f"{workdir} holds no run that has ended: it has no summary.json; train and test one first")
+    if output.resolve() == workdir.resolve():
+        raise UserError("--output must be another folder than --workdir, whose model.json the run still needs")
+    config = _config(workdir, data_dir)
+    dataset, task = open_task(config)
+    preprocessing = {
+        "size": config.image_size,
+        "resize": resize(config),
+        "fit": config.fit,
+        "fill": load_card(workdir)["mean"],
+    }
+    preprocessing |= {"visible": _visible(dataset.train, config.fit)} | _landmarks(dataset.train, preprocessing)
+    card = load_card(workdir) | {
+        "format": FORMAT,
+        "name": config.name,
+        "task": {name: value for name, value in config.task.items() if value is not None},
+        "labels": {name: dataset.labels[name] for name in task.targets()},
+        "preprocessing": preprocessing,
+        "interval": _interval(read_predictions([workdir]), config.task.name),
+        "licence": licence,
+        "versions": {"ror_jax": __version__} | {name: version(name) for name in ("jax", "flax")},
+    }
+    with writing(output):
+        output.mkdir(parents=True, exist_ok=True)
+    with replacing(output / TENSORS) as unfinished:
+        shutil.copyfile(workdir / TENSORS, unfinished)
+    save_card(output, card)
+    network = load_model(output)
+    images = [_as_tested(dataset.test, number, preprocessing) for number in range(min(16, len(dataset.test)))]
+    if onnx:
+        with replacing(output / "model.onnx") as unfinished:
+            to_onnx(network, unfinished)
+            _check(open_onnx(unfinished), network, images, "ONNX Runtime")
+    if stablehlo:
+        with replacing(output / "model.stablehlo") as unfinished:
+            unfinished.write_bytes(_stablehlo(network, config.image_size))
+            program = jax.export.deserialize(bytearray(unfinished.read_bytes()))
+            _check(program.call, network, images, "the StableHLO program")
+    write_model_card(workdir, output, card, dataset.description)
+    print(f"Wrote {output}: {', '.join(sorted(path.name for path in output.iterdir()))}.")
+    print(f"python -m ror_jax.predict --model={output} PHOTOGRAPH_OR_FOLDER ...   reads faces with it.")
+
+
+def _config(workdir: Path, data_dir: str | None) -> ConfigDict:
+    """The settings of a run."""
+
+    def merged(usual: dict, found: dict) -> dict:  # a setting that is newer than the run had its default then
+        return usual | {
+            name: merged(usual[name], value) if isinstance(usual.get(name), dict) and isinstance(value, dict) else value
+            for name, value in found.items()
+        }
+
+    config = ConfigDict(merged(default_config().to_dict(), read_json(workdir / "config.json")))
+    config.data_dir = data_dir or config.data_dir
+    return config
+
+
+def _as_tested(source: Source, number: int, preprocessing: dict, side: int | None = None) -> np.ndarray:
+    """An image of a data set as the network is tested on it, uint8 [S, S, 3]; or enlarged to about that side."""
+    zoom = -(-side // preprocessing["size"]) if side else 1
+    size, sides = preprocessing["size"] * zoom, preprocessing["resize"] * zoom
+    image = record_image(source[number])
+    return crop_views(image, size, sides, "single", preprocessing["fit"], preprocessing["fill"])[0]
+
+
+def _sample(train: Source) -> list[int]:
+    return np.random.default_rng(0).permutation(len(train))[:SAMPLE].tolist()
+
+
+def _visible(train: Source, fit: str) -> list[float]:
+    """The shares of width and height of a training image that are no border: medians over a sample."""
+    if fit == "crop":
+        return [1.0, 1.0]
+    sizes = np.array([Image.fromarray(np.asarray(record_image(train[number]))).size for number in _sample(train)])
+    return np.median(sizes / sizes.max(1, keepdims=True), 0).round(4).tolist()
+
+
+def _landmarks(train: Source, preprocessing: dict) -> dict:
+    """Where the eyes lie in the faces that the network was trained on: there they shall lie in those of photographs.
+
+    It is the median over a sample of the training images, from the same detector that finds faces later.
+    """
+    detect, found = Cascade(), []
+    numbers = _sample(train)
+    for number in tqdm(numbers, desc="looking where faces lie", unit=" images", mininterval=1):
+        image = Image.fromarray(_as_tested(train, number, preprocessing, DETECTION_SIDE))
+        if faces := detect(image):
+            found.append(max(faces, key=lambda face: face.box[2]).landmarks / image.width)
+    if len(found) < ENOUGH:
+        print(
+            f"In {len(numbers)} training images the detector found {len(found)} faces, too few to say how they are cut;"
+            " faces of photographs will be cut with the usual margin. Look whether that fits: --annotated shows it."
+        )
+        return {"landmarks": TEMPLATE.round(4).tolist(), "landmarks_from": 0}
+    return {"landmarks": np.median(found, 0).round(4).tolist(), "landmarks_from": len(found)}
+
+
+def _interval(predictions: Predictions, task: str) -> dict | None:
+    """How far the true ages of test faces lay below and above the answers, but for a twentieth on either side.
+
+    In years, or of age groups in groups. None where no age is learnt, or of too few faces.
+    """
+    if task == "age_group":
+        true, answers = predictions.true, predictions.predicted
+    else:
+        true = predictions.number("age")
+        answers = predictions.predicted_age if predictions.predicted_age is not None else predictions.expected
+    if task not in ("age_group", "age_gender", "age_years") or (true >= 0).sum() < ENOUGH:
+        return None
+    known = true >= 0
+    # The ranks of split conformal prediction: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2005.
+    errors = np.sort(true[known] - answers[known])
+    out = int((1 - LEVEL) / 2 * (len(errors) + 1))
+    below, above = -errors[max(out - 1, 0)], errors[len(errors) - max(out, 1)]
+    inside = float(np.mean((errors >= -below) & (errors <= above)))
+    return {"level": LEVEL, "below": float(below), "above": float(above), "faces": len(errors), "inside": inside}
+
+
+def _stablehlo(network: Network, size: int) -> bytes:
+    """The network in evaluation mode with its weights: images, uint8 [B, size, size, 3], to outputs by name."""
+    graph, state = nnx.split(network)
+
+    @jax.jit
+    def run(images):
+        outputs = nnx.merge(graph, state)(images)
+        return {name: outputs[name] for name in network.heads}
+
+    batch = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"b, {size}, {size}, 3"), jnp.uint8)
+    return jax.export.export(run, platforms=PLATFORMS)(batch).serialize()
+
+
+def _check(program, network: Network, images: list[np.ndarray], name: str) -> None:
+    """Compares the program with the network on random and real images, and on another number of them."""
+    random = np.random.default_rng(0).integers(0, 256, (5, *images[0].shape), np.uint8)
+    largest = 0.0
+    for batch in (random, np.stack(images)):
+        outputs, expected = program(batch), network(batch)
+        for head, output in outputs.items():
+            wanted = np.asarray(expected[head])
+            largest = max(largest, float(np.abs(output - wanted).max() / max(1.0, np.abs(wanted).max())))
+    if largest > TOLERANCE:
+        raise UserError(
+            f"{name} differs from the network by {largest:.1e} of the largest output; more than {TOLERANCE}"
+        )
+    print(f"{name} answers as the network does, to {largest:.1e}, on 5 random and {len(images)} test images.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From a photograph to the ages and genders of its faces."""

@@ -1,0 +1,167 @@
+"""Finds the faces in photographs and says what a model reads from each.
+
+python -m ror_jax.predict --model=models/quickstart PHOTOGRAPH_OR_FOLDER ...
+python -m ror_jax.predict --model=models/quickstart --output=results.csv --annotated=seen FOLDER
+
+Exit status: 0, all photographs were read and have faces; 1, nothing was done, for the reason given; 2, wrong arguments;
+3, some photographs could not be read or have no face, as the results say of each.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
+
+import jax
+from tqdm import tqdm
+
+from input_pipeline import DataError
+from ror_jax.errors import UserError
+from ror_jax.files import replacing, writing
+from ror_jax.predict.annotate import annotate
+from ror_jax.predict.faces import FACES, open_photograph
+from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
+from ror_jax.predict.photographs import read_photographs
+from ror_jax.predict.results import WRITERS, in_words
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
+INCOMPLETE = 3  # exit status
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ror_jax.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "photographs", type=Path, nargs="+", metavar="PHOTOGRAPH_OR_FOLDER", help="files, or folders of them"
+    )
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder that ror_jax.export made")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"write the results there: {', '.join(WRITERS)}")
+    parser.add_argument("--annotated", type=Path, metavar="DIR", help="write the photographs there, with what was read")
+    parser.add_argument(
+        "--faces", choices=FACES, default="detect", help="'cropped': each photograph is one face, cut as for training"
+    )
+    parser.add_argument(
+        "--detector", default="cascade", metavar="NAME", help="'cascade', or 'yunet:FILE' with OpenCV's YuNet network"
+    )
+    parser.add_argument(
+        "--views", choices=VIEWS, default="single", help="'flip': mean over a face and its mirror image"
+    )
+    parser.add_argument("--batch_size", type=int, default=BATCH, metavar="N", help=f"faces at once; default {BATCH}")
+    parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
+    parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
+    options = parser.parse_args(arguments)
+    try:
+        sys.exit(run(options))
+    except (UserError, DataError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Reads all photographs; returns the exit status."""
+    if options.batch_size < 1:
+        raise UserError(f"--batch_size is {options.batch_size}; it must be 1 or more")
+    if options.output and options.output.suffix not in WRITERS:
+        raise UserError(f"--output is {options.output}; its name must end in {', '.join(WRITERS)}")
+    jax.config.update("jax_compilation_cache_dir", str(Path(options.cache_dir).expanduser() / "xla"))
+    names = find_photographs(options.photographs)
+    if options.annotated:
+        check_annotated(options.annotated, names)
+    model = Model(options.model, options.engine)
+    find = model.finder(options.faces, options.detector)
+    photographs = read_photographs(names, find, lambda faces: model.read(faces, options.views), options.batch_size)
+    photographs = tqdm(photographs, total=len(names), unit=" photographs", mininterval=1, disable=len(names) < 10)
+
+    counts, stopped = Counter(), False
+    with contextlib.ExitStack() as stack:
+        if options.output:
+            unfinished = stack.enter_context(replacing(options.output))
+            file = stack.enter_context(unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
+            photographs = WRITERS[options.output.suffix](photographs, file)
+        try:
+            for photograph in photographs:
+                counts.update(photographs=1, faces=len(photograph["faces"]), problems=photograph["problem"] is not None)
+                if not options.output:
+                    tqdm.write(lines(photograph))
+                if options.annotated and photograph["faces"]:
+                    save_annotated(photograph, options.annotated / names[Path(photograph["photograph"])])
+        except KeyboardInterrupt:  # what was read is kept
+            stopped = True
+    print(
+        f"{counts['faces']} faces in {counts['photographs']} photographs{' of ' + str(len(names)) if stopped else ''}"
+        f"{', ' + str(counts['problems']) + ' of them unreadable or without a face' if counts['problems'] else ''}."
+        f"{f' Wrote {options.output}.' if options.output else ''}"
+        f"{f' Drew what was read in {options.annotated}.' if options.annotated else ''}"
+    )
+    return 128 + signal.SIGINT if stopped else INCOMPLETE if counts["problems"] else 0
+
+
+def find_photographs(given: Iterable[Path]) -> dict[Path, Path]:
+    """The files given, and the images in the folders given, however deep; by each, what its annotated copy is called.
+
+    Raises:
+      UserError: one does not exist, or a folder has no images.
+    """
+    found = {}
+    for path in given:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            images = [file for file in files if file.suffix.lower() in IMAGES]
+            others = Counter(file.suffix.lower() or "no ending" for file in files if file.suffix.lower() not in IMAGES)
+            named = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
+            if not images:
+                raise UserError(f"there are no photographs in {path}{f', but other files: {named}' if named else ''}")
+            if others:
+                print(f"Left out of {path}: {named}.", file=sys.stderr)
+            found |= {file: Path(path.resolve().name) / file.relative_to(path) for file in images}
+        elif path.exists():
+            found[path] = Path(path.name)
+        else:
+            raise UserError(f"there is no {path}")
+    return found
+
+
+def check_annotated(folder: Path, names: dict[Path, Path]) -> None:
+    """Raises UserError where annotated copies would replace each other, or lie among the photographs."""
+    inside = next((path for path in names if path.resolve().is_relative_to(folder.resolve())), None)
+    if inside:
+        raise UserError(f"--annotated is {folder}, which holds {inside} itself; choose another folder")
+    doubled = [name for name, count in Counter(names.values()).items() if count > 1]
+    if doubled:
+        raise UserError(f"--annotated: several of the photographs are called {doubled[0]}; give their folders instead")
+
+
+def save_annotated(photograph: dict, path: Path) -> None:
+    """Writes a photograph with what was read from it, as a JPEG; `.jpg` is added to another ending."""
+    name = photograph["photograph"]
+    image = annotate(open_photograph(name, name), photograph["faces"])
+    path = path if path.suffix.lower() in (".jpg", ".jpeg") else path.with_name(f"{path.name}.jpg")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, quality=90)
+
+
+def lines(photograph: dict) -> str:
+    """A photograph, for the terminal."""
+    faces = [
+        f"    {number}  {in_words(face)}   at {', '.join(f'{edge:.0f}' for edge in face['box'])}"
+        + (f", score {face['score']:g}" if face["score"] is not None else "")
+        for number, face in enumerate(photograph["faces"], start=1)
+    ]
+    name = photograph["photograph"]
+    title = photograph["problem"] if photograph["problem"] and name in photograph["problem"] else name
+    if photograph["problem"] and title == name:
+        title = f"{name}: {photograph['problem']}"
+    return "\n".join([title, *faces])
+
+
+if __name__ == "__main__":
+    main()

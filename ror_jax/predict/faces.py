@@ -1,0 +1,96 @@
+"""Photographs, and the faces in them as a network wants to see them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from input_pipeline.alignment import align
+from input_pipeline.datasets.files import read_file
+from input_pipeline.detection import Detector, create_detector
+from input_pipeline.errors import DataError
+from input_pipeline.transforms import EncodedImage, crop_views, to_rgb
+from ror_jax.errors import unknown
+
+FACES = ("detect", "cropped")
+NO_FACE = "no face was found"
+
+Source = str | os.PathLike | bytes | Image.Image | np.ndarray
+
+
+class FaceFinder:
+    """Called with a photograph, it returns what is known of it, and its faces as the network wants to see them.
+
+    Args:
+      preprocessing: of `model.json`.
+      faces, detector: see `Model.predict`.
+    """
+
+    def __init__(self, preprocessing: dict, faces: str, detector: str | Detector):
+        if faces not in FACES:
+            raise unknown("faces", faces, FACES)
+        self._preprocessing = preprocessing
+        self._detect = None if faces == "cropped" else detector
+        if isinstance(self._detect, str):
+            self._detect = create_detector(self._detect)
+
+    def __call__(self, source: Source, name: str) -> tuple[dict[str, Any], list[np.ndarray]]:
+        """The dict of a photograph, see `photographs.read_photographs`, its faces unread; and each of these, cut out,
+        uint8 [S, S, 3]."""
+        photograph = {"photograph": name, "width": None, "height": None, "faces": [], "problem": None}
+        try:
+            image = open_photograph(source, name)
+            faces, crops = self._faces(image)
+        except DataError as error:
+            return photograph | {"problem": str(error)}, []
+        photograph |= {"width": image.width, "height": image.height, "faces": faces}
+        return photograph | {"problem": None if faces else NO_FACE}, crops
+
+    def _faces(self, image: Image.Image) -> tuple[list[dict], list[np.ndarray]]:
+        size, fill = self._preprocessing["size"], self._preprocessing["fill"]
+        if self._detect is None:
+            options = {name: self._preprocessing[name] for name in ("size", "resize", "fit", "fill")}
+            return [{"box": [0, 0, *image.size], "score": None}], list(crop_views(image, **options, views="single"))
+        found = self._detect(image)
+        template = np.array(self._preprocessing["landmarks"])
+        faces = [{"box": [round(edge, 1) for edge in face.box], "score": round(face.score, 3)} for face in found]
+        crops = (align(image, face.landmarks, template, size, fill) for face in found)
+        return faces, [_bordered(crop, self._preprocessing["visible"], fill) for crop in crops]
+
+
+def _bordered(crop: np.ndarray, visible: Sequence[float], fill: Sequence[float]) -> np.ndarray:
+    """The crop with the border that training images have which were made squares by one, see `pad_to_square`.
+
+    `visible` are the shares of width and height that are no border.
+    """
+    size = len(crop)
+    width, height = (max(1, round(share * size)) for share in visible)
+    left, top = (size - width) // 2, (size - height) // 2
+    square = np.empty_like(crop)
+    square[:] = np.round(fill).astype(np.uint8)
+    square[top : top + height, left : left + width] = crop[top : top + height, left : left + width]
+    return square
+
+
+def open_photograph(source: Source, name: str) -> Image.Image:
+    """A photograph in RGB, upright as its EXIF data say; of an animation, the first picture.
+
+    Raises:
+      DataError: there is none, or it cannot be decoded.
+    """
+    if isinstance(source, np.ndarray):
+        if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,), (4,)):
+            raise DataError(
+                f"{name}: an array {source.dtype} {list(source.shape)}; it must be uint8 [H, W, 3] or [H, W]"
+            )
+        source = Image.fromarray(source)
+    if isinstance(source, Image.Image):
+        return to_rgb(ImageOps.exif_transpose(source))
+    try:
+        data = source if isinstance(source, bytes) else read_file(Path(source).expanduser())
+    except OSError as error:
+        raise DataError(f"{name}: {error.strerror}") from error
+    return EncodedImage(data, name).decode(upright=True)[0]

@@ -1,0 +1,157 @@
+"""An exported model: faces in, readings out."""
+
+import os
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from input_pipeline.detection import Detector
+from ror_jax.errors import UserError, unknown
+from ror_jax.files import read_json
+from ror_jax.models import load_model
+from ror_jax.models.export import open_onnx, to_onnx
+from ror_jax.models.network import Network
+from ror_jax.models.weights import CARD
+from ror_jax.predict.faces import FaceFinder, Source
+from ror_jax.predict.photographs import read_photographs
+from ror_jax.predict.readings import readings
+from ror_jax.tasks import create_task
+
+FORMAT = 1  # of the folder; what older programs would misread gets a new number
+BATCH = 32  # faces
+VIEWS = ("single", "flip")
+
+
+class Model:
+    """A network with all that it takes to use it on photographs.
+
+    Args:
+      folder: that `python -m ror_jax.export` wrote.
+      engine: what runs the network, one of `ENGINES`. Default: ONNX Runtime on a CPU, where it is faster, if it is
+        installed, and XLA elsewhere.
+
+    Attributes:
+      card: what stands in `model.json`.
+
+    Raises:
+      UserError: there is no such model, or it is damaged or of a newer program, or there is no such engine.
+    """
+
+    def __init__(self, folder: str | os.PathLike, engine: str | None = None):
+        folder = Path(folder).expanduser()
+        self.card = load_card(folder)
+        try:
+            self._task = create_task(labels=self.card["labels"], **self.card["task"])
+            self._task_state = {name: jnp.float32(value) for name, value in self.card["task_state"].items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{folder / CARD} is damaged: {error}; export the model again") from error
+        if engine is None:
+            installed = find_spec("onnx") and find_spec("onnxruntime")
+            engine = "onnxruntime" if installed and jax.default_backend() == "cpu" else "xla"
+        if engine not in ENGINES:
+            raise unknown("engine", engine, ENGINES)
+        self.engine = engine
+        self._network = ENGINES[engine](load_model(folder))
+        self._answer = jax.jit(self._answers)
+
+    def finder(self, faces: str = "detect", detector: str | Detector = "cascade") -> FaceFinder:
+        """What finds faces in photographs for this model, see `predict` for the arguments."""
+        return FaceFinder(self.card["preprocessing"], faces, detector)
+
+    def read(self, crops: np.ndarray, views: str = "single") -> list[dict[str, Any]]:
+        """What the network reads from faces, uint8 [B, S, S, 3], as a finder cuts them: see `readings.readings`.
+
+        `views` is "single", or "flip" for the mean over each face and its mirror image.
+        """
+        if views not in VIEWS:
+            raise unknown("views", views, VIEWS)
+        mirrored = [crops, crops[:, :, ::-1]][: 1 + (views == "flip")]
+        outputs = self._network(np.concatenate(mirrored))
+        outputs = {name: np.reshape(output, (len(mirrored), len(crops), -1)) for name, output in outputs.items()}
+        outputs = {name: _filled(output, 1) for name, output in outputs.items()}
+        answers = jax.tree.map(lambda answer: answer[: len(crops)], jax.device_get(self._answer(outputs)))
+        return readings(answers, self._task, self.card["interval"])
+
+    def predict(
+        self,
+        images: Source | Iterable[Source],
+        *,
+        faces: str = "detect",
+        detector: str | Detector = "cascade",
+        views: str = "single",
+        batch_size: int = BATCH,
+    ) -> list[dict[str, Any]]:
+        """What is in photographs: a dict for each, in their order, see `photographs.read_photographs`.
+
+        Args:
+          images: one or several: the path of a file, a Pillow image, or an array, uint8 [H, W, 3] or [H, W].
+          faces: "detect", or "cropped" where each image is one face, cut as the training images were.
+          detector: see `input_pipeline.detection`.
+          views: see `read`.
+          batch_size: faces that the network sees at once. Answers depend on it by rounding alone.
+        """
+        one = isinstance(images, Source) and (not isinstance(images, np.ndarray) or images.ndim < 4)
+        find = self.finder(faces, detector)
+        read = lambda crops: self.read(crops, views)  # noqa: E731
+        return list(read_photographs([images] if one else images, find, read, batch_size))
+
+    def _answers(self, outputs):
+        estimates = self._task.estimates(outputs)
+        return self._task.predict(jax.tree.map(lambda estimate: estimate.mean(0), estimates), self._task_state)
+
+
+def load_card(folder: Path) -> dict:
+    """`model.json` of an exported model; raises UserError where there is none that this program can read."""
+    if not (folder / CARD).is_file():
+        raise UserError(f"no model in {folder}: {CARD} is missing; python -m ror_jax.export makes such a folder")
+    card = read_json(folder / CARD)
+    if "format" not in card:
+        raise UserError(
+            f"{folder} is a folder of weights, such as a run leaves, and does not say how to use them;"
+            f" python -m ror_jax.export --workdir={folder} --output=DIR makes a model of a run"
+        )
+    if card["format"] != FORMAT:
+        version = card.get("versions", {}).get("ror_jax", "another version")
+        raise UserError(
+            f"{folder / CARD} has format {card['format']} (of ror_jax {version}), but this program reads format"
+            f" {FORMAT}; export the run again with it, or install that version"
+        )
+    return card
+
+
+def _xla(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    graph, state = nnx.split(model)
+
+    @jax.jit
+    def run(state, images):
+        return nnx.merge(graph, state)(images)
+
+    def network(images):
+        outputs = run(state, _filled(images, 0))
+        return {name: np.asarray(outputs[name])[: len(images)] for name in model.heads}
+
+    return network
+
+
+def _onnxruntime(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    with TemporaryDirectory() as folder:
+        to_onnx(model, path := Path(folder) / "model.onnx")
+        return open_onnx(path)
+
+
+ENGINES = {"onnxruntime": _onnxruntime, "xla": _xla}
+
+
+def _filled(array: np.ndarray, axis: int) -> np.ndarray:
+    """Zeros behind, up to the next power of two: so there are few shapes, of which each is compiled once."""
+    rows = array.shape[axis]
+    behind = [(0, 0)] * array.ndim
+    behind[axis] = (0, (1 << (rows - 1).bit_length()) - rows)
+    return np.pad(array, behind)

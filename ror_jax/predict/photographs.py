@@ -1,0 +1,76 @@
+"""Photographs in, readings of their faces out, in batches that fill up across photographs."""
+
+import collections
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from ror_jax.predict.faces import FaceFinder, Source
+
+
+def read_photographs(
+    sources: Iterable[Source],
+    find: FaceFinder,
+    read: Callable[[np.ndarray], list[dict]],
+    batch_size: int,
+) -> Iterator[dict[str, Any]]:
+    """Finds and reads the faces of all photographs; threads decode and detect while the network reads.
+
+    Args:
+      sources: see `Model.predict`.
+      find: finds the faces.
+      read: reads B of them, uint8 [B, S, S, 3].
+      batch_size: the largest B.
+
+    Yields:
+      For each photograph, in their order: its name as `photograph`, `width` and `height` of it, upright, in pixels;
+      `problem`, None or why it has no faces; and `faces`, from left to right. Each is a dict with `box` (left, top,
+      width, height in pixels), `score` (the detector's, in its own measure; None without one) and what `readings` says.
+    """
+    unread = collections.deque()  # (face, crop), in the order of the photographs
+    waiting = collections.deque()  # photographs of which faces are unread, or that come after such
+
+    def read_batch():
+        batch = [unread.popleft() for _ in range(min(batch_size, len(unread)))]
+        for (face, _), reading in zip(batch, read(np.stack([crop for _, crop in batch])), strict=True):
+            face |= reading
+
+    for photograph, crops in _found(sources, find):
+        unread.extend(zip(photograph["faces"], crops, strict=True))
+        waiting.append((photograph, len(crops)))
+        while len(unread) >= batch_size:
+            read_batch()
+        yield from _complete(waiting, len(unread))
+    while unread:
+        read_batch()
+    yield from _complete(waiting, 0)
+
+
+def _complete(waiting: collections.deque, unread: int) -> Iterator[dict[str, Any]]:
+    """Takes the photographs off whose faces are all read; `unread` are the last ones of all that are waiting."""
+    faces = sum(count for _, count in waiting)
+    while waiting and faces - waiting[0][1] >= unread:
+        photograph, count = waiting.popleft()
+        faces -= count
+        yield photograph
+
+
+def _found(sources: Iterable[Source], find: FaceFinder) -> Iterator[tuple[dict, list[np.ndarray]]]:
+    """What `find` finds, in order, by as many threads as there are cores, a few photographs ahead."""
+    threads = os.cpu_count()
+    running: collections.deque[Future] = collections.deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for number, source in enumerate(sources):
+                name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+                running.append(pool.submit(find, source, name))
+                if len(running) > 2 * threads:
+                    yield running.popleft().result()
+            while running:
+                yield running.popleft().result()
+        finally:
+            for future in running:  # who asked has left
+                future.cancel()

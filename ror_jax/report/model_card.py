@@ -1,0 +1,91 @@
+"""The card of a model that is handed over: what it is, what it has seen, for whom it works, what it cannot tell."""
+
+from pathlib import Path
+
+from ror_jax.errors import UserError
+from ror_jax.files import read_json, replace_text
+from ror_jax.report.folds import INTERVALS, result_parts
+from ror_jax.report.page import Section, to_markdown
+from ror_jax.report.runs import read_run
+
+LIMITS = (
+    "It sees a photograph, not a person: *apparent* age, and gender as two words of its data set, with that data set's"
+    " mistakes and gaps.",
+    "It was tested on images like those that it was trained on. On other cameras, poses, lights, ages and peoples it"
+    " may be much worse; test it on yours, group by group, before you rely on it.",
+    "How sure it says it is holds for its test images at best.",
+    "It must not decide about people.",
+)
+
+
+def write_model_card(workdir: Path, output: Path, card: dict, description: str) -> None:
+    """Writes `README.md` and its pictures into `output`.
+
+    Args:
+      workdir: of the run that was exported.
+      card: `model.json` of the exported model.
+      description: of the data, see `Dataset`.
+
+    Raises:
+      UserError: the predictions of the run cannot be read.
+    """
+    try:
+        results = result_parts([read_run(workdir)], str(output / "results"))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"the results of {workdir} cannot be read: {error}") from error
+    summary = read_json(workdir / "summary.json")
+    target = " and ".join(card["labels"]).replace("_", " ")
+    counts = ", ".join(f"{number} {split}" for split, number in summary["images"].items())
+    sections = [
+        Section(
+            card["name"],
+            [
+                f"Reads {target} from faces. Network: {card['model']}; outputs: {', '.join(card['heads'])}. Made with"
+                f" ror-jax {card['versions']['ror_jax']}.",
+                "```sh\npython -m ror_jax.predict --model=FOLDER PHOTOGRAPH_OR_FOLDER ...\n```",
+            ],
+        ),
+        Section(
+            "What it was trained on",
+            [
+                tuple(line.strip() for line in description.splitlines()),
+                f"Images: {counts}. {summary['epoch']:g} epochs; what is here is the {summary['selected']}.",
+                f"**Licence of the images**, as told by who exported it: {card['licence']}",
+                *(
+                    [f"**Its first weights** came from {card['init_from'].get('source', 'another run')}."]
+                    if card["init_from"]
+                    else []
+                ),
+            ],
+        ),
+        Section("How it sees a face", [_crop(card), *_interval(card)]),
+        Section("Results on its test images", [INTERVALS, *results]),
+        Section("What it can tell, and what not", [LIMITS]),
+    ]
+    replace_text(output / "README.md", to_markdown(sections, output))
+
+
+def _crop(card: dict) -> str:
+    preprocessing = card["preprocessing"]
+    (left, top), (right, _) = preprocessing["landmarks"][:2]
+    where = f"{left:.2f} and {right:.2f} of the side from the left, {top:.2f} from above"
+    how = (
+        f"where they lie in its training images (median of {preprocessing['landmarks_from']})"
+        if preprocessing["landmarks_from"]
+        else "as is usual, for in its training images too few faces were detected to say where they lie"
+    )
+    return (
+        f"{preprocessing['size']} x {preprocessing['size']} pixels; a face that was found in a photograph is turned and"
+        f" scaled so that the eyes lie {where}: {how}."
+    )
+
+
+def _interval(card: dict) -> list[str]:
+    if not (interval := card["interval"]):
+        return []
+    unit = "age groups" if "age_group" in card["heads"] else "years"
+    return [
+        f"The interval of an age goes from {interval['below']:.3g} {unit} below the answer to {interval['above']:.3g}"
+        f" above it. The true ages of {100 * interval['inside']:.0f} % of {interval['faces']} test faces lay inside; it"
+        " was set by these same faces."
+    ]
