@@ -36,6 +36,9 @@ def default_config() -> ConfigDict:
     dataset.pictures_per_person = placeholder(int)  # rendered_faces
     dataset.resolution = placeholder(int)  # faces: pixels a side of the stored images
     dataset.whole_image = placeholder(bool)  # faces_csv, imdb_wiki: store the whole image, not its central square
+    dataset.align = placeholder(
+        bool
+    )  # faces_csv: find the largest face of an image, cut it out upright; no whole_image
     dataset.test_share = placeholder(float)  # faces_csv, imdb_wiki: the share to test on where no file says which
     dataset.by_person = placeholder(bool)  # faces_csv, imdb_wiki: that share is one of the people, not of the images
     dataset.split_seed = placeholder(int)  # faces_csv, imdb_wiki: it decides which

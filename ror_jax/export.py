@@ -5,6 +5,7 @@ python -m ror_jax.predict --model=models/quickstart PHOTOGRAPH_OR_FOLDER ...
 """
 
 import argparse
+import dataclasses
 import os
 import shutil
 import sys
@@ -36,6 +37,7 @@ from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
 from ror_jax.models.weights import TENSORS, load_card, save_card
+from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import FORMAT
 from ror_jax.report.model_card import write_model_card
 from ror_jax.training.checks import resize
@@ -44,7 +46,7 @@ from ror_jax.training.experiment import open_task
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie; test faces for an interval
 DETECTION_SIDE = 256  # pixels; in smaller images less is found
-LEVEL = 0.9  # share of the test faces whose age lies in its interval
+OUT = 20  # one in so many test faces lies below the interval of its age, one above
 TOLERANCE = 1e-4  # the largest difference between two programs, as a part of the largest output, or of 1
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -89,19 +91,22 @@ def export(
         raise UserError("--output must be another folder than --workdir, whose model.json the run still needs")
     config = _config(workdir, data_dir)
     dataset, task = open_task(config)
-    preprocessing = {
-        "size": config.image_size,
-        "resize": resize(config),
-        "fit": config.fit,
-        "fill": load_card(workdir)["mean"],
-    }
-    preprocessing |= {"visible": _visible(dataset.train, config.fit)} | _landmarks(dataset.train, preprocessing)
+    preprocessing = Preprocessing(
+        size=config.image_size,
+        resize=resize(config),
+        fit=config.fit,
+        fill=load_card(workdir)["mean"],
+        visible=_visible(dataset.train, config.fit),
+        landmarks=TEMPLATE.round(4).tolist(),
+        landmarks_from=0,
+    )
+    preprocessing = _with_landmarks(preprocessing, dataset.train)
     card = load_card(workdir) | {
         "format": FORMAT,
         "name": config.name,
         "task": {name: value for name, value in config.task.items() if value is not None},
         "labels": {name: dataset.labels[name] for name in task.targets()},
-        "preprocessing": preprocessing,
+        "preprocessing": dataclasses.asdict(preprocessing),
         "interval": _interval(read_predictions([workdir]), config.task.name),
         "licence": licence,
         "versions": {"ror_jax": __version__} | {name: version(name) for name in ("jax", "flax")},
@@ -141,12 +146,12 @@ def _config(workdir: Path, data_dir: str | None) -> ConfigDict:
     return config
 
 
-def _as_tested(source: Source, number: int, preprocessing: dict, side: int | None = None) -> np.ndarray:
+def _as_tested(source: Source, number: int, preprocessing: Preprocessing, side: int | None = None) -> np.ndarray:
     """An image of a data set as the network is tested on it, uint8 [S, S, 3]; or enlarged to about that side."""
-    zoom = -(-side // preprocessing["size"]) if side else 1
-    size, sides = preprocessing["size"] * zoom, preprocessing["resize"] * zoom
+    seen = preprocessing
+    zoom = -(-side // seen.size) if side else 1
     image = record_image(source[number])
-    return crop_views(image, size, sides, "single", preprocessing["fit"], preprocessing["fill"])[0]
+    return crop_views(image, seen.size * zoom, seen.resize * zoom, "single", seen.fit, seen.fill)[0]
 
 
 def _sample(train: Source) -> list[int]:
@@ -161,8 +166,8 @@ def _visible(train: Source, fit: str) -> list[float]:
     return np.median(sizes / sizes.max(1, keepdims=True), 0).round(4).tolist()
 
 
-def _landmarks(train: Source, preprocessing: dict) -> dict:
-    """Where the eyes lie in the faces that the network was trained on: there they shall lie in those of photographs.
+def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessing:
+    """Says where the eyes lie in the faces that the network was trained on: there shall they lie in photographs.
 
     It is the median over a sample of the training images, from the same detector that finds faces later.
     """
@@ -177,8 +182,9 @@ def _landmarks(train: Source, preprocessing: dict) -> dict:
             f"In {len(numbers)} training images the detector found {len(found)} faces, too few to say how they are cut;"
             " faces of photographs will be cut with the usual margin. Look whether that fits: --annotated shows it."
         )
-        return {"landmarks": TEMPLATE.round(4).tolist(), "landmarks_from": 0}
-    return {"landmarks": np.median(found, 0).round(4).tolist(), "landmarks_from": len(found)}
+        return preprocessing
+    landmarks = np.median(found, 0).round(4).tolist()
+    return dataclasses.replace(preprocessing, landmarks=landmarks, landmarks_from=len(found))
 
 
 def _interval(predictions: Predictions, task: str) -> dict | None:
@@ -196,10 +202,10 @@ def _interval(predictions: Predictions, task: str) -> dict | None:
     known = true >= 0
     # The ranks of split conformal prediction: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2005.
     errors = np.sort(true[known] - answers[known])
-    out = int((1 - LEVEL) / 2 * (len(errors) + 1))
-    below, above = -errors[max(out - 1, 0)], errors[len(errors) - max(out, 1)]
+    rank = (len(errors) + 1) // OUT
+    below, above = -errors[rank - 1], errors[-rank]
     inside = float(np.mean((errors >= -below) & (errors <= above)))
-    return {"level": LEVEL, "below": float(below), "above": float(above), "faces": len(errors), "inside": inside}
+    return {"below": float(below), "above": float(above), "faces": len(errors), "inside": inside}
 
 
 def _stablehlo(network: Network, size: int) -> bytes:

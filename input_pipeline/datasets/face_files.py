@@ -10,8 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageOps
 
+from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets import faces
 from input_pipeline.datasets.files import read_file
+from input_pipeline.detection import Cascade, Detector
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset
 from input_pipeline.transforms import MAX_PIXELS, EncodedImage, TooManyPixels, inside
@@ -21,6 +23,9 @@ LEAVES = "a path that leaves the folder"
 MISSING = "no image file"
 UNREADABLE = "an unreadable image file"
 TOO_LARGE = f"an image of more than {MAX_PIXELS // 10**6} million pixels"
+NO_FACE = "no face that the detector finds"
+
+GREY = (128, 128, 128)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ class FaceFiles(faces.FaceBuilder):
         cache_dir: see `FaceBuilder`.
         resolution: see `FaceBuilder`.
         min_size, whole_image: see `read_face`.
+        align: find the largest face of each image and cut it out upright, as `alignment.align` does with a margin.
     """
 
     EXTRA_FEATURES: ClassVar = {"path": np.str_}
@@ -59,9 +65,11 @@ class FaceFiles(faces.FaceBuilder):
         resolution: int,
         min_size: int = 0,
         whole_image: bool = False,
+        align: bool = False,
     ):
         self._folder, self._rows, self._min_size, self._whole_image = folder, rows, min_size, whole_image
-        content = hashlib.sha256(f"{min_size} {whole_image}".encode())
+        self._detect = Cascade() if align else None
+        content = hashlib.sha256(f"{min_size} {whole_image} {align}".encode())
         for row in rows:
             size = 0 if row.reason else file_size(folder / row.path)
             content.update(ascii((row, size)).encode())
@@ -77,7 +85,9 @@ class FaceFiles(faces.FaceBuilder):
         if row.reason:
             raise faces.UnusableRow(row.reason)
         return {
-            "image": read_face(self._folder, row.path, self.resolution, self._min_size, self._whole_image),
+            "image": read_face(
+                self._folder, row.path, self.resolution, self._min_size, self._whole_image, self._detect
+            ),
             "age": np.float32(row.age),
             "gender": np.int32(row.gender),
             "path": row.path,
@@ -98,15 +108,21 @@ def too_small(min_size: int) -> str:
 
 
 def read_face(
-    folder: pathlib.Path, path: str | os.PathLike, resolution: int, min_size: int = 0, whole_image: bool = False
+    folder: pathlib.Path,
+    path: str | os.PathLike,
+    resolution: int,
+    min_size: int = 0,
+    whole_image: bool = False,
+    detect: Detector | None = None,
 ) -> Image.Image:
     """An image file in RGB, upright as its EXIF data say, its central square resized to `resolution` pixels a side.
 
-    With `whole_image` nothing is cut off: the longer side becomes `resolution` pixels, the other 1 at least.
+    With `whole_image` nothing is cut off: the longer side becomes `resolution` pixels, the other 1 at least. With
+    `detect` the square is that of the largest face, aligned, in grey where it leaves the image.
 
     Raises:
         UnusableRow: the path below the folder leads out of it, or there is no image, or one of fewer than `min_size`
-            pixels a side or more than `MAX_PIXELS`.
+            pixels a side or more than `MAX_PIXELS`, or one in which no face is found.
     """
     path = pathlib.PurePath(path)
     if path.is_absolute() or ".." in path.parts:
@@ -122,6 +138,11 @@ def read_face(
         raise faces.UnusableRow(TOO_LARGE) from None
     except (OSError, ValueError):  # ValueError: a zero byte in the name; or DataError
         raise faces.UnusableRow(UNREADABLE) from None
+    if detect is not None:
+        if not (found := detect(image)):
+            raise faces.UnusableRow(NO_FACE)
+        largest = max(found, key=lambda face: face.box[2])
+        return Image.fromarray(align(image, largest.landmarks, TEMPLATE, resolution, GREY))
     if whole_image:
         return image.resize(inside(image.size, resolution), Image.Resampling.BICUBIC)
     return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)

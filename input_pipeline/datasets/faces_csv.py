@@ -10,7 +10,8 @@ The first line of the file names the columns, in any order; others are ignored. 
     fold       0, 1, ...
     id         any text, kept in the records and so in a run's predictions
 
-`path` and one of `age` and `gender` must be there. A face should fill its image and be upright.
+`path` and one of `age` and `gender` must be there. A face should fill its image and be upright, or else be the largest
+one there, to be found and aligned.
 """
 
 import contextlib
@@ -151,6 +152,7 @@ def create(
     validation: float | None = None,
     resolution: int = 256,
     whole_image: bool = False,
+    align: bool = False,
 ) -> Dataset:
     """The faces of a CSV file, prepared at first use and again when its rows or the sizes of the images have changed.
 
@@ -164,7 +166,7 @@ def create(
         by_person, test_share, split_seed: see `face_files.open_at_random`.
         validation: see `create_dataset`. Not for a file whose column split names rows for validation.
         resolution: side of the prepared images in pixels.
-        whole_image: see `face_files.read_face`.
+        whole_image, align: see `face_files.FaceFiles`.
 
     Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised), `split` (str) and, if
     the file has it, `id` (str). The `identity` of who is unknown is the path.
@@ -183,7 +185,7 @@ def create(
     rows = read_rows(file)
     if fold is None and rows[0].fold >= 0 and not rows[0].split:
         raise DataError(f"{file} has a column fold; give dataset.fold, the fold to test on")
-    builder = FacesCsv(file.parent.resolve(), rows, cache_dir, resolution, whole_image=whole_image)
+    builder = FacesCsv(file.parent.resolve(), rows, cache_dir, resolution, whole_image=whole_image, align=align)
     builder.prepare()
     options = {"labels": labels, "validation": validation}
     if fold is not None:

@@ -6,13 +6,13 @@ lets the convolutions add up shortcuts and apply ReLUs, and lays images out as t
 this by the names of the operators; made from JAX's operations, which know no batch normalisation, a file is slower.
 """
 
-import importlib
 import os
 from collections.abc import Callable, Iterator
-from types import ModuleType
 
 import jax
 import numpy as np
+import onnx
+import onnxruntime
 from flax import nnx
 
 from ror_jax.errors import UserError
@@ -36,15 +36,14 @@ def to_onnx(model: Network, path: str | os.PathLike) -> None:
     and VGG, which have theirs from `image_size`.
 
     Raises:
-      UserError: the package `onnx` is missing, the network has no prediction layer or a backbone that is not written
-        here, or the file cannot be written.
+      UserError: the network has no prediction layer or a backbone that is not written here, or the file cannot be
+        written.
     """
-    onnx = _package("onnx")
     if not model.heads:
         raise UserError("a network without a prediction layer has no outputs to export")
     if "images" in model.heads:
         raise UserError("a prediction layer cannot be called 'images' in an ONNX file: that is the input")
-    graph = _Graph(onnx)
+    graph = _Graph()
     outputs = graph.network(model)
     side = getattr(model.backbone.config, "image_size", None)
     images = onnx.helper.make_tensor_value_info("images", onnx.TensorProto.UINT8, ["B", side or "H", side or "W", 3])
@@ -61,9 +60,8 @@ def open_onnx(path: str | os.PathLike) -> Callable[[np.ndarray], dict[str, np.nd
     """A function from images, uint8 [B, H, W, 3], to the outputs, float32 [B, K] by name, on all cores of this process.
 
     Raises:
-      UserError: the package `onnxruntime` is missing, or there is no such file, or it is damaged.
+      UserError: there is no such file, or it is damaged.
     """
-    onnxruntime = _package("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads()
     try:
@@ -79,18 +77,10 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def _package(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"{name} is not installed: pip install -e '.[onnx]'") from error
-
-
 class _Graph:
     """Nodes and constants so far. A method a module: it takes and returns names of values; images are [B, C, H, W]."""
 
-    def __init__(self, onnx: ModuleType):
-        self.onnx = onnx
+    def __init__(self):
         self.nodes, self.constants = [], []
         self.nonnegative = set()
 
@@ -98,12 +88,12 @@ class _Graph:
         """Adds a node, and a constant for each input that is not a name; returns the name of its output."""
         output = output or f"{operator}_{len(self.nodes)}"
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-        self.nodes.append(self.onnx.helper.make_node(operator, names, [output], **attributes))
+        self.nodes.append(onnx.helper.make_node(operator, names, [output], **attributes))
         return output
 
     def constant(self, value) -> str:
         name = f"constant_{len(self.constants)}"
-        self.constants.append(self.onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
+        self.constants.append(onnx.numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     # --- Layers -------------------------------------------------------------------------------------------------------
@@ -293,7 +283,7 @@ class _Graph:
         if backbone is None:
             raise UserError(f"{type(network.backbone).__name__} cannot be exported: {__name__} does not write it")
         mean, std = (np.float32(numbers).reshape(3, 1, 1) for numbers in (network.mean, network.std))
-        x = self.node("Cast", self.channels_first("images"), to=self.onnx.TensorProto.FLOAT)
+        x = self.node("Cast", self.channels_first("images"), to=onnx.TensorProto.FLOAT)
         features = backbone(network.backbone, self.node("Div", self.node("Sub", x, mean), std))
         if network.mlp is not None:
             for linear, norm in zip(network.mlp.linears, network.mlp.norms, strict=True):

@@ -1,5 +1,6 @@
 """Photographs, and the faces in them as a network wants to see them."""
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +22,36 @@ NO_FACE = "no face was found"
 Source = str | os.PathLike | bytes | Image.Image | np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes what the network sees, as `model.json` says.
+
+    Attributes:
+      size, resize, fit, fill: of a face that is cropped already, see `transforms.crop_views`; `fill` is the colour of
+        what lies outside a photograph, too.
+      visible: the shares of width and height that are no border in the training images.
+      landmarks: [K, 2], (x, y), where the eyes lie in these, as parts of the side.
+      landmarks_from: in how many of these they were found; 0: not enough, `landmarks` are the usual ones.
+    """
+
+    size: int
+    resize: int
+    fit: str
+    fill: list[float]
+    visible: list[float]
+    landmarks: list[list[float]]
+    landmarks_from: int
+
+
 class FaceFinder:
     """Called with a photograph, it returns what is known of it, and its faces as the network wants to see them.
 
     Args:
-      preprocessing: of `model.json`.
+      preprocessing: of the model.
       faces, detector: see `Model.predict`.
     """
 
-    def __init__(self, preprocessing: dict, faces: str, detector: str | Detector):
+    def __init__(self, preprocessing: Preprocessing, faces: str, detector: str | Detector):
         if faces not in FACES:
             raise unknown("faces", faces, FACES)
         self._preprocessing = preprocessing
@@ -50,15 +72,15 @@ class FaceFinder:
         return photograph | {"problem": None if faces else NO_FACE}, crops
 
     def _faces(self, image: Image.Image) -> tuple[list[dict], list[np.ndarray]]:
-        size, fill = self._preprocessing["size"], self._preprocessing["fill"]
+        seen = self._preprocessing
         if self._detect is None:
-            options = {name: self._preprocessing[name] for name in ("size", "resize", "fit", "fill")}
-            return [{"box": [0, 0, *image.size], "score": None}], list(crop_views(image, **options, views="single"))
+            crops = crop_views(image, seen.size, seen.resize, "single", seen.fit, seen.fill)
+            return [{"box": [0, 0, *image.size], "score": None}], list(crops)
         found = self._detect(image)
-        template = np.array(self._preprocessing["landmarks"])
+        template = np.array(seen.landmarks)
         faces = [{"box": [round(edge, 1) for edge in face.box], "score": round(face.score, 3)} for face in found]
-        crops = (align(image, face.landmarks, template, size, fill) for face in found)
-        return faces, [_bordered(crop, self._preprocessing["visible"], fill) for crop in crops]
+        crops = (align(image, face.landmarks, template, seen.size, seen.fill) for face in found)
+        return faces, [_bordered(crop, seen.visible, seen.fill) for crop in crops]
 
 
 def _bordered(crop: np.ndarray, visible: Sequence[float], fill: Sequence[float]) -> np.ndarray:

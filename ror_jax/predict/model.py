@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +18,7 @@ from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
 from ror_jax.models.weights import CARD
-from ror_jax.predict.faces import FaceFinder, Source
+from ror_jax.predict.faces import FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.predict.readings import readings
 from ror_jax.tasks import create_task
@@ -34,8 +33,7 @@ class Model:
 
     Args:
       folder: that `python -m ror_jax.export` wrote.
-      engine: what runs the network, one of `ENGINES`. Default: ONNX Runtime on a CPU, where it is faster, if it is
-        installed, and XLA elsewhere.
+      engine: what runs the network, one of `ENGINES`. Default: ONNX Runtime on a CPU, where it is faster, or XLA.
 
     Attributes:
       card: what stands in `model.json`.
@@ -49,12 +47,12 @@ class Model:
         self.card = load_card(folder)
         try:
             self._task = create_task(labels=self.card["labels"], **self.card["task"])
+            self._preprocessing = Preprocessing(**self.card["preprocessing"])
             self._task_state = {name: jnp.float32(value) for name, value in self.card["task_state"].items()}
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{folder / CARD} is damaged: {error}; export the model again") from error
         if engine is None:
-            installed = find_spec("onnx") and find_spec("onnxruntime")
-            engine = "onnxruntime" if installed and jax.default_backend() == "cpu" else "xla"
+            engine = "onnxruntime" if jax.default_backend() == "cpu" else "xla"
         if engine not in ENGINES:
             raise unknown("engine", engine, ENGINES)
         self.engine = engine
@@ -63,7 +61,7 @@ class Model:
 
     def finder(self, faces: str = "detect", detector: str | Detector = "cascade") -> FaceFinder:
         """What finds faces in photographs for this model, see `predict` for the arguments."""
-        return FaceFinder(self.card["preprocessing"], faces, detector)
+        return FaceFinder(self._preprocessing, faces, detector)
 
     def read(self, crops: np.ndarray, views: str = "single") -> list[dict[str, Any]]:
         """What the network reads from faces, uint8 [B, S, S, 3], as a finder cuts them: see `readings.readings`.

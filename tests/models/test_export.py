@@ -1,8 +1,8 @@
 """ONNX files: ONNX Runtime computes from them what JAX computes."""
 
-import sys
-
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from flax import nnx
 
@@ -10,9 +10,6 @@ from ror_jax.errors import UserError
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.weights import save_weights
-
-onnx = pytest.importorskip("onnx", reason="ONNX files need pip install -e '.[onnx]'")
-onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX files need pip install -e '.[onnx]'")
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 HEADS = {"age_group": 8, "gender": 2, "age": (1, 5)}  # the last with one kernel column
@@ -144,12 +141,3 @@ def test_files_that_cannot_be_opened(tmp_path):
     (tmp_path / "broken.onnx").write_bytes(b"no such thing")
     with pytest.raises(UserError, match=r"cannot be opened"):
         open_onnx(tmp_path / "broken.onnx")
-
-
-@pytest.mark.parametrize("package", ["onnx", "onnxruntime"])
-def test_a_missing_package_is_told(package, network, monkeypatch, tmp_path):
-    """In a line that says how to get it."""
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(UserError, match=rf"{package} is not installed: pip install -e '\.\[onnx\]'"):
-        to_onnx(network("ror3_8", **SMALL), tmp_path / "model.onnx")
-        open_onnx(tmp_path / "model.onnx")

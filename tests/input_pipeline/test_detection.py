@@ -1,0 +1,120 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from input_pipeline import DataError
+from input_pipeline.detection import create_detector
+from input_pipeline.face_renderer import render_face, sample_person
+
+PEOPLE = (7, 19)  # who are found; of drawn faces the detector misses one in four
+
+
+def photograph(*places):
+    """Drawn faces at these places (left, top), and where their eyes are, [N, 2, 2], the left one first."""
+    image, eyes = Image.new("RGB", (1200, 700), (90, 110, 120)), []
+    for number, place in zip(PEOPLE, places, strict=False):
+        rng = np.random.default_rng(number)
+        face, truth = render_face(sample_person(rng), 35, rng, 256)
+        image.paste(face, place)
+        pair = np.array(truth.landmarks)[:2]
+        eyes.append(pair[pair[:, 0].argsort()] + place)
+    return image, np.array(eyes)
+
+
+def test_faces_are_found_from_left_to_right():
+    image, eyes = photograph((800, 300), (100, 50))
+    faces = create_detector("cascade")(image)
+    assert len(faces) == 2
+    for face, (left, right) in zip(faces, eyes[::-1], strict=True):
+        x, y, width, height = face.box
+        assert x < left[0] < right[0] < x + width and y < left[1] < y + height
+        distance = np.linalg.norm(right - left)
+        assert np.linalg.norm(face.landmarks - [left, right], axis=1).max() < 0.15 * distance
+        assert face.score >= 3
+
+
+@pytest.mark.parametrize("degrees", [-12, 12])
+def test_the_eyes_tell_how_a_face_is_turned(degrees):
+    image, eyes = photograph((400, 200))
+    centre, angle = np.array(image.size) / 2, -np.radians(degrees)  # Pillow turns against the clock, y goes down
+    turn = np.array([(np.cos(angle), -np.sin(angle)), (np.sin(angle), np.cos(angle))])
+    (face,) = create_detector("cascade")(image.rotate(degrees, Image.Resampling.BILINEAR))
+    wanted = (eyes[0] - centre) @ turn.T + centre
+    assert np.linalg.norm(face.landmarks - wanted, axis=1).max() < 0.15 * np.linalg.norm(wanted[1] - wanted[0])
+
+
+def test_places_are_those_of_the_large_photograph():
+    image, _ = photograph((800, 300), (100, 50))
+    detect = create_detector("cascade")
+    small, large = detect(image), detect(image.resize([4 * side for side in image.size]))
+    for face, same in zip(small, large, strict=True):
+        np.testing.assert_allclose(same.box, np.multiply(face.box, 4), atol=0.08 * same.box[2])
+
+
+def test_there_may_be_no_face():
+    noise = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    detect = create_detector("cascade")
+    assert detect(Image.fromarray(noise)) == detect(Image.new("RGB", (3, 2))) == []
+
+
+def test_a_detector_serves_several_threads():
+    image, _ = photograph((800, 300), (100, 50))
+    detect = create_detector("cascade")
+    with ThreadPoolExecutor(4) as pool:
+        boxes = [[face.box for face in faces] for faces in pool.map(detect, [image] * 8)]
+    assert boxes == boxes[:1] * 8 and len(boxes[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("cascad", "unknown detector 'cascad'; did you mean 'cascade'"),
+        ("yunet", "'yunet:FILE' with the file of its network"),
+        ("cascade:x", "'yunet:FILE' with the file of its network"),
+        ("yunet:/nowhere/x.onnx", "/nowhere/x.onnx cannot be opened as a YuNet model"),
+    ],
+)
+def test_what_is_no_detector(name, words):
+    with pytest.raises(DataError, match=words):
+        create_detector(name)
+
+
+def test_yunet_tells_boxes_landmarks_and_probabilities(tmp_path):
+    """A network with YuNet's outputs that answers the same to every image: a face in cell (1, 1) of those of 16 px."""
+    answers = {}
+    for stride in (8, 16, 32):
+        cells = (64 // stride) ** 2
+        kinds = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
+        answers |= {f"{kind}_{stride}": np.zeros((1, cells, k), np.float32) for kind, k in kinds.items()}
+    answers["cls_16"][0, 5] = answers["obj_16"][0, 5] = 0.81
+    answers["bbox_16"][0, 5] = [
+        0.25,
+        0.5,
+        np.log(2),
+        np.log(1.5),
+    ]  # centre in the cell, logarithms of the size in cells
+    answers["kps_16"][0, 5] = np.arange(10) / 10
+    make, tensor = onnx.helper.make_node, onnx.numpy_helper.from_array
+    nodes = [make("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0), make("Mul", ["mean", "0"], ["none"])]
+    nodes += [make("Add", [f"{name} as ever", "none"], [name]) for name in answers]
+    constants = [tensor(np.zeros(1, np.float32), "0")]
+    constants += [tensor(answer, f"{name} as ever") for name, answer in answers.items()]
+    float32 = onnx.TensorProto.FLOAT
+    outputs = [onnx.helper.make_tensor_value_info(name, float32, answer.shape) for name, answer in answers.items()]
+    images = onnx.helper.make_tensor_value_info("input", float32, [1, 3, 64, 64])
+    graph = onnx.helper.make_graph(nodes, "yunet", [images], outputs, constants)
+    opset = [onnx.helper.make_opsetid("", 13)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "yunet.onnx")
+
+    (face,) = create_detector(f"yunet:{tmp_path / 'yunet.onnx'}")(Image.new("RGB", (64, 64)))
+    assert face.box == pytest.approx((4, 12, 32, 24)) and face.score == pytest.approx(0.81)
+    np.testing.assert_allclose(face.landmarks, 16 * (1 + np.arange(10).reshape(5, 2) / 10), rtol=1e-5)
+
+
+def test_real_photographs(shared_data):
+    detect = create_detector("cascade")
+    counts = {path.stem: len(detect(Image.open(path).convert("RGB"))) for path in (shared_data / "photos").glob("*.*g")}
+    assert counts == {"astronaut": 1, "biden": 1, "obama": 1, "obama3": 1, "two_people": 2}

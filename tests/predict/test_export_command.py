@@ -1,0 +1,93 @@
+"""`python -m ror_jax.export`: a run becomes a folder that stands alone."""
+
+import json
+
+import jax
+import numpy as np
+import onnxruntime
+import pytest
+
+import ror_jax
+from ror_jax.export import main
+from ror_jax.models import load_model
+
+
+@pytest.fixture
+def export(run, tmp_path, capsys):
+    """Runs the command in this process: arguments -> (what `sys.exit` was told, output)."""
+
+    def call(*arguments, task="age_group"):
+        words = [f"--workdir={run(task)}", f"--output={tmp_path / 'out'}", "--licence=ours alone", *arguments]
+        try:
+            main(words)
+            status = 0
+        except SystemExit as stopped:
+            status = stopped.code
+        return status, capsys.readouterr().out
+
+    return call
+
+
+def test_a_folder_that_stands_alone(export, run, tmp_path):
+    status, said = export("--onnx", "--stablehlo")
+    assert status == 0
+    assert "ONNX Runtime answers as the network does, to " in said and "the StableHLO program answers" in said
+    out, size = tmp_path / "out", 16
+    images = np.random.default_rng(1).integers(0, 256, (3, size, size, 3), np.uint8)
+    wanted = np.asarray(load_model(run("age_group"))(images)["age_group"])
+    session = onnxruntime.InferenceSession(out / "model.onnx", providers=["CPUExecutionProvider"])
+    program = jax.export.deserialize(bytearray((out / "model.stablehlo").read_bytes()))
+    assert set(program.platforms) == {"cpu", "cuda", "tpu"}
+    for count in (1, 3):
+        (found,) = session.run(["age_group"], {"images": images[:count]})
+        np.testing.assert_allclose(found, wanted[:count], atol=1e-4)
+        np.testing.assert_allclose(program.call(images[:count])["age_group"], wanted[:count], atol=1e-4)
+    card = json.loads((out / "model.json").read_text())
+    assert card["licence"] == "ours alone" and card["versions"]["ror_jax"] == ror_jax.__version__
+    assert card["task"] == {"name": "age_group"} and card["heads"] == {"age_group": 8}
+    seen = card["preprocessing"]
+    (left, top), (right, _) = seen["landmarks"]  # of faces as the program draws them
+    assert seen["landmarks_from"] >= 20 and 0.3 < left < 0.5 < right < 0.7 and 0.3 < top < 0.6
+    assert (seen["size"], seen["resize"], seen["fit"], seen["visible"]) == (16, 16, "crop", [1, 1])
+
+
+def test_the_card_says_for_whom_it_works_and_nothing_of_folders(export, run, tmp_path):
+    assert export(task="age_gender")[0] == 0
+    text = (tmp_path / "out" / "README.md").read_text()
+    titles = [line for line in text.splitlines() if line.startswith("#")]
+    assert titles == [
+        "# tiny_age_gender",
+        "## What it was trained on",
+        "## How it sees a face",
+        "## Results on its test images",
+        "## What it can tell, and what not",
+    ]
+    for words in (
+        "rendered_faces: 120 rows read, 96 to train on, 24 to test on",
+        "as told by who exported it: ours alone",
+        "the eyes lie",
+        "MAE (years), of the 24 images whose records know age group and gender",
+        "| 60- |",
+        "95 % intervals",
+        "24 test faces lay inside",
+        "](results_confusion.png)",
+    ):
+        assert words in text, words
+    assert str(tmp_path) not in text and str(run("age_gender")) not in text
+    pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
+    assert pictures == {"results_confusion.png", "results_reliability.png"}  # no faces of people
+
+
+def test_the_licence_is_asked_for(run, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([f"--workdir={run()}", f"--output={tmp_path / 'out'}"])
+    assert stopped.value.code == 2 and "the following arguments are required: --licence" in capsys.readouterr().err
+
+
+def test_what_is_no_run_that_has_ended(run, tmp_path):
+    for folder, output, words in (
+        (tmp_path, tmp_path / "out", "holds no run that has ended: it has no summary.json"),
+        (run(), run(), "--output must be another folder than --workdir"),
+    ):
+        with pytest.raises(SystemExit, match=words):
+            main([f"--workdir={folder}", f"--output={output}", "--licence=x"])

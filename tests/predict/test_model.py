@@ -1,0 +1,166 @@
+"""Exported models, from Python."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import ror_jax
+from input_pipeline.datasets.faces import AGE_GROUPS
+from ror_jax.errors import UserError
+from ror_jax.export import _interval
+from ror_jax.predict.readings import readings
+from ror_jax.tasks import create_task
+
+
+def test_photographs_are_read_from_paths_images_and_arrays(model_folder, photographs):
+    model = ror_jax.load(model_folder("age_gender"))
+    two = photographs / "sub" / "two.jpg"
+    pixels = Image.open(two).convert("RGB")
+    first, *same = model.predict([two, str(two), pixels, np.asarray(pixels), two.read_bytes()])
+    assert len(first["faces"]) == 2 and first["photograph"] == str(two) and same[1]["photograph"] == "image 2"
+    assert all(other["faces"] == first["faces"] for other in same)
+    assert first["faces"][0]["box"][0] < 256 < first["faces"][1]["box"][0]
+    for face in first["faces"]:
+        low, high = face["age_interval"]
+        assert 0 <= low <= face["age"] <= high <= 100
+        assert face["gender"] in ("female", "male") and face["age_group"] in AGE_GROUPS
+        assert sum(face["gender_probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    (alone,) = model.predict(two)
+    assert alone == first
+    assert model.predict([]) == []
+
+
+def test_a_cropped_face_is_read_as_in_the_test_of_the_run(model_folder, run, tmp_path, tiny_config):
+    """The reading of a test image, given as a file, is what the run's own test answered."""
+    from input_pipeline.pipeline import record_image
+    from ror_jax.evaluation.predictions import read_predictions
+    from ror_jax.training.experiment import open_task
+
+    folder = run("age_group")
+    dataset, _ = open_task(tiny_config(task__name="age_group", dataset__resolution=64, dataset__people=60))
+    images = [np.asarray(record_image(dataset.test[number])) for number in range(len(dataset.test))]
+    for engine in ("onnxruntime", "xla"):
+        found = ror_jax.load(model_folder("age_group"), engine=engine).predict(images, faces="cropped")
+        predictions = read_predictions([folder])
+        assert [photograph["faces"][0]["age_group"] for photograph in found] == [
+            AGE_GROUPS[number] for number in predictions.predicted
+        ]
+        sure = [photograph["faces"][0]["age_group_probability"] for photograph in found]
+        np.testing.assert_allclose(sure, predictions.confidence, atol=2e-4)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "xla"])
+def test_answers_depend_neither_on_the_batch_size_nor_on_a_mirror_with_two_views(engine, model_folder):
+    model = ror_jax.load(model_folder("age_gender"), engine=engine)
+    faces = list(np.random.default_rng(0).integers(0, 256, (7, 16, 16, 3), np.uint8))
+    whole = model.predict(faces, faces="cropped", views="flip")
+    one = model.predict([face[:, ::-1].copy() for face in faces], faces="cropped", views="flip", batch_size=1)
+    few = model.predict(faces, faces="cropped", views="flip", batch_size=3)
+    ages = [[photograph["faces"][0]["age"] for photograph in found] for found in (whole, one, few)]
+    np.testing.assert_allclose(ages[0], ages[1], atol=0.1)
+    np.testing.assert_allclose(ages[0], ages[2], atol=0.1)
+    single = [photograph["faces"][0]["age"] for photograph in model.predict(faces, faces="cropped")]
+    assert max(abs(np.subtract(single, ages[0]))) > 0
+
+
+def test_a_program_compiled_once_serves_like_numbers_of_faces(model_folder):
+    model = ror_jax.load(model_folder("age_group"), engine="xla")
+    crops = np.zeros((8, 16, 16, 3), np.uint8)
+    for count in (5, 6):
+        model.read(crops[:count])
+    compiled = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
+    try:
+        for count in (7, 8):
+            assert len(model.read(crops[:count])) == count
+    finally:
+        jax.monitoring.clear_event_listeners()
+    assert not [event for event in compiled if "compile" in event]
+
+
+LABELS = {"age": tuple(map(str, range(101))), "age_group": AGE_GROUPS, "gender": ("female", "male")}
+
+
+def test_ages_by_year_are_summed_over_the_groups():
+    task = create_task("age_years", LABELS)
+    probabilities = np.zeros((1, 101))
+    probabilities[0, [26, 30, 40]] = 0.5, 0.3, 0.2
+    answers = {"age": {"class": np.array([26]), "probabilities": probabilities, "expectation": np.array([30.0])}}
+    (face,) = readings(answers, task, {"below": 5, "above": 75.5})
+    assert (face["age"], face["age_interval"]) == (30.0, [25.0, 100.0])
+    assert (face["age_group"], face["age_group_probability"]) == ("25-32", 0.8)
+    assert face["age_group_probabilities"] == {**dict.fromkeys(AGE_GROUPS, 0.0), "25-32": 0.8, "38-43": 0.2}
+
+
+def test_an_age_group_has_an_interval_of_groups():
+    task = create_task("age_group", LABELS)
+    answers = {"age_group": {"class": np.array([0, 4, 7]), "probabilities": np.eye(8)[[0, 4, 7]]}}
+    faces = readings(answers, task, {"below": 1, "above": 2})
+    assert [face["age_interval"] for face in faces] == [[0, 13], [15, 53], [48, 100]]
+    assert "age" not in faces[0] and faces[1]["age_group"] == "25-32"
+    assert "age_interval" not in readings(answers, task, None)[0]
+
+
+def test_any_other_label_is_read_too():
+    task = create_task("older_than", LABELS, group=4)
+    answers = {"age_group": {"class": np.array([1]), "probabilities": np.array([[0.25, 0.75]])}}
+    (face,) = readings(answers, task, {"below": 1, "above": 1})
+    assert face == {
+        "age_group": "older",
+        "age_group_probability": 0.75,
+        "age_group_probabilities": {"0-2 ... 15-20": 0.25, "older": 0.75},
+    }
+
+
+def test_the_interval_leaves_a_twentieth_of_the_test_faces_out_on_either_side():
+    from ror_jax.evaluation.predictions import Predictions
+
+    ages = np.linspace(20, 80, 99)
+    errors = np.random.default_rng(0).permutation(np.arange(99) - 40.0)  # the truth: -40 ... 58 years beside the answer
+    genders = np.zeros(99, int)
+    facts = {"age": np.append(ages, -1)}
+    predictions = Predictions(facts, *[np.append(genders, 0)] * 3, predicted_age=np.append(ages - errors, 300))
+    interval = _interval(predictions, "age_gender")
+    # of 99 errors the fifth from either end, as (99 + 1) / 20 = 5
+    assert {key: interval[key] for key in ("below", "above", "faces")} == {"below": 36, "above": 54, "faces": 99}
+    assert interval["inside"] == pytest.approx(91 / 99)
+    few = Predictions({"age": ages[:9]}, *[genders[:9]] * 3, predicted_age=ages[:9])
+    assert _interval(few, "age_gender") is None and _interval(predictions, "gender") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"format": 2, "versions": {"ror_jax": "9.1"}},
+            r"has format 2 \(of ror_jax 9\.1\), but this program reads format 1",
+        ),
+        ({"format": "gone"}, r"is a folder of weights, .* python -m ror_jax\.export --workdir="),
+        ({"task": {"name": "age_groop"}}, r"model\.json is damaged: unknown task 'age_groop'"),
+        ({"labels": {}}, r"model\.json is damaged: task 'age_group' needs the label 'age_group'"),
+        ({"task_state": None}, r"model\.json is damaged"),
+        ({"preprocessing": {}}, r"model\.json is damaged"),
+        ({"model": "ror34"}, "the weights are of another model|has no "),
+    ],
+)
+def test_what_is_no_model(changes, words, model_folder, edited):
+    with pytest.raises(UserError, match=words):
+        ror_jax.load(edited(model_folder("age_group"), **changes))
+
+
+def test_where_there_is_no_model(tmp_path, model_folder):
+    with pytest.raises(UserError, match=r"no model in .*: model\.json is missing; python -m ror_jax\.export makes"):
+        ror_jax.load(tmp_path)
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(UserError, match=r"model\.json is damaged"):
+        ror_jax.load(tmp_path)
+    folder = model_folder("age_group")
+    with pytest.raises(UserError, match="unknown engine 'torch'"):
+        ror_jax.load(folder, engine="torch")
+    for options in ({"faces": "croped"}, {"views": "ten_crop"}):
+        with pytest.raises(UserError, match="unknown"):
+            ror_jax.load(folder).predict([np.zeros((9, 9, 3), np.uint8)], **{"faces": "cropped"} | options)
+    assert json.loads((folder / "model.json").read_text())["format"] == 1

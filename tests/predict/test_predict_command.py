@@ -1,0 +1,145 @@
+"""`python -m ror_jax.predict`, as a person would type it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ror_jax.predict.__main__ import main
+
+
+@pytest.fixture
+def predict(model_folder, capsys, tmp_path):
+    """Runs the command in this process: arguments -> (exit status or what `sys.exit` was told, output)."""
+
+    def run(*arguments, model=None):
+        model = model or model_folder("age_gender")
+        with pytest.raises(SystemExit) as stopped:
+            main([f"--model={model}", f"--cache_dir={tmp_path / 'cache'}", *map(str, arguments)])
+        return stopped.value.code, capsys.readouterr()
+
+    return run
+
+
+def test_every_face_is_told(predict, photographs):
+    status, said = predict(photographs / "one.png", photographs / "sub" / "two.jpg")
+    assert status == 0
+    first, face, second, *two, summary = said.out.splitlines()
+    assert (first, second) == (str(photographs / "one.png"), str(photographs / "sub" / "two.jpg"))
+    for line, number in zip([face, *two], (1, 1, 2), strict=True):
+        assert line.startswith(f"    {number}  age ") and "male, " in line and "   at " in line and ", score " in line
+    assert summary == "3 faces in 2 photographs."
+
+
+def test_a_table_and_pictures_of_a_folder(predict, photographs, tmp_path):
+    results, seen = tmp_path / "r.csv", tmp_path / "seen"
+    status, said = predict(photographs, f"--output={results}", f"--annotated={seen}", "--batch_size=2")
+    assert status == 3  # one has no face
+    assert said.out == (
+        "3 faces in 3 photographs, 1 of them unreadable or without a face."
+        f" Wrote {results}. Drew what was read in {seen}.\n"
+    )
+    rows = list(csv.DictReader(results.open()))
+    found = [(row["photograph"].removeprefix(f"{photographs}/"), row["face"], row["problem"]) for row in rows]
+    assert found == [
+        ("none.jpg", "", "no face was found"),
+        ("one.png", "1", ""),
+        ("sub/two.jpg", "1", ""),
+        ("sub/two.jpg", "2", ""),
+    ]
+    for row in rows[1:]:
+        assert 0 <= float(row["age_low"]) <= float(row["age"]) <= float(row["age_high"]) <= 100
+        assert float(row["width"]) > 50 and row["gender"] in ("female", "male")
+        assert 0 <= float(row["gender_probability"]) <= 1 and float(row["score"]) >= 3
+    name = photographs.name
+    drawn = {path.relative_to(seen).as_posix() for path in seen.rglob("*.*")}
+    assert drawn == {f"{name}/one.png.jpg", f"{name}/sub/two.jpg"}
+    for path, original in ((seen / name / "one.png.jpg", "one.png"), (seen / name / "sub/two.jpg", "sub/two.jpg")):
+        with Image.open(path) as image, Image.open(photographs / original) as before:
+            assert image.size == before.size
+            red, green, blue = np.moveaxis(np.asarray(image), 2, 0)
+            assert ((red > 200) & (green > 170) & (blue < 120)).sum() > 1000  # the boxes and the signs
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_the_same_as_json(kind, predict, photographs, tmp_path):
+    results = tmp_path / f"r.{kind}"
+    status, _ = predict(photographs, f"--output={results}")
+    text = results.read_text()
+    found = json.loads(text) if kind == "json" else [json.loads(line) for line in text.splitlines()]
+    assert status == 3 and [len(photograph["faces"]) for photograph in found] == [0, 1, 2]
+    face = found[1]["faces"][0]
+    assert face.keys() >= {"box", "score", "age", "age_interval", "age_group", "gender", "gender_probabilities"}
+    assert found[0] == {
+        "photograph": str(photographs / "none.jpg"),
+        "width": 800,
+        "height": 400,
+        "faces": [],
+        "problem": "no face was found",
+    }
+
+
+def test_bad_files_are_rows_and_the_rest_goes_on(predict, photographs, tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(100))
+    (tmp_path / "empty.jpg").touch()
+    files = (tmp_path / "clip.mp4", tmp_path / "empty.jpg", photographs / "one.png")
+    status, said = predict(*files)
+    lines = said.out.splitlines()
+    assert status == 3 and lines[0].startswith(f"{tmp_path / 'clip.mp4'}: the image cannot be decoded (it is no image")
+    assert lines[1].startswith(f"{tmp_path / 'empty.jpg'}: the image cannot be decoded")
+    assert lines[-1] == "1 faces in 3 photographs, 2 of them unreadable or without a face."
+
+
+def test_cropped_faces_are_not_looked_for(predict, photographs):
+    status, said = predict(photographs / "none.jpg", "--faces=cropped", "--views=flip")
+    assert status == 0 and "   at 0, 0, 800, 400\n" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{empty}"], "error: there are no photographs in {empty}"),
+        (["{other}"], "error: there are no photographs in {other}, but other files: 2 .mp4, 1 no ending"),
+        (["{empty}/x.jpg"], "error: there is no {empty}/x.jpg"),
+        (["{photos}", "--output=r.txt"], "error: --output is r.txt; its name must end in .csv, .json, .jsonl"),
+        (["{photos}", "--output={empty}/no/r.csv"], "error: {empty}/no/r.csv cannot be written: No such file or"),
+        (["{photos}", "--annotated={photos}"], "error: --annotated is {photos}, which holds {photos}/none.jpg itself;"),
+        (["{photos}/sub/two.jpg", "{copy}/two.jpg", "--annotated=x"], "error: --annotated: several of the photographs"),
+        (["{photos}", "--batch_size=0"], "error: --batch_size is 0; it must be 1 or more"),
+        (["{photos}", "--detector=yunet"], "error: detector: it is 'cascade', or 'yunet:FILE'"),
+        (["{photos}", "--detector=yunet:{empty}/x"], "error: {empty}/x cannot be opened as a YuNet model"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(arguments, words, predict, photographs, tmp_path):
+    places = {name: tmp_path / name for name in ("empty", "other", "copy")}
+    for place in places.values():
+        place.mkdir()
+    (places["copy"] / "two.jpg").write_bytes((photographs / "sub" / "two.jpg").read_bytes())
+    for name in ("a.mp4", "b.MP4", "README"):
+        (places["other"] / name).touch()
+    places["photos"] = photographs
+    status, _ = predict(*(argument.format(**places) for argument in arguments))
+    assert status.startswith(words.format(**places)) and "\n" not in status
+
+
+def test_a_folder_without_a_model(predict, photographs, tmp_path):
+    status, _ = predict(photographs, model=tmp_path)
+    assert status.startswith(f"error: no model in {tmp_path}: model.json is missing; python -m ror_jax.export")
+
+
+def test_the_command_itself(model_folder, photographs, tmp_path):
+    """A program of its own compiles and finds what it compiled the next time."""
+    command = [sys.executable, "-m", "ror_jax.predict", f"--model={model_folder('age_gender')}", "--engine=xla"]
+    command += [f"--cache_dir={tmp_path / 'cache'}", str(photographs / "one.png")]
+    environment = os.environ | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    compiled = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        assert done.stdout.endswith("1 faces in 1 photographs.\n"), done
+        compiled.append({path.name for path in (tmp_path / "cache" / "xla").glob("*-cache")})
+    assert compiled[0] and compiled[0] == compiled[1]
