@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ror_jax.models.export import threads
 from ror_jax.predict.faces import FaceFinder, Source
 
 
@@ -60,14 +61,14 @@ def _complete(waiting: collections.deque, unread: int) -> Iterator[dict[str, Any
 
 def _found(sources: Iterable[Source], find: FaceFinder) -> Iterator[tuple[dict, list[np.ndarray]]]:
     """What `find` finds, in order, by as many threads as there are cores, a few photographs ahead."""
-    threads = os.cpu_count()
+    count = threads()
     running: collections.deque[Future] = collections.deque()
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(count) as pool:
         try:
             for number, source in enumerate(sources):
                 name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
                 running.append(pool.submit(find, source, name))
-                if len(running) > 2 * threads:
+                if len(running) > 2 * count:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
