@@ -7,7 +7,10 @@ import pytest
 from PIL import Image
 
 from input_pipeline import DataError, create_dataset, pipeline
+from input_pipeline.alignment import TEMPLATE
 from input_pipeline.datasets import faces
+from input_pipeline.detection import Cascade
+from input_pipeline.face_renderer import render_face, sample_person
 from input_pipeline.transforms import decode_image
 
 
@@ -296,3 +299,26 @@ def test_real_portraits_from_a_short_list(shared_data, tmp_path):
     data = create_dataset("faces_csv", data_dir=tmp_path, cache_dir=tmp_path, resolution=32, validation=0.1)
     assert "878 rows read, 711 to train on, 79 to validate with (79 subjects), 88 to test on" in data.description
     assert "left out" not in data.description and "kept without" not in data.description
+
+
+def test_the_largest_face_is_found_and_aligned(write, open_csv, folder):
+    """Of drawn faces, whose eyes are known, in photographs of which they are a small part."""
+    write("path,age,split\n" + "".join(f"p/{n}.jpg,30,{split}\n" for n, split in enumerate(("train", "train", "test"))))
+    for number, person in enumerate((7, 19)):  # who are found; of drawn faces the detector misses one in four
+        rng = np.random.default_rng(person)
+        face, _ = render_face(sample_person(rng), 35, rng, 256)
+        photograph = Image.new("RGB", (900, 500), (90, 110, 120))
+        photograph.paste(face, (500, 200))
+        photograph.paste(face.resize((128, 128)), (50, 100))
+        photograph.rotate(10 * number).save(folder / f"p/{number}.jpg")
+    (folder / "p/2.jpg").write_bytes((folder / "p/0.jpg").read_bytes())
+    Image.new("RGB", (300, 300)).save(folder / "p/3.jpg")
+    with (folder / "faces.csv").open("a") as file:
+        file.write("p/3.jpg,30,test\n")
+    data = open_csv(align=True, resolution=128)
+    assert "  left out: 1 with no face that the detector finds" in data.description.splitlines()
+    for record in records(data.train):
+        image = decode_image(record["image"], "")
+        assert image.size == (128, 128)
+        (face,) = Cascade()(image.resize((512, 512)))
+        np.testing.assert_allclose(face.landmarks / 512, TEMPLATE, atol=0.03)
