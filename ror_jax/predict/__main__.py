@@ -47,9 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--faces", choices=FACES, default="detect", help="'cropped': each photograph is one face, cut as for training"
     )
-    parser.add_argument(
-        "--detector", default="cascade", metavar="NAME", help="'cascade', or 'yunet:FILE' with OpenCV's YuNet network"
-    )
+    parser.add_argument("--detector", default="cascade", metavar="NAME", help="'cascade', 'yunet' or 'yunet:FILE'")
     parser.add_argument(
         "--views", choices=VIEWS, default="single", help="'flip': mean over a face and its mirror image"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from input_pipeline.alignment import align
+from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector, create_detector
 from input_pipeline.errors import DataError
@@ -30,8 +30,8 @@ class Preprocessing:
       size, resize, fit, fill: of a face that is cropped already, see `transforms.crop_views`; `fill` is the colour of
         what lies outside a photograph, too.
       visible: the shares of width and height that are no border in the training images.
-      landmarks: [K, 2], (x, y), where the eyes lie in these, as parts of the side.
-      landmarks_from: in how many of these they were found; 0: not enough, `landmarks` are the usual ones.
+      landmarks: by detector [K, 2], (x, y), where these lie in the training images, as parts of the side.
+      landmarks_from: by detector, in how many of these they were found.
     """
 
     size: int
@@ -39,8 +39,13 @@ class Preprocessing:
     fit: str
     fill: list[float]
     visible: list[float]
-    landmarks: list[list[float]]
-    landmarks_from: int
+    landmarks: dict[str, list[list[float]]]
+    landmarks_from: dict[str, int]
+
+    def template(self, detector: str) -> np.ndarray:
+        """Where the landmarks of that detector, or at least the eyes, should lie in a crop, as parts of its side."""
+        found = self.landmarks.get(detector) or self.landmarks.get("cascade")
+        return np.array(found) if found else TEMPLATE
 
 
 class FaceFinder:
@@ -54,9 +59,10 @@ class FaceFinder:
     def __init__(self, preprocessing: Preprocessing, faces: str, detector: str | Detector):
         if faces not in FACES:
             raise unknown("faces", faces, FACES)
-        self._preprocessing = preprocessing
-        self._detect = None if faces == "cropped" else detector
+        self._preprocessing, self._detect = preprocessing, None if faces == "cropped" else detector
+        self._template = preprocessing.template("cascade")
         if isinstance(self._detect, str):
+            self._template = preprocessing.template(self._detect.partition(":")[0])
             self._detect = create_detector(self._detect)
 
     def __call__(self, source: Source, name: str) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -77,9 +83,8 @@ class FaceFinder:
             crops = crop_views(image, seen.size, seen.resize, "single", seen.fit, seen.fill)
             return [{"box": [0, 0, *image.size], "score": None}], list(crops)
         found = self._detect(image)
-        template = np.array(seen.landmarks)
         faces = [{"box": [round(edge, 1) for edge in face.box], "score": round(face.score, 3)} for face in found]
-        crops = (align(image, face.landmarks, template, seen.size, seen.fill) for face in found)
+        crops = (align(image, face.landmarks, self._template, seen.size, seen.fill) for face in found)
         return faces, [_bordered(crop, seen.visible, seen.fill) for crop in crops]
 
 

@@ -67,16 +67,18 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
 
 def _crop(card: dict) -> str:
     preprocessing = card["preprocessing"]
-    (left, top), (right, _) = preprocessing["landmarks"][:2]
-    where = f"{left:.2f} and {right:.2f} of the side from the left, {top:.2f} from above"
-    how = (
-        f"where they lie in its training images (median of {preprocessing['landmarks_from']})"
-        if preprocessing["landmarks_from"]
-        else "as is usual, for in its training images too few faces were detected to say where they lie"
-    )
-    return (
+    size = (
         f"{preprocessing['size']} x {preprocessing['size']} pixels; a face that was found in a photograph is turned and"
-        f" scaled so that the eyes lie {where}: {how}."
+    )
+    if "cascade" not in preprocessing["landmarks"]:
+        return (
+            f"{size} cut out with a usual margin, which may not fit: in its training images too few faces were detected to"
+            " say where they lie."
+        )
+    (left, top), (right, _) = preprocessing["landmarks"]["cascade"]
+    return (
+        f"{size} scaled so that the eyes lie {left:.2f} and {right:.2f} of the side from the left, {top:.2f} from above:"
+        f" where they lie in its training images (median of {preprocessing['landmarks_from']['cascade']})."
     )
 
 

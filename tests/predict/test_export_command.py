@@ -46,8 +46,8 @@ def test_a_folder_that_stands_alone(export, run, tmp_path):
     assert card["licence"] == "ours alone" and card["versions"]["ror_jax"] == ror_jax.__version__
     assert card["task"] == {"name": "age_group"} and card["heads"] == {"age_group": 8}
     seen = card["preprocessing"]
-    (left, top), (right, _) = seen["landmarks"]  # of faces as the program draws them
-    assert seen["landmarks_from"] >= 20 and 0.3 < left < 0.5 < right < 0.7 and 0.3 < top < 0.6
+    (left, top), (right, _) = seen["landmarks"]["cascade"]  # of faces as the program draws them
+    assert seen["landmarks_from"]["cascade"] >= 20 and 0.3 < left < 0.5 < right < 0.7 and 0.3 < top < 0.6
     assert (seen["size"], seen["resize"], seen["fit"], seen["visible"]) == (16, 16, "crop", [1, 1])
 
 

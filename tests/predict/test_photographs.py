@@ -8,7 +8,7 @@ from PIL import Image
 from ror_jax.predict.faces import NO_FACE, FaceFinder, Preprocessing
 from ror_jax.predict.photographs import read_photographs
 
-PREPROCESSING = Preprocessing(8, 8, "crop", [0, 0, 0], [1, 1], [[0.4, 0.45], [0.6, 0.45]], 0)
+PREPROCESSING = Preprocessing(8, 8, "crop", [0, 0, 0], [1, 1], {}, {})
 COUNTS = [0, 3, 1, 0, 0, 7, 2, 1, 0]
 
 

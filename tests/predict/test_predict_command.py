@@ -111,7 +111,7 @@ def test_cropped_faces_are_not_looked_for(predict, photographs):
         (["{photos}", "--annotated={photos}"], "error: --annotated is {photos}, which holds {photos}/none.jpg itself;"),
         (["{photos}/sub/two.jpg", "{copy}/two.jpg", "--annotated=x"], "error: --annotated: several of the photographs"),
         (["{photos}", "--batch_size=0"], "error: --batch_size is 0; it must be 1 or more"),
-        (["{photos}", "--detector=yunet"], "error: detector: it is 'cascade', or 'yunet:FILE'"),
+        (["{photos}", "--detector=cascade:x"], "error: detector 'cascade' takes no file; leave out 'x'"),
         (["{photos}", "--detector=yunet:{empty}/x"], "error: {empty}/x cannot be opened as a YuNet model"),
     ],
 )
