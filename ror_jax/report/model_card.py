@@ -67,18 +67,17 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
 
 def _crop(card: dict) -> str:
     preprocessing = card["preprocessing"]
-    size = (
-        f"{preprocessing['size']} x {preprocessing['size']} pixels; a face that was found in a photograph is turned and"
-    )
+    size = f"{preprocessing['size']} x {preprocessing['size']} pixels."
     if "cascade" not in preprocessing["landmarks"]:
         return (
-            f"{size} cut out with a usual margin, which may not fit: in its training images too few faces were detected to"
-            " say where they lie."
+            f"{size} A face that was found in a photograph is turned upright and cut out with a usual margin, which may not"
+            " fit: in its training images too few faces were detected to say where they lie."
         )
     (left, top), (right, _) = preprocessing["landmarks"]["cascade"]
     return (
-        f"{size} scaled so that the eyes lie {left:.2f} and {right:.2f} of the side from the left, {top:.2f} from above:"
-        f" where they lie in its training images (median of {preprocessing['landmarks_from']['cascade']})."
+        f"{size} A face that was found in a photograph is turned and scaled so that the eyes lie {left:.2f} and"
+        f" {right:.2f} of the side from the left, {top:.2f} from above, where they lie in its training images (median of"
+        f" {preprocessing['landmarks_from']['cascade']})."
     )
 
 
