@@ -70,14 +70,14 @@ def _crop(card: dict) -> str:
     size = f"{preprocessing['size']} x {preprocessing['size']} pixels."
     if "cascade" not in preprocessing["landmarks"]:
         return (
-            f"{size} A face that was found in a photograph is turned upright and cut out with a usual margin, which may not"
-            " fit: in its training images too few faces were detected to say where they lie."
+            f"{size} A face that was found in a photograph is turned upright and cut out with a usual margin, which may"
+            " not fit: in its training images too few faces were detected to say where they lie."
         )
     (left, top), (right, _) = preprocessing["landmarks"]["cascade"]
     return (
         f"{size} A face that was found in a photograph is turned and scaled so that the eyes lie {left:.2f} and"
-        f" {right:.2f} of the side from the left, {top:.2f} from above, where they lie in its training images (median of"
-        f" {preprocessing['landmarks_from']['cascade']})."
+        f" {right:.2f} of the side from the left, {top:.2f} from above, where they lie in its training images (median"
+        f" of {preprocessing['landmarks_from']['cascade']})."
     )
 
 
