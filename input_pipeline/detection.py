@@ -17,6 +17,9 @@ from input_pipeline.errors import DataError, unknown_name
 LONGEST = 1024  # pixels; faces are looked for in a larger photograph when it has been shrunk to this side
 SMALLEST = 0.04  # a face, as a part of the photograph's shorter side; and `WINDOW` pixels at least
 WINDOW = 24
+# From one size of windows to the next. With 1.1 and a `min_score` of 3, 871 instead of 868 faces of 878 portraits
+# are found, with 8 boxes elsewhere instead of 12, in 1.4 times the time.
+STEP = 1.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +47,16 @@ class Cascade:
     both in places where a face may have them, they are taken to lie where most faces have them.
 
     Args:
-        min_score: a face counts that so many windows found, which differ a little in place and size.
+        min_score: a face counts that more windows than this found, which differ a little in place and size.
     """
 
-    def __init__(self, min_score: float = 3):
+    def __init__(self, min_score: float = 2):
         self._min_score, self._local = int(min_score), threading.local()  # a cascade serves one thread at a time
 
     def __call__(self, image: Image.Image) -> list[Face]:
         grey, shrunk = _grey(image)
         smallest = (max(WINDOW, round(SMALLEST * min(grey.shape))),) * 2
-        boxes, windows = self._cascade("frontalface_alt2").detectMultiScale2(grey, 1.1, self._min_score, 0, smallest)
+        boxes, windows = self._cascade("frontalface_alt2").detectMultiScale2(grey, STEP, self._min_score, 0, smallest)
         faces = [
             Face(tuple(float(edge) * shrunk for edge in box), float(score), self._eyes(grey, box) * shrunk)
             for box, score in zip(boxes, np.ravel(windows), strict=True)

@@ -33,10 +33,11 @@ class Model:
 
     Args:
       folder: that `python -m ror_jax.export` wrote.
-      engine: what runs the network, one of `ENGINES`. Default: ONNX Runtime on a CPU, where it is faster, or XLA.
+      engine: what runs the network, one of `ENGINES`; default: ONNX Runtime on a CPU, where it is faster, or XLA.
 
     Attributes:
       card: what stands in `model.json`.
+      engine: what runs the network.
 
     Raises:
       UserError: there is no such model, or it is damaged or of a newer program, or there is no such engine.

