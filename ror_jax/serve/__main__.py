@@ -1,0 +1,106 @@
+"""Serves a model: a page that reads photographs, and the same as JSON.
+
+python -m ror_jax.serve --model=models/quickstart
+python -m ror_jax.serve --model=models/quickstart --host=0.0.0.0 --port=80     # for everyone who can reach this machine
+
+Nothing that is uploaded is kept. Exit status: 1, it could not start, for the reason given; 2, wrong arguments; 130 or
+143, it was ended by Ctrl-C or SIGTERM.
+"""
+
+import argparse
+import ipaddress
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
+
+import jax
+import numpy as np
+
+from input_pipeline import DataError
+from ror_jax.errors import UserError
+from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
+
+GRACE = 5  # seconds that requests have to end when the server is told to
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m ror_jax.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder that ror_jax.export made")
+    parser.add_argument("--port", type=int, default=8000, metavar="N", help="default 8000; 0: any that is free")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default 127.0.0.1: this machine alone")
+    parser.add_argument("--detector", default="cascade", metavar="NAME", help="'cascade', 'yunet' or 'yunet:FILE'")
+    parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
+    parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        serve(options)
+    except (UserError, DataError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serves until a signal ends it."""
+    try:
+        import uvicorn
+
+        from ror_jax.serve.app import create_app
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name.partition('.')[0]} is not installed: pip install -e '.[serve]'") from error
+    with bind(options.host, options.port) as listening:  # what is wrong with the address should be told first
+        address, port = listening.getsockname()[:2]
+        local = ipaddress.ip_address(address).is_loopback
+        jax.config.update("jax_compilation_cache_dir", str(Path(options.cache_dir).expanduser() / "xla"))
+        model = Model(options.model, options.engine)
+        hosts = {"localhost", address, options.host.lower()} if local else ()
+        app = create_app(model, describe(options.model), options.detector, hosts)
+        warm_up(model)
+        listening.listen()
+        if not local:
+            print(f"Anyone who can reach {options.host} can use it: there is no password and no encryption.")
+        shown = f"[{options.host}]" if ":" in options.host else options.host
+        print(f"Listening on http://{shown}:{port}", flush=True)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE)
+        uvicorn.Server(config).run([listening])
+
+
+def describe(folder: Path) -> str:
+    """What a model's folder says of it to people, Markdown; nothing where nothing is there."""
+    path = folder.expanduser() / "README.md"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket at that address, which does not listen yet; raises UserError where that is impossible."""
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port is {port}; it must be in 0 ... {2**16 - 1}")
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+    except OSError as error:
+        raise UserError(
+            f"nothing can listen on --host={host} --port={port}: {error.strerror}; choose another --port or --host"
+        ) from error
+    return listening
+
+
+def warm_up(model: Model) -> None:
+    """Compiles what the network needs for every number of faces, so that no request has to wait for that."""
+    size = model.card["preprocessing"]["size"]
+    for faces in (2**n for n in range(BATCH.bit_length())):
+        for views in VIEWS:
+            model.read(np.zeros((faces, size, size, 3), np.uint8), views)
+
+
+if __name__ == "__main__":
+    main()

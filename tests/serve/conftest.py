@@ -1,0 +1,99 @@
+"""Drawn faces as files, a tiny model, and the application around a fake one."""
+
+import dataclasses
+import io
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from fake_model import PREPROCESSING, FakeModel, encoded
+from flax import nnx
+from PIL import Image
+from starlette.testclient import TestClient
+
+from input_pipeline.detection import Cascade
+from input_pipeline.face_renderer import render_face, sample_person
+from ror_jax.models import create_model
+from ror_jax.models.weights import save_weights
+from ror_jax.predict.model import FORMAT
+from ror_jax.serve.app import create_app
+
+
+@pytest.fixture(scope="session")
+def drawn():
+    """Eight drawn pictures, Pillow images of 128 pixels, in each of which, and in its JPEG, the detector finds one face."""
+    rng, detect, found = np.random.default_rng(3), Cascade(), []
+    while len(found) < 8:
+        image, _ = render_face(sample_person(rng), float(rng.uniform(5, 80)), rng, 128)
+        jpeg = Image.open(io.BytesIO(encoded(image)))
+        found += [image] * (len(detect(image)) == len(detect(jpeg)) == 1)
+    return found
+
+
+@pytest.fixture(scope="session")
+def faces(drawn):
+    """The same as JPEG files."""
+    return [encoded(image) for image in drawn]
+
+
+@pytest.fixture(scope="session")
+def two_faces(drawn):
+    """A PNG file with two faces side by side."""
+    for first, second in itertools.pairwise(drawn):
+        image = Image.new("RGB", (300, 150), (200, 205, 200))
+        image.paste(first, (11, 11))
+        image.paste(second, (161, 11))
+        if len(Cascade()(image)) == 2:
+            return encoded(image, "PNG")
+    raise AssertionError("the detector finds no pair of the drawn faces")
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory):
+    """The folder of a model of age and gender, of random numbers."""
+    folder, overrides = tmp_path_factory.mktemp("model"), {"blocks_per_group": (1, 1), "widths": (4, 8)}
+    make = jax.jit(lambda: nnx.split(create_model("ror3_8", {"age": 1, "gender": 1}, rngs=nnx.Rngs(0), **overrides))[1])
+    params, statistics = nnx.split_state(make(), nnx.Param, nnx.BatchStat)
+    card = {
+        "format": FORMAT,
+        "name": "random",
+        "model": "ror3_8",
+        "overrides": overrides,
+        "heads": {"age": 1, "gender": 1},
+        "mean": [120.0] * 3,
+        "std": [60.0] * 3,
+        "task": {"name": "age_gender"},
+        "task_state": {"threshold": 0.5},
+        "labels": {"age": [str(year) for year in range(101)], "gender": ["female", "male"]},
+        "preprocessing": dataclasses.asdict(PREPROCESSING),
+        "interval": {"below": 5.0, "above": 6.0, "faces": 100, "inside": 0.9},
+        "versions": {},
+    }
+    save_weights(folder, nnx.to_pure_dict(params), nnx.to_pure_dict(statistics), card)
+    (folder / "README.md").write_text("# A model\n")
+    return folder
+
+
+@pytest.fixture
+def model():
+    return FakeModel()
+
+
+@pytest.fixture
+def client(model):
+    with TestClient(
+        create_app(model, "# A fake"), base_url="http://localhost", raise_server_exceptions=False
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def send(client):
+    """`send(file, ..., views=...)`: the answer to a request with these files, bytes, in a form."""
+
+    def post(*files, query="", **options):
+        parts = [("files", (f"{number}.jpg", data)) for number, data in enumerate(files)]
+        return client.post(f"/predict{query}", files=parts, **options)
+
+    return post
