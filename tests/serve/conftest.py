@@ -22,7 +22,7 @@ from ror_jax.serve.app import create_app
 
 @pytest.fixture(scope="session")
 def drawn():
-    """Eight drawn pictures, Pillow images of 128 pixels, in each of which, and in its JPEG, the detector finds one face."""
+    """Eight drawn pictures, Pillow images of 128 pixels; in each, and in its JPEG, the detector finds one face."""
     rng, detect, found = np.random.default_rng(3), Cascade(), []
     while len(found) < 8:
         image, _ = render_face(sample_person(rng), float(rng.uniform(5, 80)), rng, 128)
