@@ -1,5 +1,5 @@
 # make run    train and test a small age-group network on faces drawn by the program
-# make test   run the tests
+# make test   run the tests, in two processes (WORKERS=1: in one)
 # make soak   run those that take many minutes
 # make lint   check style and format
 # make clean  remove what these made
@@ -7,6 +7,7 @@
 EXTRAS ?= test
 PYTHON ?= python3
 VENV := .venv
+WORKERS ?= 2
 INSTALLED := $(VENV)/installed-$(EXTRAS)
 
 .PHONY: run test soak lint clean
@@ -15,7 +16,7 @@ run: $(INSTALLED)
 	$(VENV)/bin/python -m ror_jax.main --config=configs/quickstart.py
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
 
 soak: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m soak -s

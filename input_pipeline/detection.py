@@ -115,7 +115,10 @@ class YuNet:
                 )
             model_file = Path(package.origin).with_name(self.FILE)
         self._file, self._min_score, self._local = str(Path(model_file).expanduser()), min_score, threading.local()
-        self._network()  # what is wrong with the file should be told now
+        try:  # what is wrong with the file should be told now
+            self(Image.new("RGB", (32, 32)))
+        except cv2.error as error:
+            raise DataError(f"{self._file} is no YuNet model: {error.err or error}") from error
 
     def __call__(self, image: Image.Image) -> list[Face]:
         pixels, shrunk = _shrunk(image, self.LONGEST)

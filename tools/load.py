@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=20, metavar="N", help="of each client; default %(default)s")
     options = parser.parse_args(arguments)
     paths = [file for path in options.photographs for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    report = run(options.url, paths, options.clients, options.requests)
+    try:
+        report = run(options.url, paths, options.clients, options.requests)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        sys.exit(f"error: {options.url}: {error}; is a server there, and are these photographs?")
     print(
         f"{options.clients} clients, {options.requests} requests each:"
         f" {report['answered']} answered in {report['seconds']:.1f} s, {report['wrong']} of them wrongly;"

@@ -52,7 +52,8 @@ class FaceFiles(faces.FaceBuilder):
         cache_dir: see `FaceBuilder`.
         resolution: see `FaceBuilder`.
         min_size, whole_image: see `read_face`.
-        align: find the largest face of each image and cut it out upright, as `alignment.align` does with a margin.
+        align: find the largest face of each image and cut it out upright, as `alignment.align` does with a margin,
+            whatever `whole_image` says.
     """
 
     EXTRA_FEATURES: ClassVar = {"path": np.str_}

@@ -37,6 +37,7 @@ JPEG_QUALITY = 95
 ROWS_IN_A_FILE = 1000
 LONGEST = 1000  # characters of a text in a list; in an array of texts, all take the room of the longest
 LEFT_OUT = "left_out.csv"
+LISTED = "rows that cannot be used are listed in"
 
 
 def nearest_age_group(age: np.ndarray | float) -> np.ndarray:
@@ -393,7 +394,7 @@ def _describe(builder: FaceBuilder, rows: dict[str, np.ndarray], known: dict[str
         + ", ".join(f"{len(numbers)} {uses[name]}" for name, numbers in rows.items())
         + note,
         *(f"  left out: {reasons[reason]} with {reason}" for reason in ordered),
-        *([f"  rows that cannot be used are listed in {builder.data_path / LEFT_OUT}"] if index["left_out"] else []),
+        *([f"  {LISTED} {builder.data_path / LEFT_OUT}"] if index["left_out"] else []),
         *(f"  kept without {label}: {count}" for label, has in known.items() if (count := (kept & ~has).sum())),
     ]
     return "\n".join(lines)

@@ -75,7 +75,8 @@ def load_card(folder: Path) -> dict:
         card = json.loads(path.read_text(encoding="utf-8"))
         numbers = [*card["mean"], *card["std"]]
         dicts = isinstance(card["overrides"], dict) and isinstance(card["heads"], dict)
-        sound = len(numbers) == 6 and np.isfinite(numbers).all() and isinstance(card["model"], str) and dicts
+        sound = len(numbers) == 6 and np.isfinite(numbers).all() and min(card["std"]) > 0
+        sound = sound and isinstance(card["model"], str) and dicts
     except OSError as error:
         hint = f"python -m tools.convert_torchvision --weights FILE --model NAME --output {folder} makes it"
         raise UserError(f"no weights in {folder}: {CARD}: {error.strerror}; {hint}") from error

@@ -3,8 +3,9 @@
 python -m ror_jax.predict --model=models/quickstart PHOTOGRAPH_OR_FOLDER ...
 python -m ror_jax.predict --model=models/quickstart --output=results.csv --annotated=seen FOLDER
 
-Exit status: 0, all photographs were read and have faces; 1, nothing was done, for the reason given; 2, wrong arguments;
-3, some photographs could not be read or have no face, as the results say of each.
+Exit status: 0, all photographs were read and have faces; 1, an error, which is told; 2, wrong arguments; 3, some
+photographs could not be read or have no face, as the results say of each; 130 or 143, it was stopped by Ctrl-C or
+SIGTERM, and what was read until then is in the results.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from tqdm import tqdm
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
-from ror_jax.files import replacing, writing
+from ror_jax.files import NotWrittenError, replacing, writing
 from ror_jax.predict.annotate import annotate
 from ror_jax.predict.faces import FACES, open_photograph
 from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
@@ -55,55 +56,75 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
     parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, _stop)
+    with contextlib.suppress(AttributeError):  # of what may stand in the place of a terminal
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         sys.exit(run(options))
+    except BrokenPipeError:  # who read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (UserError, DataError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(f"error: {printable(str(error))}")
+    except KeyboardInterrupt as interrupt:
+        sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
+
+
+def _stop(number: int, _) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def run(options: argparse.Namespace) -> int:
     """Reads all photographs; returns the exit status."""
     if options.batch_size < 1:
         raise UserError(f"--batch_size is {options.batch_size}; it must be 1 or more")
-    if options.output and options.output.suffix not in WRITERS:
-        raise UserError(f"--output is {options.output}; its name must end in {', '.join(WRITERS)}")
+    if options.output and (options.output.suffix.lower() not in WRITERS or options.output.is_dir()):
+        raise UserError(f"--output is {options.output}; it must be a file whose name ends in {', '.join(WRITERS)}")
     jax.config.update("jax_compilation_cache_dir", str(Path(options.cache_dir).expanduser() / "xla"))
     names = find_photographs(options.photographs)
     if options.annotated:
         check_annotated(options.annotated, names)
+        with writing(options.annotated):
+            options.annotated.mkdir(parents=True, exist_ok=True)
     model = Model(options.model, options.engine)
     find = model.finder(options.faces, options.detector)
-    photographs = read_photographs(names, find, lambda faces: model.read(faces, options.views), options.batch_size)
-    photographs = tqdm(photographs, total=len(names), unit=" photographs", mininterval=1, disable=len(names) < 10)
-
-    counts, stopped = Counter(), False
+    found = read_photographs(names, find, lambda faces: model.read(faces, options.views), options.batch_size)
+    counts, stopped = Counter(), 0
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(found))  # which is not at its end where it is stopped
+        bar = tqdm(found, total=len(names), unit=" photographs", mininterval=1, disable=len(names) < 10 or None)
+        photographs = stack.enter_context(bar)
         if options.output:
             unfinished = stack.enter_context(replacing(options.output))
             file = stack.enter_context(unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
-            photographs = WRITERS[options.output.suffix](photographs, file)
+            photographs = WRITERS[options.output.suffix.lower()](photographs, file)
+            stack.enter_context(contextlib.closing(photographs))  # before its file is
         try:
             for photograph in photographs:
-                counts.update(photographs=1, faces=len(photograph["faces"]), problems=photograph["problem"] is not None)
+                counts.update(photographs=1, faces=len(photograph["faces"]), problems=int(not photograph["faces"]))
                 if not options.output:
                     tqdm.write(lines(photograph))
                 if options.annotated and photograph["faces"]:
-                    save_annotated(photograph, options.annotated / names[Path(photograph["photograph"])])
-        except KeyboardInterrupt:  # what was read is kept
-            stopped = True
+                    counts["undrawn"] += not drawn(
+                        photograph, options.annotated / names[Path(photograph["photograph"])]
+                    )
+        except KeyboardInterrupt as interrupt:  # what was read is kept
+            if not counts:
+                raise
+            (stopped,) = interrupt.args or (signal.SIGINT,)
     print(
-        f"{counts['faces']} faces in {counts['photographs']} photographs{' of ' + str(len(names)) if stopped else ''}"
+        f"Faces: {counts['faces']}; photographs: {counts['photographs']}{f' of {len(names)}' if stopped else ''}"
         f"{', ' + str(counts['problems']) + ' of them unreadable or without a face' if counts['problems'] else ''}."
         f"{f' Wrote {options.output}.' if options.output else ''}"
         f"{f' Drew what was read in {options.annotated}.' if options.annotated else ''}"
     )
-    return 128 + signal.SIGINT if stopped else INCOMPLETE if counts["problems"] else 0
+    return 128 + stopped if stopped else INCOMPLETE if counts["problems"] + counts["undrawn"] else 0
 
 
 def find_photographs(given: Iterable[Path]) -> dict[Path, Path]:
-    """The files given, and the images in the folders given, however deep; by each, what its annotated copy is called.
+    """The files given, and the images in the folders given, however deep; by each, the name of its annotated copy.
+
+    To a name that is not that of a JPEG, `.jpg` is added.
 
     Raises:
       UserError: one does not exist, or a folder has no images.
@@ -111,7 +132,7 @@ def find_photographs(given: Iterable[Path]) -> dict[Path, Path]:
     found = {}
     for path in given:
         if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            files = _files(path)
             images = [file for file in files if file.suffix.lower() in IMAGES]
             others = Counter(file.suffix.lower() or "no ending" for file in files if file.suffix.lower() not in IMAGES)
             named = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
@@ -119,12 +140,26 @@ def find_photographs(given: Iterable[Path]) -> dict[Path, Path]:
                 raise UserError(f"there are no photographs in {path}{f', but other files: {named}' if named else ''}")
             if others:
                 print(f"Left out of {path}: {named}.", file=sys.stderr)
-            found |= {file: Path(path.resolve().name) / file.relative_to(path) for file in images}
-        elif path.exists():
-            found[path] = Path(path.name)
+            found |= {file: _as_jpeg(Path(path.resolve().name) / file.relative_to(path)) for file in images}
+        elif os.path.lexists(path):
+            found[path] = _as_jpeg(Path(path.name))
         else:
             raise UserError(f"there is no {path}")
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """All files in it, however deep; what cannot be opened is told. Names that begin with a point are hidden."""
+
+    def tell(error: OSError) -> None:
+        print(printable(f"Left out: {error.filename}: {error.strerror}."), file=sys.stderr)
+
+    found = (Path(place) / name for place, _, names in os.walk(folder, onerror=tell) for name in names)
+    return sorted(file for file in found if not file.name.startswith("."))
+
+
+def _as_jpeg(path: Path) -> Path:
+    return path if path.suffix.lower() in (".jpg", ".jpeg") else path.with_name(f"{path.name}.jpg")
 
 
 def check_annotated(folder: Path, names: dict[Path, Path]) -> None:
@@ -134,17 +169,21 @@ def check_annotated(folder: Path, names: dict[Path, Path]) -> None:
         raise UserError(f"--annotated is {folder}, which holds {inside} itself; choose another folder")
     doubled = [name for name, count in Counter(names.values()).items() if count > 1]
     if doubled:
-        raise UserError(f"--annotated: several of the photographs are called {doubled[0]}; give their folders instead")
+        raise UserError(f"--annotated: several copies would be called {doubled[0]}; do these one after the other")
 
 
-def save_annotated(photograph: dict, path: Path) -> None:
-    """Writes a photograph with what was read from it, as a JPEG; `.jpg` is added to another ending."""
+def drawn(photograph: dict, path: Path) -> bool:
+    """Writes a photograph with what was read from it, as a JPEG; where that fails, says why and returns False."""
     name = photograph["photograph"]
-    image = annotate(open_photograph(name, name), photograph["faces"])
-    path = path if path.suffix.lower() in (".jpg", ".jpeg") else path.with_name(f"{path.name}.jpg")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path, quality=90)
+    try:
+        image = annotate(open_photograph(name, name), photograph["faces"])
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path, quality=90)
+    except (DataError, NotWrittenError) as error:
+        tqdm.write(f"not drawn: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 def lines(photograph: dict) -> str:
@@ -158,7 +197,12 @@ def lines(photograph: dict) -> str:
     title = photograph["problem"] if photograph["problem"] and name in photograph["problem"] else name
     if photograph["problem"] and title == name:
         title = f"{name}: {photograph['problem']}"
-    return "\n".join([title, *faces])
+    return "\n".join([printable(title), *faces])
+
+
+def printable(text: str) -> str:
+    """The text with escapes for what would control a terminal, or cannot be written."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 if __name__ == "__main__":

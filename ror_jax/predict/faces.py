@@ -3,7 +3,6 @@
 import dataclasses
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector, create_detector
 from input_pipeline.errors import DataError
-from input_pipeline.transforms import EncodedImage, crop_views, to_rgb
+from input_pipeline.transforms import FITS, EncodedImage, crop_views, to_rgb
 from ror_jax.errors import unknown
 
 FACES = ("detect", "cropped")
@@ -41,6 +40,15 @@ class Preprocessing:
     visible: list[float]
     landmarks: dict[str, list[list[float]]]
     landmarks_from: dict[str, int]
+
+    def __post_init__(self):
+        sides = isinstance(self.size, int) and isinstance(self.resize, int) and 0 < self.size <= self.resize
+        shares = np.shape(self.visible) == (2,) and all(0 < share <= 1 for share in self.visible)
+        places = [np.array(points, float) for points in self.landmarks.values()]
+        if not (sides and shares and self.fit in FITS and np.array(self.fill, float).shape == (3,)):
+            raise ValueError("preprocessing: size, resize, fit, fill or visible make no sense")
+        if not all(len(points) > 1 and points.shape == (len(points), 2) for points in places):
+            raise ValueError("preprocessing: landmarks must be two points or more of a detector")
 
     def template(self, detector: str) -> np.ndarray:
         """Where the landmarks of that detector, or at least the eyes, should lie in a crop, as parts of its side."""
@@ -109,15 +117,20 @@ def open_photograph(source: Source, name: str) -> Image.Image:
       DataError: there is none, or it cannot be decoded.
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3) or source.shape[2:] not in ((), (3,), (4,)):
-            raise DataError(
-                f"{name}: an array {source.dtype} {list(source.shape)}; it must be uint8 [H, W, 3] or [H, W]"
-            )
+        wanted = source.ndim in (2, 3) and source.shape[2:] in ((), (3,), (4,)) and source.size > 0
+        if source.dtype != np.uint8 or not wanted:
+            shape = list(source.shape)
+            raise DataError(f"{name}: an array {source.dtype} {shape}; it must be uint8 [H, W, 3 or 4] or [H, W]")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
-        return to_rgb(ImageOps.exif_transpose(source))
+        if not all(source.size):
+            raise DataError(f"{name}: an image without pixels")
+        try:
+            return to_rgb(ImageOps.exif_transpose(source))
+        except (OSError, SyntaxError, ValueError) as error:  # its file is decoded only now
+            raise DataError(f"{name}: the image cannot be decoded ({error})") from error
     try:
-        data = source if isinstance(source, bytes) else read_file(Path(source).expanduser())
-    except OSError as error:
-        raise DataError(f"{name}: {error.strerror}") from error
+        data = source if isinstance(source, bytes) else read_file(source)
+    except (OSError, TypeError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise DataError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
     return EncodedImage(data, name).decode(upright=True)[0]

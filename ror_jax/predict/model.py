@@ -1,5 +1,6 @@
 """An exported model: faces in, readings out."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,13 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector
 from ror_jax.errors import UserError, unknown
 from ror_jax.files import read_json
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
-from ror_jax.models.weights import CARD
+from ror_jax.models.weights import CARD, TENSORS, save_card
 from ror_jax.predict.faces import FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.predict.readings import readings
@@ -38,6 +40,7 @@ class Model:
     Attributes:
       card: what stands in `model.json`.
       engine: what runs the network.
+      views: what is seen of a face where nothing else is asked for, as in the test of the network.
 
     Raises:
       UserError: there is no such model, or it is damaged or of a newer program, or there is no such engine.
@@ -45,18 +48,26 @@ class Model:
 
     def __init__(self, folder: str | os.PathLike, engine: str | None = None):
         folder = Path(folder).expanduser()
-        self.card = load_card(folder)
+        self.card = load_model_card(folder)
         try:
             self._task = create_task(labels=self.card["labels"], **self.card["task"])
             self._preprocessing = Preprocessing(**self.card["preprocessing"])
             self._task_state = {name: jnp.float32(value) for name, value in self.card["task_state"].items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self._interval, self.views = self.card["interval"], self.card["views"]
+            if self.views not in VIEWS:
+                raise unknown("views", self.views, VIEWS)
+            widths = {name: size if isinstance(size, int) else size[1] for name, size in self.card["heads"].items()}
+            outputs = {name: jnp.zeros((1, 1, width)) for name, width in widths.items()}
+            readings(jax.device_get(self._answers(outputs)), self._task, self._interval)  # what is wrong, told at once
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{folder / CARD} is damaged: {error}; export the model again") from error
         if engine is None:
             engine = "onnxruntime" if jax.default_backend() == "cpu" else "xla"
         if engine not in ENGINES:
             raise unknown("engine", engine, ENGINES)
         self.engine = engine
+        if _checksum(folder) != self.card.get("sha256"):
+            raise UserError(f"{folder / TENSORS} is damaged, or of another model; copy or export it again")
         self._network = ENGINES[engine](load_model(folder))
         self._answer = jax.jit(self._answers)
 
@@ -64,11 +75,12 @@ class Model:
         """What finds faces in photographs for this model, see `predict` for the arguments."""
         return FaceFinder(self._preprocessing, faces, detector)
 
-    def read(self, crops: np.ndarray, views: str = "single") -> list[dict[str, Any]]:
+    def read(self, crops: np.ndarray, views: str | None = None) -> list[dict[str, Any]]:
         """What the network reads from faces, uint8 [B, S, S, 3], as a finder cuts them: see `readings.readings`.
 
-        `views` is "single", or "flip" for the mean over each face and its mirror image.
+        `views` is "single", or "flip" for the mean over each face and its mirror image; None: the model's own.
         """
+        views = views or self.views
         if views not in VIEWS:
             raise unknown("views", views, VIEWS)
         mirrored = [crops, crops[:, :, ::-1]][: 1 + (views == "flip")]
@@ -76,7 +88,7 @@ class Model:
         outputs = {name: np.reshape(output, (len(mirrored), len(crops), -1)) for name, output in outputs.items()}
         outputs = {name: _filled(output, 1) for name, output in outputs.items()}
         answers = jax.tree.map(lambda answer: answer[: len(crops)], jax.device_get(self._answer(outputs)))
-        return readings(answers, self._task, self.card["interval"])
+        return readings(answers, self._task, self._interval)
 
     def predict(
         self,
@@ -84,18 +96,21 @@ class Model:
         *,
         faces: str = "detect",
         detector: str | Detector = "cascade",
-        views: str = "single",
+        views: str | None = None,
         batch_size: int = BATCH,
     ) -> list[dict[str, Any]]:
         """What is in photographs: a dict for each, in their order, see `photographs.read_photographs`.
 
         Args:
-          images: one or several: the path of a file, a Pillow image, or an array, uint8 [H, W, 3] or [H, W].
+          images: one or several: the path of a file, its bytes, a Pillow image, or an array, uint8 [H, W, 3 or 4] or
+            [H, W].
           faces: "detect", or "cropped" where each image is one face, cut as the training images were.
           detector: see `input_pipeline.detection`.
           views: see `read`.
           batch_size: faces that the network sees at once. Answers depend on it by rounding alone.
         """
+        if batch_size < 1:
+            raise UserError(f"batch_size is {batch_size}; it must be 1 or more")
         one = isinstance(images, Source) and (not isinstance(images, np.ndarray) or images.ndim < 4)
         find = self.finder(faces, detector)
         read = lambda crops: self.read(crops, views)  # noqa: E731
@@ -106,7 +121,7 @@ class Model:
         return self._task.predict(jax.tree.map(lambda estimate: estimate.mean(0), estimates), self._task_state)
 
 
-def load_card(folder: Path) -> dict:
+def load_model_card(folder: Path) -> dict:
     """`model.json` of an exported model; raises UserError where there is none that this program can read."""
     if not (folder / CARD).is_file():
         raise UserError(f"no model in {folder}: {CARD} is missing; python -m ror_jax.export makes such a folder")
@@ -117,12 +132,27 @@ def load_card(folder: Path) -> dict:
             f" python -m ror_jax.export --workdir={folder} --output=DIR makes a model of a run"
         )
     if card["format"] != FORMAT:
-        version = card.get("versions", {}).get("ror_jax", "another version")
+        versions = card.get("versions")
+        version = versions.get("ror_jax") if isinstance(versions, dict) else "another version"
         raise UserError(
             f"{folder / CARD} has format {card['format']} (of ror_jax {version}), but this program reads format"
             f" {FORMAT}; export the run again with it, or install that version"
         )
+    if not {"model", "heads", "labels", "name"} <= card.keys():
+        raise UserError(f"{folder / CARD} is damaged: model, heads, labels or name are missing; export the model again")
     return card
+
+
+def save_model_card(folder: Path, card: dict) -> None:
+    """Writes `model.json` for the weights that lie in the folder, with their checksum, so that damage is noticed."""
+    save_card(folder, card | {"format": FORMAT, "sha256": _checksum(folder)})
+
+
+def _checksum(folder: Path) -> str:
+    try:
+        return hashlib.sha256(read_file(folder / TENSORS)).hexdigest()
+    except OSError as error:
+        raise UserError(f"no weights in {folder / TENSORS}: {error.strerror}; export the model again") from error
 
 
 def _xla(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

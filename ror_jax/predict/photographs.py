@@ -11,6 +11,8 @@ import numpy as np
 from ror_jax.models.export import threads
 from ror_jax.predict.faces import FaceFinder, Source
 
+MOST_WAITING = 200  # photographs for a batch to fill; where few have faces, a part of one is read
+
 
 def read_photographs(
     sources: Iterable[Source],
@@ -24,7 +26,7 @@ def read_photographs(
       sources: see `Model.predict`.
       find: finds the faces.
       read: reads B of them, uint8 [B, S, S, 3].
-      batch_size: the largest B.
+      batch_size: the largest B; usually all are so large but the last.
 
     Yields:
       For each photograph, in their order: its name as `photograph`, `width` and `height` of it, upright, in pixels;
@@ -41,22 +43,14 @@ def read_photographs(
 
     for photograph, crops in _found(sources, find):
         unread.extend(zip(photograph["faces"], crops, strict=True))
-        waiting.append((photograph, len(crops)))
-        while len(unread) >= batch_size:
+        waiting.append(photograph)
+        while len(unread) >= batch_size or (unread and len(waiting) > MOST_WAITING):
             read_batch()
-        yield from _complete(waiting, len(unread))
+        while waiting and not (unread and any(face is unread[0][0] for face in waiting[0]["faces"])):
+            yield waiting.popleft()
     while unread:
         read_batch()
-    yield from _complete(waiting, 0)
-
-
-def _complete(waiting: collections.deque, unread: int) -> Iterator[dict[str, Any]]:
-    """Takes the photographs off whose faces are all read; `unread` are the last ones of all that are waiting."""
-    faces = sum(count for _, count in waiting)
-    while waiting and faces - waiting[0][1] >= unread:
-        photograph, count = waiting.popleft()
-        faces -= count
-        yield photograph
+    yield from waiting
 
 
 def _found(sources: Iterable[Source], find: FaceFinder) -> Iterator[tuple[dict, list[np.ndarray]]]:

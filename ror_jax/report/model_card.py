@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from input_pipeline.datasets.faces import LISTED
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replace_text
 from ror_jax.report.folds import INTERVALS, result_parts
@@ -48,7 +49,7 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
         Section(
             "What it was trained on",
             [
-                tuple(line.strip() for line in description.splitlines()),
+                tuple(line.strip() for line in description.splitlines() if LISTED not in line),
                 f"Images: {counts}. {summary['epoch']:g} epochs; what is here is the {summary['selected']}.",
                 f"**Licence of the images**, as told by who exported it: {card['licence']}",
                 *(
@@ -59,10 +60,15 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
             ],
         ),
         Section("How it sees a face", [_crop(card), *_interval(card)]),
-        Section("Results on its test images", [INTERVALS, *results]),
+        Section("Results on its test images", [_views(card), INTERVALS, *results]),
         Section("What it can tell, and what not", [LIMITS]),
     ]
     replace_text(output / "README.md", to_markdown(sections, output))
+
+
+def _views(card: dict) -> str:
+    both = "Each face and its mirror image were read; what is told is of the mean, and so is what the model answers."
+    return both if card["views"] == "flip" else "Each face was read once."
 
 
 def _crop(card: dict) -> str:

@@ -8,11 +8,13 @@ Nothing that is uploaded is kept. Exit status: 1, it could not start, for the re
 """
 
 import argparse
+import contextlib
 import ipaddress
 import os
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
@@ -34,6 +36,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder that ror_jax.export made")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="default 8000; 0: any that is free")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default 127.0.0.1: this machine alone")
+    parser.add_argument(
+        "--name", action="append", default=[], help="by which people address a server before this one; may be repeated"
+    )
     parser.add_argument("--detector", default="cascade", metavar="NAME", help="'cascade', 'yunet' or 'yunet:FILE'")
     parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
     parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
@@ -61,21 +66,36 @@ def serve(options: argparse.Namespace) -> None:
         jax.config.update("jax_compilation_cache_dir", str(Path(options.cache_dir).expanduser() / "xla"))
         model = Model(options.model, options.engine)
         hosts = {"localhost", address, options.host.lower()} if local else ()
-        app = create_app(model, describe(options.model), options.detector, hosts)
+        names = {name.lower() for name in options.name}
+        app = create_app(model, describe(options.model), options.detector, hosts, names)
         warm_up(model)
         listening.listen()
         if not local:
             print(f"Anyone who can reach {options.host} can use it: there is no password and no encryption.")
         shown = f"[{options.host}]" if ":" in options.host else options.host
         print(f"Listening on http://{shown}:{port}", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=GRACE)
-        uvicorn.Server(config).run([listening])
+        config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
+        try:
+            uvicorn.Server(config).run([listening])
+        finally:
+            leave()
+
+
+def leave() -> None:
+    """Ends the process at once where a thread still decodes or reads, for which Python would wait."""
+    ending = sys.exc_info()[1]
+    for thread in threading.enumerate():
+        if thread.name.startswith(("photographs", "network")):
+            thread.join(timeout=1)  # seconds
+            if thread.is_alive():
+                os._exit(ending.code if isinstance(ending, SystemExit) else 128 + signal.SIGINT)
 
 
 def describe(folder: Path) -> str:
     """What a model's folder says of it to people, Markdown; nothing where nothing is there."""
-    path = folder.expanduser() / "README.md"
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    with contextlib.suppress(OSError):
+        return (folder.expanduser() / "README.md").read_text(encoding="utf-8", errors="replace")
+    return ""
 
 
 def bind(host: str, port: int) -> socket.socket:

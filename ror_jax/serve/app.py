@@ -2,9 +2,8 @@
 
 import asyncio
 import contextlib
-import os
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +20,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 from input_pipeline.errors import DataError
 from input_pipeline.transforms import EncodedImage, TooManyPixels
 from ror_jax import __version__
+from ror_jax.models.export import threads
 from ror_jax.predict.model import BATCH, VIEWS, Model
 from ror_jax.serve.batching import Batcher, NetworkFailed
 from ror_jax.serve.upload import FORM, receive_files
@@ -55,7 +55,13 @@ ERROR = {  # for OpenAPI
 }
 
 
-def create_app(model: Model, description: str, detector: str = "cascade", hosts: Collection[str] = ()) -> FastAPI:
+def create_app(
+    model: Model,
+    description: str,
+    detector: str = "cascade",
+    hosts: Collection[str] = (),
+    names: Collection[str] = (),
+) -> FastAPI:
     """The application; it starts its threads when it starts.
 
     Args:
@@ -64,6 +70,7 @@ def create_app(model: Model, description: str, detector: str = "cascade", hosts:
       detector: finds the faces, see `input_pipeline.detection`.
       hosts: names by which it may be addressed; none: any. Where only this machine can reach the server, a page from
         elsewhere whose own name was made to lead here is kept out by that.
+      names: of servers before this one, which pass on what their own pages ask.
 
     Raises:
       DataError: there is no such detector.
@@ -83,13 +90,13 @@ def create_app(model: Model, description: str, detector: str = "cascade", hosts:
         redoc_url=None,
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.add_middleware(Guard, hosts=hosts)
+    app.add_middleware(Guard, hosts=hosts, names=names)
     app.add_exception_handler(AnyHTTPException, lambda request, error: ErrorResponse(request, error))
     app.add_exception_handler(RequestValidationError, _wrong_argument)
     app.add_exception_handler(Exception, _mistake)
     for path, (file, kind) in PAGE.items():
         page = Response((Path(__file__).parent / file).read_bytes(), media_type=kind)
-        app.add_api_route(path, lambda page=page: page, include_in_schema=False)
+        app.add_api_route(path, _always(page), methods=["GET", "HEAD"], include_in_schema=False)
 
     @app.post(
         "/predict",
@@ -99,7 +106,10 @@ def create_app(model: Model, description: str, detector: str = "cascade", hosts:
     )
     async def predict(
         request: Request,
-        views: Annotated[Literal[*VIEWS], Query(description="flip: mean over a face and its mirror image")] = VIEWS[0],
+        views: Annotated[
+            Literal[*VIEWS],
+            Query(description="flip: mean over a face and its mirror image; default: as the model was tested"),
+        ] = model.views,
     ) -> dict[str, Any]:
         """Of each file in the form, in their order. Where one of several cannot be read, its `problem` says why."""
         return await reader.answer(request, views)
@@ -123,11 +133,11 @@ class Reader:
         self._find, self._read, self._waiting = model.finder(detector=detector), model.read, 0
 
     def __enter__(self):
-        self._threads = ThreadPoolExecutor(os.cpu_count(), "photographs")
+        self._threads = ThreadPoolExecutor(threads(), "photographs")
         self._batcher = Batcher(self._read, BATCH)
 
     def __exit__(self, *_):
-        self._threads.shutdown(cancel_futures=True)
+        self._threads.shutdown(wait=False, cancel_futures=True)  # one may decode for long yet
         self._batcher.close()
 
     async def answer(self, request: Request, views: str) -> dict[str, Any]:
@@ -148,6 +158,8 @@ class Reader:
             if not request.state.received:
                 raise HTTPException(408, f"The photographs did not arrive within {TIME:g} seconds.") from error
             raise HTTPException(503, f"It took longer than {TIME:g} seconds.", {"Retry-After": "10"}) from error
+        except asyncio.CancelledError as error:
+            raise HTTPException(503, "The server was ended.") from error
         except NetworkFailed as error:
             raise HTTPException(500, "The network failed on these photographs; others may work.") from error
         finally:
@@ -187,8 +199,8 @@ def _status(data: bytes, name: str) -> int:
 class Guard:
     """Middleware: the headers of every answer, and no answer to pages from elsewhere."""
 
-    def __init__(self, app, hosts: Collection[str]):
-        self._app, self._hosts = app, hosts
+    def __init__(self, app, hosts: Collection[str], names: Collection[str]):
+        self._app, self._hosts, self._names = app, hosts and {*hosts, *names}, names
 
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":
@@ -208,7 +220,9 @@ class Guard:
         host, origin = headers.get("host", ""), headers.get("origin")
         try:
             known = not self._hosts or urlsplit(f"//{host}").hostname in self._hosts
-            return known and (origin is None or urlsplit(origin).netloc == host)
+            return known and (
+                origin is None or urlsplit(origin).netloc == host or urlsplit(origin).hostname in self._names
+            )
         except ValueError:  # these are no addresses
             return False
 
@@ -234,6 +248,10 @@ class ErrorResponse(JSONResponse):
                 while (await receive()).get("more_body"):
                     pass
         await send({"type": "http.response.body"})
+
+
+def _always(answer: Response) -> Callable[[], Response]:
+    return lambda: answer
 
 
 def _wrong_argument(request: Request, error: RequestValidationError) -> ErrorResponse:

@@ -38,9 +38,9 @@ class Batcher:
         return future
 
     def close(self) -> None:
-        """Ends the thread when what was submitted is read."""
+        """Ends the thread when what was submitted is read; waits for that for a while."""
         self._waiting.put(None)
-        self._thread.join()
+        self._thread.join(timeout=5)  # seconds
 
     def _work(self) -> None:
         ended = False

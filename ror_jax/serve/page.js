@@ -207,7 +207,7 @@ function table([head, rule, ...rows]) {
 function inline(text) {
   const parts = text.replace(/!\[[^\]]*\]\([^)]*\)/g, "").replace(/\[([^\]]*)\]\([^)]*\)/g, "$1");
   const tags = { "`": "code", "**": "strong", "*": "em" };
-  return parts.split(/(`[^`]+`|\*\*[^*]+\*\*|\*[^*]+\*)/).filter((part) => part.trim()).map((part) => {
+  return parts.split(/(`[^`]+`|\*\*[^*]+\*\*|\*[^*]+\*)/).filter((part) => part).map((part) => {
     const mark = part.match(/^(`|\*\*|\*).+\1$/)?.[1];
     return mark ? make(tags[mark], { textContent: part.slice(mark.length, -mark.length) }) : part;
   });
@@ -218,6 +218,7 @@ async function about() {
     const { card, description } = await (await fetch("model")).json();
     interval = card.interval;
     byId("name").textContent = card.name;
+    byId("flip").checked = card.views === "flip";
     byId("card").append(...markdown(description || "Its folder has no description of it."));
   } catch {
     say("The server gave no answer. Is it still running?");

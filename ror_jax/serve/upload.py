@@ -1,5 +1,7 @@
 """The files of a request, received into memory and stopped where they become too large. Nothing goes to disk."""
 
+import logging
+
 from fastapi import HTTPException, Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -7,7 +9,10 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 MAX_FILE = 20_000_000  # bytes
 MAX_FILES = 16  # of a request
 MAX_REQUEST = 64_000_000  # bytes
+MAX_PARTS = 100  # of a form, with those that are no files
 FIELD = "files"  # of the form
+
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it would log bytes of what it cannot read
 
 SCHEMA = {"type": "array", "items": {"type": "string", "format": "binary"}, "maxItems": MAX_FILES}
 FORM = {  # for OpenAPI
@@ -66,7 +71,7 @@ class _Form:
 
     def __init__(self):
         self.files: list[tuple[str, bytearray]] = []
-        self.ended = False
+        self.ended, self._parts = False, 0
         self._name = self._value = b""  # of a header, so far
         self._disposition = b""
         self._content: bytearray | None = None  # of a file that is wanted
@@ -83,6 +88,9 @@ class _Form:
         }
 
     def _begin(self):
+        self._parts += 1
+        if self._parts > MAX_PARTS:
+            raise HTTPException(413, f"The form has more than {MAX_PARTS} parts: send photographs alone.")
         self._disposition, self._content = b"", None
 
     def _add_name(self, data: bytes, start: int, end: int):

@@ -189,12 +189,25 @@ def test_unknown_augmentation_is_answered_with_the_nearest():
         transforms.training_transform("pad_crop", size=32, resize=32, fill=(0, 0, 0))
 
 
+def test_a_jpeg_that_would_take_minutes_is_refused():
+    """Each scan goes over all the pixels, and one of few bytes can be repeated."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data.rindex(b"\xff\xda")
+    assert transforms.decode_image(data, "face").size == (64, 64)
+    with pytest.raises(DataError, match="face: more than 100 scans in a JPEG"):
+        transforms.decode_image(data[:-2] + data[last:-2] * 100 + data[-2:], "face")
+
+
 def test_decoding_gives_rgb_and_names_what_is_damaged():
     file = io.BytesIO()
     Image.new("L", (30, 20), 77).save(file, "JPEG")
     image = transforms.decode_image(file.getvalue(), "face 7")
     assert image.mode == "RGB" and image.size == (30, 20) and image.getpixel((5, 5)) == (77, 77, 77)
-    for damaged in (b"", b"no image", file.getvalue()[:-100]):
+    with pytest.raises(DataError, match="face 7: the file is empty"):
+        transforms.decode_image(b"", "face 7")
+    for damaged in (b"no image", file.getvalue()[:-100]):
         with pytest.raises(DataError, match="face 7: the image cannot be decoded"):
             transforms.decode_image(damaged, "face 7")
 

@@ -31,7 +31,7 @@ def export(run, tmp_path, capsys):
 def test_a_folder_that_stands_alone(export, run, tmp_path):
     status, said = export("--onnx", "--stablehlo")
     assert status == 0
-    assert "ONNX Runtime answers as the network does, to " in said and "the StableHLO program answers" in said
+    assert "model.onnx answers as the network does, to " in said and "model.stablehlo answers as" in said
     out, size = tmp_path / "out", 16
     images = np.random.default_rng(1).integers(0, 256, (3, size, size, 3), np.uint8)
     wanted = np.asarray(load_model(run("age_group"))(images)["age_group"])
@@ -78,7 +78,28 @@ def test_the_card_says_for_whom_it_works_and_nothing_of_folders(export, run, tmp
     assert pictures == {"results_confusion.png", "results_reliability.png"}  # no faces of people
 
 
+def test_a_program_that_differs_is_not_kept(export, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "ror_jax.export.open_onnx", lambda path: lambda images: {"age_group": np.zeros((len(images), 8))}
+    )
+    status, _ = export("--onnx")
+    assert "model.onnx differs from the network by" in status
+    assert not list((tmp_path / "out").glob("*.onnx"))
+
+
+def test_nothing_is_left_of_another_model(export, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
+    assert "is no exported model and not empty" in export()[0]
+    (tmp_path / "out" / "notes.txt").unlink()
+    for name in ("model.json", "model.onnx"):
+        (tmp_path / "out" / name).write_text('{"format": 1}')
+    assert export()[0] == 0 and not (tmp_path / "out" / "model.onnx").exists()
+
+
 def test_the_licence_is_asked_for(run, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="--licence is empty; say 'unknown' where it is"):
+        main([f"--workdir={run()}", f"--output={tmp_path / 'out'}", "--licence= "])
     with pytest.raises(SystemExit) as stopped:
         main([f"--workdir={run()}", f"--output={tmp_path / 'out'}"])
     assert stopped.value.code == 2 and "the following arguments are required: --licence" in capsys.readouterr().err
@@ -87,7 +108,7 @@ def test_the_licence_is_asked_for(run, tmp_path, capsys):
 def test_what_is_no_run_that_has_ended(run, tmp_path):
     for folder, output, words in (
         (tmp_path, tmp_path / "out", "holds no run that has ended: it has no summary.json"),
-        (run(), run(), "--output must be another folder than --workdir"),
+        (run(), run(), "which is no exported model and not empty; choose another folder"),
     ):
         with pytest.raises(SystemExit, match=words):
             main([f"--workdir={folder}", f"--output={output}", "--licence=x"])

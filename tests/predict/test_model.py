@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 import ror_jax
+from input_pipeline.alignment import align
 from input_pipeline.datasets.faces import AGE_GROUPS
+from input_pipeline.detection import create_detector
 from ror_jax.errors import UserError
 from ror_jax.export import _interval
 from ror_jax.predict.readings import readings
@@ -131,6 +133,33 @@ def test_the_interval_leaves_a_twentieth_of_the_test_faces_out_on_either_side():
     assert _interval(few, "age_gender") is None and _interval(predictions, "gender") is None
 
 
+def test_the_threshold_of_the_card_decides(model_folder, edited):
+    faces = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    usual = ror_jax.load(model_folder("age_gender")).read(faces)
+    middle = np.median([face["gender_probabilities"]["male"] for face in usual])
+    found = ror_jax.load(edited(model_folder("age_gender"), task_state={"threshold": float(middle)})).read(faces)
+    assert [face["gender"] for face in found].count("male") == 4
+    assert [face["gender"] == "male" for face in found] == [
+        face["gender_probabilities"]["male"] > middle for face in found
+    ]
+
+
+def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs):
+    """The eyes come to lie where that detector saw them in training images; a border of these is there, too."""
+    folder = model_folder("age_group")
+    card = json.loads((folder / "model.json").read_text())["preprocessing"]
+    eyes, five = [[0.3, 0.6], [0.7, 0.6]], [[0.4, 0.4], [0.6, 0.4], [0.5, 0.5], [0.45, 0.6], [0.55, 0.6]]
+    card |= {"size": 64, "resize": 64, "visible": [0.5, 1], "landmarks": {"cascade": eyes, "yunet": five}}
+    model = ror_jax.load(edited(folder, preprocessing=card))
+    image = Image.open(photographs / "one.png")
+    for detector, wanted in (("cascade", eyes), ("yunet", five)):
+        (face,) = create_detector(detector)(image)
+        _, (crop,) = model.finder(detector=detector)(image, "one")
+        whole = align(image, face.landmarks, np.array(wanted), 64, card["fill"])
+        np.testing.assert_array_equal(crop[:, 16:48], whole[:, 16:48])
+        assert (crop[:, :16] == np.round(card["fill"])).all() and (crop[:, 48:] == np.round(card["fill"])).all()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -143,7 +172,12 @@ def test_the_interval_leaves_a_twentieth_of_the_test_faces_out_on_either_side():
         ({"labels": {}}, r"model\.json is damaged: task 'age_group' needs the label 'age_group'"),
         ({"task_state": None}, r"model\.json is damaged"),
         ({"preprocessing": {}}, r"model\.json is damaged"),
-        ({"model": "ror34"}, "the weights are of another model|has no "),
+        ({"interval": {"below": 1}}, r"model\.json is damaged: 'above'"),
+        ({"views": "ten_crop"}, r"model\.json is damaged: unknown views 'ten_crop'"),
+        ({"name": "gone"}, r"model\.json is damaged: model, heads, labels or name are missing"),
+        ({"format": None, "versions": []}, r"has format None \(of ror_jax another version\)"),
+        ({"model": "ror34"}, "the weights are of another model"),
+        ({"sha256": "0"}, r"weights\.safetensors is damaged, or of another model; copy or export it again"),
     ],
 )
 def test_what_is_no_model(changes, words, model_folder, edited):

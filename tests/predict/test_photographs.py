@@ -99,7 +99,7 @@ def test_what_cannot_be_read_is_told(tmp_path, ramp):
     huge = encoded(Image.new("1", (20_000, 20_000)), "PNG")
     cases = [
         (video, r"clip\.mp4: the image cannot be decoded \(it is no image in one of the formats JPEG,"),
-        (tmp_path / "empty.jpg", r"empty\.jpg: the image cannot be decoded"),
+        (tmp_path / "empty.jpg", r"empty\.jpg: the file is empty"),
         (tmp_path / "folder.jpg", r"folder\.jpg: not a regular file"),
         (tmp_path / "cut.png", r"cut\.png: the image cannot be decoded"),
         (tmp_path / "none.png", r"none\.png: No such file or directory"),

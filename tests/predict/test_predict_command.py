@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -33,7 +34,7 @@ def test_every_face_is_told(predict, photographs):
     assert (first, second) == (str(photographs / "one.png"), str(photographs / "sub" / "two.jpg"))
     for line, number in zip([face, *two], (1, 1, 2), strict=True):
         assert line.startswith(f"    {number}  age ") and "male, " in line and "   at " in line and ", score " in line
-    assert summary == "3 faces in 2 photographs."
+    assert summary == "Faces: 3; photographs: 2."
 
 
 def test_a_table_and_pictures_of_a_folder(predict, photographs, tmp_path):
@@ -41,7 +42,7 @@ def test_a_table_and_pictures_of_a_folder(predict, photographs, tmp_path):
     status, said = predict(photographs, f"--output={results}", f"--annotated={seen}", "--batch_size=2")
     assert status == 3  # one has no face
     assert said.out == (
-        "3 faces in 3 photographs, 1 of them unreadable or without a face."
+        "Faces: 3; photographs: 3, 1 of them unreadable or without a face."
         f" Wrote {results}. Drew what was read in {seen}.\n"
     )
     rows = list(csv.DictReader(results.open()))
@@ -91,8 +92,8 @@ def test_bad_files_are_rows_and_the_rest_goes_on(predict, photographs, tmp_path)
     status, said = predict(*files)
     lines = said.out.splitlines()
     assert status == 3 and lines[0].startswith(f"{tmp_path / 'clip.mp4'}: the image cannot be decoded (it is no image")
-    assert lines[1].startswith(f"{tmp_path / 'empty.jpg'}: the image cannot be decoded")
-    assert lines[-1] == "1 faces in 3 photographs, 2 of them unreadable or without a face."
+    assert lines[1] == f"{tmp_path / 'empty.jpg'}: the file is empty"
+    assert lines[-1] == "Faces: 1; photographs: 3, 2 of them unreadable or without a face."
 
 
 def test_cropped_faces_are_not_looked_for(predict, photographs):
@@ -106,10 +107,16 @@ def test_cropped_faces_are_not_looked_for(predict, photographs):
         (["{empty}"], "error: there are no photographs in {empty}"),
         (["{other}"], "error: there are no photographs in {other}, but other files: 2 .mp4, 1 no ending"),
         (["{empty}/x.jpg"], "error: there is no {empty}/x.jpg"),
-        (["{photos}", "--output=r.txt"], "error: --output is r.txt; its name must end in .csv, .json, .jsonl"),
+        (
+            ["{photos}", "--output=r.txt"],
+            "error: --output is r.txt; it must be a file whose name ends in .csv, .json, .jsonl",
+        ),
         (["{photos}", "--output={empty}/no/r.csv"], "error: {empty}/no/r.csv cannot be written: No such file or"),
         (["{photos}", "--annotated={photos}"], "error: --annotated is {photos}, which holds {photos}/none.jpg itself;"),
-        (["{photos}/sub/two.jpg", "{copy}/two.jpg", "--annotated=x"], "error: --annotated: several of the photographs"),
+        (
+            ["{photos}/sub/two.jpg", "{copy}/two.jpg", "--annotated=x"],
+            "error: --annotated: several copies would be called two.jpg;",
+        ),
         (["{photos}", "--batch_size=0"], "error: --batch_size is 0; it must be 1 or more"),
         (["{photos}", "--detector=cascade:x"], "error: detector 'cascade' takes no file; leave out 'x'"),
         (["{photos}", "--detector=yunet:{empty}/x"], "error: {empty}/x cannot be opened as a YuNet model"),
@@ -132,6 +139,52 @@ def test_a_folder_without_a_model(predict, photographs, tmp_path):
     assert status.startswith(f"error: no model in {tmp_path}: model.json is missing; python -m ror_jax.export")
 
 
+@pytest.mark.parametrize(("number", "status"), [(None, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("name", ["r.json", "r.jsonl", "r.csv"])
+def test_what_was_read_before_a_stop_is_kept(name, number, status, predict, photographs, tmp_path, monkeypatch):
+    told = []
+
+    def stop(*_):
+        told.append(1)
+        if len(told) == 2:
+            raise KeyboardInterrupt(*([number] if number else []))
+        return True
+
+    monkeypatch.setattr("ror_jax.predict.__main__.drawn", stop)
+    results = tmp_path / name
+    code, said = predict(photographs, f"--output={results}", f"--annotated={tmp_path / 'seen'}")
+    assert code == status and "photographs: 3 of 3" in said.out
+    if name == "r.json":
+        assert [len(photograph["faces"]) for photograph in json.loads(results.read_text())] == [0, 1, 2]
+    assert len(results.read_text().splitlines()) >= 3
+
+
+def test_a_stop_before_anything_was_read_leaves_older_results(predict, photographs, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("ror_jax.predict.__main__.read_photographs", stop)
+    (tmp_path / "r.jsonl").write_text("from yesterday")
+    assert predict(photographs, f"--output={tmp_path / 'r.jsonl'}")[0] == 130
+    assert (tmp_path / "r.jsonl").read_text() == "from yesterday"
+
+
+def test_a_copy_that_cannot_be_written_is_told_and_the_rest_goes_on(predict, photographs, tmp_path):
+    (tmp_path / "seen" / photographs.name / "one.png.jpg").mkdir(parents=True)
+    results = tmp_path / "r.csv"
+    status, said = predict(photographs, f"--output={results}", f"--annotated={tmp_path / 'seen'}")
+    assert status == 3 and f"not drawn: {tmp_path / 'seen'}" in said.err
+    assert len(list(csv.DictReader(results.open()))) == 4
+    assert (tmp_path / "seen" / photographs.name / "sub" / "two.jpg").exists()
+
+
+def test_a_name_cannot_control_the_terminal(predict, tmp_path):
+    (tmp_path / "a\x1b[31m\n.jpg").touch()
+    status, said = predict(tmp_path)
+    assert status == 3 and said.out.splitlines()[0] == f"{tmp_path}/a\\x1b[31m\\n.jpg: the file is empty"
+
+
 def test_the_command_itself(model_folder, photographs, tmp_path):
     """A program of its own compiles and finds what it compiled the next time."""
     command = [sys.executable, "-m", "ror_jax.predict", f"--model={model_folder('age_gender')}", "--engine=xla"]
@@ -140,6 +193,6 @@ def test_the_command_itself(model_folder, photographs, tmp_path):
     compiled = []
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-        assert done.stdout.endswith("1 faces in 1 photographs.\n"), done
+        assert done.stdout.endswith("Faces: 1; photographs: 1.\n"), done
         compiled.append({path.name for path in (tmp_path / "cache" / "xla").glob("*-cache")})
     assert compiled[0] and compiled[0] == compiled[1]

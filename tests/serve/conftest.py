@@ -16,7 +16,7 @@ from input_pipeline.detection import Cascade
 from input_pipeline.face_renderer import render_face, sample_person
 from ror_jax.models import create_model
 from ror_jax.models.weights import save_weights
-from ror_jax.predict.model import FORMAT
+from ror_jax.predict.model import save_model_card
 from ror_jax.serve.app import create_app
 
 
@@ -56,13 +56,13 @@ def exported(tmp_path_factory):
     make = jax.jit(lambda: nnx.split(create_model("ror3_8", {"age": 1, "gender": 1}, rngs=nnx.Rngs(0), **overrides))[1])
     params, statistics = nnx.split_state(make(), nnx.Param, nnx.BatchStat)
     card = {
-        "format": FORMAT,
         "name": "random",
         "model": "ror3_8",
         "overrides": overrides,
         "heads": {"age": 1, "gender": 1},
         "mean": [120.0] * 3,
         "std": [60.0] * 3,
+        "views": "single",
         "task": {"name": "age_gender"},
         "task_state": {"threshold": 0.5},
         "labels": {"age": [str(year) for year in range(101)], "gender": ["female", "male"]},
@@ -71,6 +71,7 @@ def exported(tmp_path_factory):
         "versions": {},
     }
     save_weights(folder, nnx.to_pure_dict(params), nnx.to_pure_dict(statistics), card)
+    save_model_card(folder, card)
     (folder / "README.md").write_text("# A model\n")
     return folder
 

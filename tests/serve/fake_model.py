@@ -19,7 +19,7 @@ class FakeModel:
     `gate` is open, or calls of the network wait for it; `failures` are exceptions that the next calls raise.
     """
 
-    engine = "fake"
+    engine, views = "fake", "single"
 
     def __init__(self):
         self.card = {

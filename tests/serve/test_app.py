@@ -83,7 +83,7 @@ def test_a_bad_file_among_good_ones_has_its_problem(send, faces):
     ("make", "status", "words"),
     [
         (lambda face: b"no image", 415, "it is no image in one of the formats"),
-        (lambda face: b"", 415, "it is no image"),
+        (lambda face: b"", 422, "the file is empty"),
         (lambda face: face[: len(face) // 2], 422, "cannot be decoded"),
         (lambda face: png_header(50_000, 50_000), 413, "50000x50000 pixels are more than"),
         (lambda face: png_header(50, 50), 422, "cannot be decoded"),
@@ -262,6 +262,28 @@ def test_pages_from_elsewhere_are_kept_out(model, faces):
         assert not [name for name in allowed.headers if name.startswith("access-control")]
     with TestClient(create_app(model, ""), base_url="http://anything.example") as client:
         assert client.get("/health").status_code == 200
+    with TestClient(create_app(model, "", hosts={"127.0.0.1"}, names={"faces.example"})) as client:
+        assert status("faces.example", origin="https://faces.example") == 200  # a server before it keeps the name
+        assert status("127.0.0.1:8000", origin="https://faces.example") == 200  # or does not
+        assert status("127.0.0.1:8000", origin="https://evil.example") == 403
+
+
+def test_the_page_is_always_the_page(client):
+    assert "<title>" in client.get("/?page=%3Cscript%3E").text
+    assert client.head("/").status_code == 200
+
+
+def test_a_form_of_very_many_parts_is_refused(client):
+    parts = b"--x\r\nA: b\r\n\r\n\r\n" * 101 + b"--x--\r\n"
+    answer = client.post("/predict", content=parts, headers={"content-type": "multipart/form-data; boundary=x"})
+    assert answer.status_code == 413 and "more than 100 parts" in answer.json()["error"]
+
+
+def test_the_model_says_how_often_to_look_at_a_face(model, faces):
+    model.views = "flip"
+    with TestClient(create_app(model, "")) as client:
+        client.post("/predict", files={"files": faces[0]})
+    assert model.calls == [(1, "flip")]
 
 
 _written, _watching = [], False

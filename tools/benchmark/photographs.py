@@ -13,7 +13,7 @@ from input_pipeline.face_renderer import background, render_face, sample_person
 from ror_jax.models import create_model
 from ror_jax.models.weights import save_weights
 from ror_jax.predict.faces import Preprocessing, open_photograph
-from ror_jax.predict.model import BATCH, ENGINES, FORMAT, Model
+from ror_jax.predict.model import BATCH, ENGINES, Model, save_model_card
 from tools.benchmark.measuring import MEAN, STD, Options, Row, by_turns
 
 
@@ -72,12 +72,19 @@ def write_model(folder: Path, name: str, size: int) -> None:
     heads = {"age": 1, "gender": 1}
     _, *states = nnx.split(create_model(name, heads, rngs=nnx.Rngs(0), mean=MEAN, std=STD), nnx.Param, nnx.BatchStat)
     card = {
-        **{"format": FORMAT, "model": name, "overrides": {}, "heads": heads, "mean": MEAN, "std": STD},
-        **{"task": {"name": "age_gender"}, "task_state": {"threshold": 0.5}, "interval": None},
+        **{"model": name, "overrides": {}, "heads": heads, "mean": MEAN, "std": STD},
+        **{
+            "task": {"name": "age_gender"},
+            "task_state": {"threshold": 0.5},
+            "interval": None,
+            "views": "single",
+            "name": name,
+        },
         "labels": {"gender": ("female", "male"), "age": tuple(map(str, range(101)))},
         "preprocessing": dataclasses.asdict(Preprocessing(size, size, "crop", list(MEAN), [1.0, 1.0], {}, {})),
     }
     save_weights(folder, *map(nnx.to_pure_dict, states), card)
+    save_model_card(folder, card)
 
 
 def draw_photographs(folder: Path, count: int, size: tuple[int, int]) -> tuple[list[Path], int]:
