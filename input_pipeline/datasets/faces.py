@@ -36,8 +36,7 @@ FOLDS = 5  # of Adience
 JPEG_QUALITY = 95
 ROWS_IN_A_FILE = 1000
 LONGEST = 1000  # characters of a text in a list; in an array of texts, all take the room of the longest
-LEFT_OUT = "left_out.csv"
-LISTED = "rows that cannot be used are listed in"
+LEFT_OUT, LISTED = "left_out.csv", "rows that cannot be used are listed in"
 
 
 def nearest_age_group(age: np.ndarray | float) -> np.ndarray:
