@@ -11,10 +11,13 @@ import ror_jax
 from input_pipeline.alignment import align
 from input_pipeline.datasets.faces import AGE_GROUPS
 from input_pipeline.detection import create_detector
+from input_pipeline.pipeline import record_image
 from ror_jax.errors import UserError
+from ror_jax.evaluation.predictions import Predictions, read_predictions
 from ror_jax.export import _interval
 from ror_jax.predict.readings import readings
 from ror_jax.tasks import create_task
+from ror_jax.training.experiment import open_task
 
 
 def test_photographs_are_read_from_paths_images_and_arrays(model_folder, photographs):
@@ -37,10 +40,6 @@ def test_photographs_are_read_from_paths_images_and_arrays(model_folder, photogr
 
 def test_a_cropped_face_is_read_as_in_the_test_of_the_run(model_folder, run, tmp_path, tiny_config):
     """The reading of a test image, given as a file, is what the run's own test answered."""
-    from input_pipeline.pipeline import record_image
-    from ror_jax.evaluation.predictions import read_predictions
-    from ror_jax.training.experiment import open_task
-
     folder = run("age_group")
     dataset, _ = open_task(tiny_config(task__name="age_group", dataset__resolution=64, dataset__people=60))
     images = [np.asarray(record_image(dataset.test[number])) for number in range(len(dataset.test))]
@@ -118,8 +117,6 @@ def test_any_other_label_is_read_too():
 
 
 def test_the_interval_leaves_a_twentieth_of_the_test_faces_out_on_either_side():
-    from ror_jax.evaluation.predictions import Predictions
-
     ages = np.linspace(20, 80, 99)
     errors = np.random.default_rng(0).permutation(np.arange(99) - 40.0)  # the truth: -40 ... 58 years beside the answer
     genders = np.zeros(99, int)
