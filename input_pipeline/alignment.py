@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-MARGIN = 0.4  # of a face on each side of it: Rothe et al., "Deep expectation" (DEX), IJCV 2018, section 3.1
+MARGIN = 0.4  # of a face on each side of it: Rothe et al., "Deep expectation" (DEX), IJCV 2018
 EYES_IN_BOX = np.array([(0.31, 0.40), (0.69, 0.40)])  # of what `detection.Cascade` finds, median of portraits
 TEMPLATE = (EYES_IN_BOX + MARGIN) / (1 + 2 * MARGIN)  # eyes in a crop, as parts of its side, (x, y)
 

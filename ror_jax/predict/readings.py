@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 
 from input_pipeline.datasets.faces import AGE_GROUPS, AGE_RANGES, nearest_age_group
-
-OLDEST = 100.0  # years
+from ror_jax.tasks.age_gender import OLDEST
 
 
 def readings(answers: dict, task, interval: dict | None) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ Photographs = Iterable[dict[str, Any]]
 
 
 def in_words(face: dict[str, Any]) -> str:
-    """What was read from a face: "age 43 (33 to 57), 38-43 61 %; male 98 %"."""
+    """What was read from a face: "age 43 (33 to 57); male, 98 %"."""
     low, high = face.get("age_interval", (None, None))
     interval = f" ({low:.0f} to {high:.0f})" if low is not None else ""
     words = []
