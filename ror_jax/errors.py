@@ -1,6 +1,7 @@
 """The exception for what a user can mend: the command line prints its message as one line, without a traceback."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from input_pipeline.errors import nearest
 
@@ -12,3 +13,14 @@ class UserError(ValueError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that does not exist, with the nearest ones that do."""
     return UserError(nearest(kind, name, known))
+
+
+def check_fields(settings: Any, wanted: Mapping[str, tuple[bool, str]]) -> None:
+    """Raises UserError at the first invalid attribute of `settings`.
+
+    Args:
+      wanted: by name of the attribute, whether its value is valid, and what it must be.
+    """
+    for name, (valid, what) in wanted.items():
+        if not valid:
+            raise UserError(f"{name} is {getattr(settings, name)!r}; it must be {what}")

@@ -1,23 +1,15 @@
-"""What a network computes behind its backbone, as data: trunks turn feature maps into features, heads features into outputs.
+"""What a network computes behind its backbone, as data: trunks make features of maps, heads make outputs of features.
 
 A task says with these which outputs it needs, `ror_jax.models` builds them, and `model.json` keeps them.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
-from ror_jax.errors import UserError
+from ror_jax.errors import check_fields
 
 ACTIVATIONS = ("relu", "gelu")
 POOLINGS = ("mean", "max")
-
-
-def check(spec: Any, wanted: Mapping[str, tuple[bool, str]]) -> None:
-    """Raises UserError at the first field of `wanted` that is not valid: field -> (whether it is valid, what it must be)."""
-    for field, (valid, what) in wanted.items():
-        if not valid:
-            raise UserError(f"{field} is {getattr(spec, field)!r}; it must be {what}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +34,7 @@ class Hidden:
             "activation": (self.activation in ACTIVATIONS, f"one of {', '.join(ACTIVATIONS)}"),
             "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
         }
-        check(self, wanted)
+        check_fields(self, wanted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +70,7 @@ class Pool:
             "kind": (self.kind in POOLINGS, f"one of {', '.join(POOLINGS)}"),
             "dropout": (0 <= self.dropout < 1, "in [0, 1)"),
         }
-        check(self, wanted)
+        check_fields(self, wanted)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +112,7 @@ class Fuse:
             "width": (isinstance(self.width, int) and self.width > 0, "a positive whole number"),
             "kind": (self.kind in POOLINGS, f"one of {', '.join(POOLINGS)}"),
         }
-        check(self, wanted)
+        check_fields(self, wanted)
 
 
 Trunk = Pool | Flatten | Fuse
@@ -145,7 +137,7 @@ class Head:
     hidden: tuple[Hidden, ...] = ()
 
     def __post_init__(self):
-        check(self, {"size": (isinstance(self.size, int) and self.size > 0, "a positive whole number")})
+        check_fields(self, {"size": (isinstance(self.size, int) and self.size > 0, "a positive whole number")})
 
 
 def to_json(specs: Mapping[str, Head | Trunk]) -> dict[str, dict]:
