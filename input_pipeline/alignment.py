@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from input_pipeline.transforms import Crop
+
 MARGIN = 0.4  # of a face on each side of it: Rothe et al., "Deep expectation" (DEX), IJCV 2018
 EYES_IN_BOX = np.array([(0.31, 0.40), (0.69, 0.40)])  # of what `detection.Cascade` finds, median of portraits
 TEMPLATE = (EYES_IN_BOX + MARGIN) / (1 + 2 * MARGIN)  # eyes in a crop, as parts of its side, (x, y)
 
 
-def align(
-    image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size: int, fill: Sequence[float]
-) -> np.ndarray:
+def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size: int, fill: Sequence[float]) -> Crop:
     """The square of the image in which the landmarks come to lie, as well as they can, where the template has them.
 
     The image is turned, moved and scaled alike in both directions (a similarity, of least squares).
@@ -29,7 +29,7 @@ def align(
         fill: colour [3], 0..255, of what lies outside the image.
 
     Returns:
-        uint8 [size, size, 3].
+        The square, uint8 [size, size, 3], and the matrix from the image to it.
     """
     number = min(len(landmarks), len(template))
     # In the complex plane, a similarity is z -> turn * z + shift.
@@ -51,7 +51,7 @@ def align(
     matrix = np.array([[turn.real * across, -turn.imag * down], [turn.imag * across, turn.real * down]])
     shift = target.mean() - turn * (source.mean() - complex(left, top))
     offset = np.array([shift.real, shift.imag]) + matrix @ (0.5, 0.5) - 0.5
-    return cv2.warpAffine(
+    pixels = cv2.warpAffine(
         seen,
         np.column_stack([matrix, offset]),
         (size, size),
@@ -59,3 +59,5 @@ def align(
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=tuple(float(round(value)) for value in fill),
     )
+    moved = target.mean() - turn * source.mean()
+    return Crop(pixels, np.array([[turn.real, -turn.imag, moved.real], [turn.imag, turn.real, moved.imag]]))

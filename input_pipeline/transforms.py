@@ -9,6 +9,7 @@ import functools
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -29,6 +30,19 @@ PADDING = 4
 VIEWS = ("single", "flip", "five_crop", "ten_crop")
 FITS = ("crop", "pad")
 MIN_AREA = 0.08  # fb.resnet.torch
+
+
+class Crop(NamedTuple):
+    """What was cut out of an image.
+
+    Attributes:
+        pixels: uint8 [size, size, 3].
+        matrix: float64 [2, 3], from (x, y, 1) in pixels of the image to (x, y) in pixels of the crop, both from the
+            upper left corner.
+    """
+
+    pixels: np.ndarray
+    matrix: np.ndarray
 
 
 class TooManyPixels(DataError):
@@ -232,6 +246,24 @@ def crop_views(
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))  # a copy where the sizes agree
     crops = [pixels[y : y + size, x : x + size] for y, x, _ in places]
     return np.stack([crop[:, ::-1] if mirrored else crop for crop, (*_, mirrored) in zip(crops, places, strict=True)])
+
+
+def center_matrix(width: int, height: int, size: int, resize: int, fit: str) -> np.ndarray:
+    """Returns the matrix, see `Crop`, of the "single" view of `crop_views` of an image of that width and height."""
+    scale, left, top = np.ones(2), 0.0, 0.0
+    if fit == "pad":
+        sides = inside((width, height), resize)
+        scale = np.array(sides) / (width, height)
+        left, top = ((resize - side) // 2 for side in sides)
+        width = height = resize
+    (resized_height, resized_width), ((y, x, _),) = view_geometry(height, width, size, resize, "single")
+    across, down = resized_width / width, resized_height / height
+    return np.array([[across * scale[0], 0, across * left - x], [0, down * scale[1], down * top - y]])
+
+
+def mirrored_views(views: str) -> tuple[bool, ...]:
+    """Returns of each of these views of an image whether it is a mirror image."""
+    return tuple(mirrored for *_, mirrored in view_geometry(1, 1, 1, 1, views)[1])
 
 
 def view_geometry(height: int, width: int, size: int, resize: int, views: str):

@@ -33,7 +33,6 @@ from input_pipeline.transforms import crop_views
 from ror_jax import __version__
 from ror_jax.config import default_config
 from ror_jax.errors import UserError
-from ror_jax.evaluation.predictions import Predictions, read_predictions
 from ror_jax.files import read_json, replacing, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
@@ -42,13 +41,13 @@ from ror_jax.models.weights import CARD, TENSORS, load_card
 from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import VIEWS, save_model_card
 from ror_jax.report.model_card import write_model_card
+from ror_jax.report.predictions import read_predictions
 from ror_jax.training.checks import resize
 from ror_jax.training.experiment import open_task
 
 SAMPLE = 300  # training images in which faces are looked for
-ENOUGH = 20  # faces in them to say where they lie; test faces for an interval
+ENOUGH = 20  # faces in them to say where they lie
 DETECTION_SIDE = 256  # pixels; in smaller images less is found
-OUT = 20  # one in so many test faces lies below the interval of its age, one above
 TOLERANCE = 1e-4  # the largest difference between two programs, as a part of the largest output, or of 1
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -105,13 +104,17 @@ def export(
         landmarks_from={},
     )
     preprocessing = _with_landmarks(preprocessing, dataset.train)
+    described = read_json(workdir / "summary.json").get("answers", {})
+    predictions = read_predictions([workdir], described)
+    intervals = {name: answer.calibrate(truth) for name, (answer, truth) in predictions.judged().items()}
     card = load_card(workdir) | {
         "name": config.name,
         "task": {name: value for name, value in config.task.items() if value is not None},
-        "labels": {name: dataset.labels[name] for name in task.targets()},
+        "labels": {name: dataset.labels[name] for name in task.labels},
         "preprocessing": dataclasses.asdict(preprocessing),
         "views": config.views if config.views in VIEWS else "single",
-        "interval": _interval(read_predictions([workdir]), config.task.name),
+        "answers": described,
+        "intervals": {name: found for name, found in intervals.items() if found},
         "licence": licence,
         "versions": {"ror_jax": __version__} | {name: version(name) for name in ("jax", "flax")},
     }
@@ -200,27 +203,6 @@ def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessin
         landmarks={name: np.median(places, 0).round(4).tolist() for name, places in enough.items()},
         landmarks_from={name: len(places) for name, places in enough.items()},
     )
-
-
-def _interval(predictions: Predictions, task: str) -> dict | None:
-    """How far the true ages of test faces lay below and above the answers, but for a twentieth on either side.
-
-    In years, or of age groups in groups. None where no age is learnt, or of too few faces.
-    """
-    if task == "age_group":
-        true, answers = predictions.true, predictions.predicted
-    else:
-        true = predictions.number("age")
-        answers = predictions.predicted_age if predictions.predicted_age is not None else predictions.expected
-    if task not in ("age_group", "age_gender", "age_years") or (true >= 0).sum() < ENOUGH:
-        return None
-    known = true >= 0
-    # The ranks of split conformal prediction: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2005.
-    errors = np.sort(true[known] - answers[known])
-    rank = (len(errors) + 1) // OUT
-    below, above = -errors[rank - 1], errors[-rank]
-    inside = float(np.mean((errors >= -below) & (errors <= above)))
-    return {"below": float(below), "above": float(above), "faces": len(errors), "inside": inside}
 
 
 def _write_onnx(network: Network, path: Path, size: int) -> Callable:

@@ -11,15 +11,16 @@ from ml_collections import ConfigDict
 
 from input_pipeline import on_device
 from ror_jax.errors import UserError
-from ror_jax.evaluation.evaluate import as_tested, evaluate
-from ror_jax.evaluation.predictions import Collector
 from ror_jax.files import writing
 from ror_jax.models.weights import TENSORS, save_card, save_weights
 from ror_jax.recipe import Stage, stages
 from ror_jax.report.figures import save_sampling
+from ror_jax.report.predictions import Collector
 from ror_jax.report.summary import summarize
+from ror_jax.tasks.task import state_to_json
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import check_same, is_first, together
+from ror_jax.training.evaluation import evaluate, without_tuned
 from ror_jax.training.experiment import Experiment, create_experiment, open_task
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
@@ -111,8 +112,8 @@ def train_stage(
         weights = whole((state.params, state.batch_stats), experiment.mesh)
         with together():
             if is_first():
-                learnt = {name: float(value) for name, value in state.task_state.items()}  # a threshold, such as
-                save_weights(workdir, *weights, experiment.card | {"task_state": learnt})
+                learned = jax.device_get(state.task_state)  # a threshold, such as
+                save_weights(workdir, *weights, experiment.card | {"task_state": state_to_json(learned)})
         by_validation = experiment.dataset.validation is not None and experiment.total_steps
         selected = "best epoch on validation" if by_validation else "last epoch"
         _test(experiment, state, selected, workdir, workdir, say)
@@ -174,10 +175,11 @@ def _test(
     folder: Path,
     say: Callable[[str], None] = print,
 ) -> None:
-    test, each = experiment.dataset.test, Collector(experiment.task)
+    test, each = experiment.dataset.test, Collector()
     say(f"Testing on {len(test)} images.")
     batches = experiment.test_batches(test)
-    results = as_tested(evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each))
+    sums = evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each)
+    results = without_tuned(experiment.task.summarize(sums))
     with together(), _DRAWING:
         if not is_first():
             return

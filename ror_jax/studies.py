@@ -11,16 +11,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ror_jax.errors import UserError
-from ror_jax.evaluation.aging_curve import answerable, propose_weights
-from ror_jax.evaluation.cross_validation import pool
 from ror_jax.files import read_json, replace_json, replace_text
 from ror_jax.recipe import Stage, stages
-from ror_jax.report.figures import save_confusion
-from ror_jax.report.metrics import METRICS
+from ror_jax.report.figures import draw
 from ror_jax.report.panels import save_page
 from ror_jax.report.summary import SHOWN_CLASSES
 from ror_jax.run import check_stages, complete
+from ror_jax.runs.aging_curve import answerable, propose_weights
+from ror_jax.runs.cross_validation import pool
 from ror_jax.tasks.losses import LOSS_WEIGHTS, OBJECTIVES
+from ror_jax.tasks.metrics import metric as named
 from ror_jax.training.distributed import is_first
 from ror_jax.training.experiment import open_task
 from ror_jax.training.loop import Stopped, stop_signals
@@ -50,9 +50,12 @@ def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] | Non
         folder = stage.folder.parent
         replace_json(folder / "cross_validation.json", pooled)
         title = f"{stage.config.name}: {len(chains)} folds, pooled"
-        save_confusion(pooled["confusion"], pooled["classes"], title, folder / "confusion.png")
+        for name, found in pooled["classes"].items():
+            data = {"counts": found["confusion"], "names": found["names"]}
+            draw("confusion", title, folder / f"{name}_confusion.png", data)
+        pictures = "".join(f"{name}_confusion.png, " for name in pooled["classes"])
         print("\n".join([title, *_lines(pooled)]))
-        print(f"Left in {folder}: confusion.png, cross_validation.json, and a folder for each fold")
+        print(f"Left in {folder}: {pictures}cross_validation.json, and a folder for each fold")
 
 
 def aging_curve(config: ConfigDict, workdir: Path) -> None:
@@ -191,22 +194,23 @@ def _lines(pooled: dict) -> list[str]:
     """What `pool` found, in words."""
     lines = []
     for name, metric in pooled["metrics"].items():
-        shown = METRICS[name]
+        shown = named(name)
         values = ", ".join(map(shown.number, metric["values"]))
         spread = "" if metric["deviation"] is None else f" ± {shown.number(metric['deviation'])}"
         blind = f"; the same answer to all images: {shown.number(metric['baseline'])}" if "baseline" in metric else ""
         lines.append(f"  {shown.label:>16}  {shown.number(metric['mean'])}{spread}{shown.unit}   ({values}{blind})")
     if len(pooled["labels"]) > 1:
         lines.append("  (mean ± sample standard deviation, n - 1, over the folds)")
-    names, counts = pooled["classes"], np.array(pooled["confusion"])
-    present = [number for number in range(len(names)) if counts[number].sum() or counts[:, number].sum()]
-    if len(present) > SHOWN_CLASSES:
-        return lines
-    heads = "".join(f"{names[number]:>8}" for number in present)
-    lines.append(f"  all folds together: {'recall':>9}   predicted{heads}")
-    for number in present:
-        share = pooled["recall"][names[number]]
-        recall = "no image" if share is None else f"{100 * share:.2f} %"
-        row = "".join(f"{count:>8}" for count in counts[number, present])
-        lines.append(f"  {names[number]:>18}: {recall:>9}            {row}")
+    for classes in pooled["classes"].values():
+        names, counts = classes["names"], np.array(classes["confusion"])
+        present = [number for number in range(len(names)) if counts[number].sum() or counts[:, number].sum()]
+        if len(present) > SHOWN_CLASSES:
+            continue
+        heads = "".join(f"{names[number]:>8}" for number in present)
+        lines.append(f"  all folds together: {'recall':>9}   predicted{heads}")
+        for number in present:
+            share = classes["recall"][names[number]]
+            recall = "no image" if share is None else f"{100 * share:.2f} %"
+            row = "".join(f"{count:>8}" for count in counts[number, present])
+            lines.append(f"  {names[number]:>18}: {recall:>9}            {row}")
     return lines

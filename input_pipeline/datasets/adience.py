@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from input_pipeline.age_groups import nearest_age_group
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.files import read_file
 from input_pipeline.errors import DataError, nearest, unknown_name
@@ -115,7 +116,7 @@ def age_group(label: str, protocol: str) -> int:
     """
     if protocol == "levi":
         return EXACT_LABELS.index(label) if label in EXACT_LABELS else -1
-    return int(faces.nearest_age_group(_middle(label)))
+    return int(nearest_age_group(_middle(label)))
 
 
 def _ages(label: str) -> list[int]:

@@ -143,7 +143,7 @@ def read_face(
         if not (found := detect(image)):
             raise faces.UnusableRow(NO_FACE)
         largest = max(found, key=lambda face: face.box[2])
-        return Image.fromarray(align(image, largest.landmarks, TEMPLATE, resolution, GREY))
+        return Image.fromarray(align(image, largest.landmarks, TEMPLATE, resolution, GREY).pixels)
     if whole_image:
         return image.resize(inside(image.size, resolution), Image.Resampling.BICUBIC)
     return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)

@@ -24,12 +24,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from input_pipeline.age_groups import AGE_GROUPS, nearest_age_group
 from input_pipeline.errors import DataError, unknown_name
 from input_pipeline.records import Dataset, digest, mean_and_std, pixel_sums
 from input_pipeline.transforms import decode_image
 
-AGE_GROUPS = ("0-2", "4-6", "8-13", "15-20", "25-32", "38-43", "48-53", "60-")
-AGE_RANGES = ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))  # years, both ends included
 AGES = tuple(str(age) for age in range(101))
 GENDERS = ("female", "male")
 FOLDS = 5  # of Adience
@@ -37,17 +36,6 @@ JPEG_QUALITY = 95
 ROWS_IN_A_FILE = 1000
 LONGEST = 1000  # characters of a text in a list; in an array of texts, all take the room of the longest
 LEFT_OUT, LISTED = "left_out.csv", "rows that cannot be used are listed in"
-
-
-def nearest_age_group(age: np.ndarray | float) -> np.ndarray:
-    """Index of the age group that contains the age or is nearest to it, int32 of the same shape; -1 for an age below 0.
-
-    A tie (3, 35) goes to the older group.
-    """
-    age = np.asarray(age)[..., None]
-    low, high = np.transpose(AGE_RANGES)[:, ::-1]  # the oldest first, because the first of equals is taken
-    group = len(AGE_RANGES) - 1 - np.maximum(np.maximum(low - age, age - high), 0).argmin(-1)
-    return np.where(age[..., 0] < 0, -1, group).astype(np.int32)
 
 
 class UnusableRow(Exception):

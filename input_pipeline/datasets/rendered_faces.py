@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from input_pipeline import face_renderer
+from input_pipeline.age_groups import AGE_RANGES
 from input_pipeline.datasets import faces
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset
@@ -108,7 +109,7 @@ def _draw(seed: int, resolution: int, row: Row) -> dict[str, Any]:
     """See `FaceBuilder.loader`. Depends on nothing but the arguments."""
     rng = np.random.default_rng((seed, row.person))
     person = face_renderer.sample_person(rng)
-    youngest, oldest = faces.AGE_RANGES[rng.integers(len(faces.AGE_RANGES))]
+    youngest, oldest = AGE_RANGES[rng.integers(len(AGE_RANGES))]
     oldest = min(oldest, OLDEST)
     usual_age = rng.uniform(youngest, oldest)
 

@@ -29,7 +29,7 @@ from ror_jax.predict.annotate import annotate
 from ror_jax.predict.faces import FACES, open_photograph
 from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
 from ror_jax.predict.photographs import read_photographs
-from ror_jax.predict.results import WRITERS, in_words
+from ror_jax.predict.results import WRITERS, Answers
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 INCOMPLETE = 3  # exit status
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         if options.output:
             unfinished = stack.enter_context(replacing(options.output))
             file = stack.enter_context(unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
-            photographs = WRITERS[options.output.suffix.lower()](photographs, file)
+            photographs = WRITERS[options.output.suffix.lower()](photographs, file, model.answers, model.columns)
             stack.enter_context(contextlib.closing(photographs))  # before its file is
         try:
             for photograph in photographs:
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
                     tqdm.write(lines(photograph))
                 if options.annotated and photograph["faces"]:
                     counts["undrawn"] += not drawn(
-                        photograph, options.annotated / names[Path(photograph["photograph"])]
+                        photograph, options.annotated / names[Path(photograph["photograph"])], model.answers
                     )
         except KeyboardInterrupt as interrupt:  # what was read is kept
             if not counts:
@@ -172,11 +172,11 @@ def check_annotated(folder: Path, names: dict[Path, Path]) -> None:
         raise UserError(f"--annotated: several copies would be called {doubled[0]}; do these one after the other")
 
 
-def drawn(photograph: dict, path: Path) -> bool:
+def drawn(photograph: dict, path: Path, answers: Answers) -> bool:
     """Writes a photograph with what was read from it, as a JPEG; where that fails, says why and returns False."""
     name = photograph["photograph"]
     try:
-        image = annotate(open_photograph(name, name), photograph["faces"])
+        image = annotate(open_photograph(name, name), photograph["faces"], answers)
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, quality=90)
@@ -189,7 +189,7 @@ def drawn(photograph: dict, path: Path) -> bool:
 def lines(photograph: dict) -> str:
     """A photograph, for the terminal."""
     faces = [
-        f"    {number}  {in_words(face)}   at {', '.join(f'{edge:.0f}' for edge in face['box'])}"
+        f"    {number}  {face['words']}   at {', '.join(f'{edge:.0f}' for edge in face['box'])}"
         + (f", score {face['score']:g}" if face["score"] is not None else "")
         for number, face in enumerate(photograph["faces"], start=1)
     ]

@@ -4,13 +4,17 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from ror_jax.predict.results import in_words
+from ror_jax.predict.results import Answers
 
 COLOUR, INK = (255, 209, 60), (20, 20, 20)
 
 
-def annotate(image: Image.Image, faces: list[dict[str, Any]]) -> Image.Image:
-    """A copy of the photograph, RGB and upright, with its `faces` as `read_photographs` tells of them."""
+def annotate(image: Image.Image, faces: list[dict[str, Any]], answers: Answers) -> Image.Image:
+    """A copy of the photograph, RGB and upright, with its `faces` as `read_photographs` tells of them.
+
+    `answers` describes them, see `Answer.describe`.
+    """
+    named = [name for name, description in answers.items() if description["kind"] == "points"]
     image = image.copy()
     draw = ImageDraw.Draw(image)
     line = max(2, round(min(image.size) / 300))
@@ -18,7 +22,10 @@ def annotate(image: Image.Image, faces: list[dict[str, Any]]) -> Image.Image:
         left, top, width, height = face["box"]
         draw.rectangle((left, top, left + width, top + height), outline=COLOUR, width=line)
         font = ImageFont.load_default(max(12, round(0.09 * width)))
-        words = in_words(face).replace("; ", "\n")
+        for x, y in (point for name in named for point in face[name]):
+            draw.ellipse((x - line, y - line, x + line, y + line), fill=COLOUR)
+        if not (words := face["words"].replace("; ", "\n")):
+            continue
         box = draw.multiline_textbbox((0, 0), words, font=font)
         pad = font.size / 4
         size = box[2] + 2 * pad, box[3] + 2 * pad

@@ -12,7 +12,7 @@ from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector, create_detector
 from input_pipeline.errors import DataError
-from input_pipeline.transforms import FITS, EncodedImage, crop_views, to_rgb
+from input_pipeline.transforms import FITS, Crop, EncodedImage, center_matrix, crop_views, to_rgb
 from ror_jax.errors import unknown
 
 FACES = ("detect", "cropped")
@@ -73,9 +73,8 @@ class FaceFinder:
             self._template = preprocessing.template(self._detect.partition(":")[0])
             self._detect = create_detector(self._detect)
 
-    def __call__(self, source: Source, name: str) -> tuple[dict[str, Any], list[np.ndarray]]:
-        """The dict of a photograph, see `photographs.read_photographs`, its faces unread; and each of these, cut out,
-        uint8 [S, S, 3]."""
+    def __call__(self, source: Source, name: str) -> tuple[dict[str, Any], list[Crop]]:
+        """The dict of a photograph, see `photographs.read_photographs`, its faces unread; and these, cut out."""
         photograph = {"photograph": name, "width": None, "height": None, "faces": [], "problem": None}
         try:
             image = open_photograph(source, name)
@@ -85,15 +84,16 @@ class FaceFinder:
         photograph |= {"width": image.width, "height": image.height, "faces": faces}
         return photograph | {"problem": None if faces else NO_FACE}, crops
 
-    def _faces(self, image: Image.Image) -> tuple[list[dict], list[np.ndarray]]:
+    def _faces(self, image: Image.Image) -> tuple[list[dict], list[Crop]]:
         seen = self._preprocessing
         if self._detect is None:
-            crops = crop_views(image, seen.size, seen.resize, "single", seen.fit, seen.fill)
-            return [{"box": [0, 0, *image.size], "score": None}], list(crops)
+            (pixels,) = crop_views(image, seen.size, seen.resize, "single", seen.fit, seen.fill)
+            crop = Crop(pixels, center_matrix(*image.size, seen.size, seen.resize, seen.fit))
+            return [{"box": [0, 0, *image.size], "score": None}], [crop]
         found = self._detect(image)
         faces = [{"box": [round(edge, 1) for edge in face.box], "score": round(face.score, 3)} for face in found]
         crops = (align(image, face.landmarks, self._template, seen.size, seen.fill) for face in found)
-        return faces, [_bordered(crop, seen.visible, seen.fill) for crop in crops]
+        return faces, [crop._replace(pixels=_bordered(crop.pixels, seen.visible, seen.fill)) for crop in crops]
 
 
 def _bordered(crop: np.ndarray, visible: Sequence[float], fill: Sequence[float]) -> np.ndarray:

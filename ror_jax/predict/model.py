@@ -1,19 +1,19 @@
-"""An exported model: faces in, readings out."""
+"""An exported model: faces in, answers out."""
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
 from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector
+from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError, unknown
 from ror_jax.files import read_json
 from ror_jax.models import load_model
@@ -22,12 +22,13 @@ from ror_jax.models.network import Network
 from ror_jax.models.weights import CARD, TENSORS, save_card
 from ror_jax.predict.faces import FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
-from ror_jax.predict.readings import readings
 from ror_jax.tasks import create_task
+from ror_jax.tasks.answers import Answer, cells, readings
+from ror_jax.tasks.task import state_from_json
 
-FORMAT = 1  # of the folder; what older programs would misread gets a new number
+FORMAT = 2  # of the folder; what older programs would misread gets a new number
 BATCH = 32  # faces
-VIEWS = ("single", "flip")
+VIEWS = {"single": (False,), "flip": (False, True)}  # of each view, whether it is a mirror image
 
 
 class Model:
@@ -41,6 +42,8 @@ class Model:
       card: what stands in `model.json`.
       engine: what runs the network.
       views: what is seen of a face where nothing else is asked for, as in the test of the network.
+      answers: what the answers are, by name, see `Answer.describe`.
+      columns: those of `results.csv` that they fill.
 
     Raises:
       UserError: there is no such model, or it is damaged or of a newer program, or there is no such engine.
@@ -52,13 +55,15 @@ class Model:
         try:
             self._task = create_task(labels=self.card["labels"], **self.card["task"])
             self._preprocessing = Preprocessing(**self.card["preprocessing"])
-            self._task_state = {name: jnp.float32(value) for name, value in self.card["task_state"].items()}
-            self._interval, self.views = self.card["interval"], self.card["views"]
+            self._task_state = state_from_json(self._task, self.card["task_state"])
+            self._intervals, self.views = self.card["intervals"], self.card["views"]
             if self.views not in VIEWS:
                 raise unknown("views", self.views, VIEWS)
-            widths = {name: size if isinstance(size, int) else size[1] for name, size in self.card["heads"].items()}
-            outputs = {name: jnp.zeros((1, 1, width)) for name, width in widths.items()}
-            readings(jax.device_get(self._answers(outputs)), self._task, self._interval)  # what is wrong, told at once
+            self._answer = jax.jit(self._answers, static_argnums=1)
+            outputs = {name: np.zeros((1, 1, head.size), np.float32) for name, head in self._task.heads.items()}
+            answers = self._answered(outputs, "single", 1)
+            self.answers = {name: answer.describe() for name, answer in answers.items()}
+            self.columns = list(cells(self.answers, readings(answers, 1)[0]))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{folder / CARD} is damaged: {error}; export the model again") from error
         if engine is None:
@@ -69,26 +74,26 @@ class Model:
         if _checksum(folder) != self.card.get("sha256"):
             raise UserError(f"{folder / TENSORS} is damaged, or of another model; copy or export it again")
         self._network = ENGINES[engine](load_model(folder))
-        self._answer = jax.jit(self._answers)
 
     def finder(self, faces: str = "detect", detector: str | Detector = "cascade") -> FaceFinder:
         """What finds faces in photographs for this model, see `predict` for the arguments."""
         return FaceFinder(self._preprocessing, faces, detector)
 
-    def read(self, crops: np.ndarray, views: str | None = None) -> list[dict[str, Any]]:
-        """What the network reads from faces, uint8 [B, S, S, 3], as a finder cuts them: see `readings.readings`.
+    def read(self, crops: Sequence[Crop], views: str | None = None) -> list[dict[str, Any]]:
+        """Returns what the network reads from B faces, as a finder cuts them, see `ror_jax.tasks.answers.readings`.
 
         `views` is "single", or "flip" for the mean over each face and its mirror image; None: the model's own.
         """
         views = views or self.views
         if views not in VIEWS:
             raise unknown("views", views, VIEWS)
-        mirrored = [crops, crops[:, :, ::-1]][: 1 + (views == "flip")]
-        outputs = self._network(np.concatenate(mirrored))
-        outputs = {name: np.reshape(output, (len(mirrored), len(crops), -1)) for name, output in outputs.items()}
-        outputs = {name: _filled(output, 1) for name, output in outputs.items()}
-        answers = jax.tree.map(lambda answer: answer[: len(crops)], jax.device_get(self._answer(outputs)))
-        return readings(answers, self._task, self._interval)
+        pixels = np.stack([crop.pixels for crop in crops])
+        seen = np.stack([pixels[:, :, ::-1] if mirrored else pixels for mirrored in VIEWS[views]], 1)
+        outputs = self._network(seen.reshape(-1, *pixels.shape[1:]))
+        outputs = {name: _filled(np.reshape(output, (*seen.shape[:2], -1)), 0) for name, output in outputs.items()}
+        answers = self._answered(outputs, views, len(crops))
+        places = np.stack([_in_photograph(crop) for crop in crops])
+        return readings({name: answer.place(places) for name, answer in answers.items()}, len(crops))
 
     def predict(
         self,
@@ -116,9 +121,17 @@ class Model:
         read = lambda crops: self.read(crops, views)  # noqa: E731
         return list(read_photographs([images] if one else images, find, read, batch_size))
 
-    def _answers(self, outputs):
-        estimates = self._task.estimates(outputs)
-        return self._task.predict(jax.tree.map(lambda estimate: estimate.mean(0), estimates), self._task_state)
+    def _answered(self, outputs: dict[str, np.ndarray], views: str, count: int) -> dict[str, Answer]:
+        """The answers to `count` faces, with their intervals, from outputs [count or more, V, size]."""
+        answers = jax.device_get(self._answer(outputs, VIEWS[views]))
+        answers = jax.tree.map(lambda values: values[:count], answers)
+        return {
+            name: answer.with_interval(self._intervals[name]) if name in self._intervals else answer
+            for name, answer in answers.items()
+        }
+
+    def _answers(self, outputs: dict, mirrored: tuple[bool, ...]) -> dict[str, Answer]:
+        return self._task.answers(self._task.decode(outputs, mirrored), self._task_state)
 
 
 def load_model_card(folder: Path) -> dict:
@@ -153,6 +166,12 @@ def _checksum(folder: Path) -> str:
         return hashlib.sha256(read_file(folder / TENSORS)).hexdigest()
     except OSError as error:
         raise UserError(f"no weights in {folder / TENSORS}: {error.strerror}; export the model again") from error
+
+
+def _in_photograph(crop: Crop) -> np.ndarray:
+    """The matrix [2, 3] from (x, y, 1), parts of the crop's side, to pixels of the photograph."""
+    inverse = np.linalg.inv([*crop.matrix, (0, 0, 1)])[:2]
+    return inverse * (len(crop.pixels), len(crop.pixels), 1)
 
 
 def _xla(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

@@ -2,12 +2,11 @@
 
 import collections
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
-
+from input_pipeline.transforms import Crop
 from ror_jax.models.export import threads
 from ror_jax.predict.faces import FaceFinder, Source
 
@@ -17,7 +16,7 @@ MOST_WAITING = 200  # photographs for a batch to fill; where few have faces, a p
 def read_photographs(
     sources: Iterable[Source],
     find: FaceFinder,
-    read: Callable[[np.ndarray], list[dict]],
+    read: Callable[[Sequence[Crop]], list[dict]],
     batch_size: int,
 ) -> Iterator[dict[str, Any]]:
     """Finds and reads the faces of all photographs; threads decode and detect while the network reads.
@@ -25,20 +24,21 @@ def read_photographs(
     Args:
       sources: see `Model.predict`.
       find: finds the faces.
-      read: reads B of them, uint8 [B, S, S, 3].
+      read: reads B of them.
       batch_size: the largest B; usually all are so large but the last.
 
     Yields:
       For each photograph, in their order: its name as `photograph`, `width` and `height` of it, upright, in pixels;
       `problem`, None or why it has no faces; and `faces`, from left to right. Each is a dict with `box` (left, top,
-      width, height in pixels), `score` (the detector's, in its own measure; None without one) and what `readings` says.
+      width, height in pixels), `score` (the detector's, in its own measure; None without one) and the answers, see
+      `ror_jax.tasks.answers.readings`.
     """
     unread = collections.deque()  # (face, crop), in the order of the photographs
     waiting = collections.deque()  # photographs of which faces are unread, or that come after such
 
     def read_batch():
         batch = [unread.popleft() for _ in range(min(batch_size, len(unread)))]
-        for (face, _), reading in zip(batch, read(np.stack([crop for _, crop in batch])), strict=True):
+        for (face, _), reading in zip(batch, read([crop for _, crop in batch]), strict=True):
             face |= reading
 
     for photograph, crops in _found(sources, find):
@@ -53,7 +53,7 @@ def read_photographs(
     yield from waiting
 
 
-def _found(sources: Iterable[Source], find: FaceFinder) -> Iterator[tuple[dict, list[np.ndarray]]]:
+def _found(sources: Iterable[Source], find: FaceFinder) -> Iterator[tuple[dict, list[Crop]]]:
     """What `find` finds, in order, by as many threads as there are cores, a few photographs ahead."""
     count = threads()
     running: collections.deque[Future] = collections.deque()

@@ -1,58 +1,43 @@
-"""What was read from photographs, as words and as files."""
+"""What was read from photographs, as files."""
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-COLUMNS = (
-    *("photograph", "face", "left", "top", "width", "height", "score", "age", "age_low", "age_high"),
-    *("age_group", "age_group_probability", "gender", "gender_probability", "label", "label_probability", "problem"),
-)
+from ror_jax.tasks.answers import cells
+
+FACE = ("photograph", "face", "left", "top", "width", "height", "score")
 
 Photographs = Iterable[dict[str, Any]]
+Answers = Mapping[str, Mapping[str, Any]]  # descriptions by name
 
 
-def in_words(face: dict[str, Any]) -> str:
-    """What was read from a face: "age 43 (33 to 57); male, 98 %"."""
-    low, high = face.get("age_interval", (None, None))
-    interval = f" ({low:.0f} to {high:.0f})" if low is not None else ""
-    words = []
-    if "age" in face:
-        words.append(f"age {face['age']:.0f}{interval}")
-    elif "age_group" in face:
-        words.append(f"age {face['age_group']}{_percent(face, 'age_group')}{interval}")
-    words += [f"{face[key]}{_percent(face, key)}" for key in ("gender", "label") if key in face]
-    return "; ".join(words)
-
-
-def _percent(face: dict[str, Any], key: str) -> str:
-    return f", {100 * face[f'{key}_probability']:.0f} %" if f"{key}_probability" in face else ""
-
-
-def write_csv(photographs: Photographs, file: TextIO) -> Iterator[dict[str, Any]]:
-    """A row for each face, and for each photograph without."""
-    writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
+def write_csv(
+    photographs: Photographs, file: TextIO, answers: Answers, columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """A row for each face, with the `columns` of its answers, and for each photograph without."""
+    writer = csv.DictWriter(file, [*FACE, *columns, "problem"])
     writer.writeheader()
     for photograph in photographs:
         name = {"photograph": photograph["photograph"], "problem": photograph["problem"]}
         for number, face in enumerate(photograph["faces"], start=1):
             box = dict(zip(("left", "top", "width", "height"), face["box"], strict=True))
-            ends = dict(zip(("age_low", "age_high"), face.get("age_interval", ()), strict=False))
-            writer.writerow(face | name | box | ends | {"face": number})
+            found = {"face": number, "score": face["score"]} | cells(answers, face)
+            writer.writerow(name | box | found)
         if not photograph["faces"]:
             writer.writerow(name)
         yield photograph
 
 
-def write_jsonl(photographs: Photographs, file: TextIO) -> Iterator[dict[str, Any]]:
+def write_jsonl(photographs: Photographs, file: TextIO, *_: Any) -> Iterator[dict[str, Any]]:
     """A line for each photograph."""
     for photograph in photographs:
         file.write(json.dumps(photograph) + "\n")
         yield photograph
 
 
-def write_json(photographs: Photographs, file: TextIO) -> Iterator[dict[str, Any]]:
+def write_json(photographs: Photographs, file: TextIO, *_: Any) -> Iterator[dict[str, Any]]:
     """A list of photographs."""
     file.write("[")
     try:

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 
 from ror_jax.errors import UserError
-from ror_jax.evaluation.predictions import FILE, read_predictions
 from ror_jax.report.analysis import FEW, mean_over_subjects
-from ror_jax.report.metrics import METRICS
 from ror_jax.report.page import Section
+from ror_jax.report.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.runs import Run, in_words, name_folds, read_run
+from ror_jax.tasks.metrics import metric
 
 DRAWS = 2000
 CAUTION = (
@@ -36,9 +36,9 @@ def compare(first: Path, second: Path) -> list[Section]:
     a, b = ([found[fold] for fold in folds] for found in (all_a, all_b))
     for run, other in zip(a, b, strict=True):
         _check_images(run, other)
-    answers_a, answers_b = (read_predictions([run.folder for run in side]) for side in (a, b))
-    scores_a, scores_b = answers_a.scores(a[0].task), answers_b.scores(a[0].task)
-    people = answers_a.subjects
+    predicted = [read_predictions([run.folder for run in side], side[0].answers) for side in (a, b)]
+    scores_a, scores_b = (side.scores() for side in predicted)
+    people = predicted[0].subjects
     number = len(set(people))
     lines = tuple(_line(name, scores_a[name], scores_b[name], people) for name in scores_a if name in scores_b)
     settings = _settings(a[0], b[0])
@@ -90,13 +90,16 @@ def _parts(settings: dict) -> int:
 
 def _check_images(a: Run, b: Run) -> None:
     """Raises UserError unless both runs gave answers to the same questions."""
-    if a.task != b.task:
-        raise UserError(f"nothing to compare: {a.folder} learnt {a.task}, {b.folder} {b.task}")
-    if a.classes != b.classes:
-        classes = " and ".join(f"{', '.join(run.classes)} in {run.folder}" for run in (a, b))
-        raise UserError(f"nothing to compare: the classes are {classes}")
-    facts_a, facts_b = (read_predictions([run.folder]).facts for run in (a, b))
-    numbers = len(facts_a["true"]), len(facts_b["true"])
+    if a.answers.keys() != b.answers.keys():
+        told = (f"{run.folder} answers with {', '.join(run.answers)}" for run in (a, b))
+        raise UserError(f"nothing to compare: {', '.join(told)}")
+    for name, form in a.answers.items():
+        if form != b.answers[name]:
+            forms = " and ".join(f"{_form(run.answers[name])} in {run.folder}" for run in (a, b))
+            raise UserError(f"nothing to compare: {name} is {forms}")
+    found = [read_predictions([run.folder], run.answers) for run in (a, b)]
+    facts_a, facts_b = map(_facts, found)
+    numbers = len(found[0]), len(found[1])
     if numbers[0] != numbers[1]:
         raise UserError(f"not the same test images: {numbers[0]} in {a.folder}, {numbers[1]} in {b.folder}")
     for name in [name for name in facts_a if name in facts_b]:
@@ -106,10 +109,23 @@ def _check_images(a: Run, b: Run) -> None:
             raise UserError(f"not the same test images in the same order: {name} of image {at + 1} is {values}")
 
 
-def _line(metric: str, a: np.ndarray, b: np.ndarray, subjects: np.ndarray) -> str:
+def _form(description: dict) -> str:
+    names = description.get("names")
+    return ", ".join(names) if names else description["kind"]
+
+
+def _facts(predictions: Predictions) -> dict[str, np.ndarray]:
+    """What is known of the images, with the truth of the answers, flat."""
+    return predictions.facts | {
+        f"the true {name}": truth if truth.ndim == 1 else np.nansum(truth.reshape(len(truth), -1), 1)
+        for name, truth in predictions.truth.items()
+    }
+
+
+def _line(name: str, a: np.ndarray, b: np.ndarray, subjects: np.ndarray) -> str:
     """Both values, their difference, and whether it could as well be none."""
     known = ~np.isnan(a)  # whose label is
-    a, b, shown = a[known], b[known], METRICS[metric]
+    a, b, shown = a[known], b[known], metric(name)
     difference = mean_over_subjects(b - a, subjects[known], draws=DRAWS)
     verdict = "contains" if difference.low <= 0 <= difference.high else "does not contain"
     points = " points" if shown.unit == " %" else shown.unit

@@ -1,27 +1,30 @@
 """The pictures of a run."""
 
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ror_jax.files import replacing
+from ror_jax.report.analysis import calibration
 
 TRAIN, VALIDATION, TEST = "#9a9a9a", "#2471a3", "#c0392b"
 
 
-def save_curves(rows: list[dict], metrics: list[str], path: Path) -> None:
-    """Draws `metrics` over the epochs, one panel each, a line a split, from the rows of `metrics.jsonl`."""
-    figure = Figure(figsize=(4.2 * len(metrics), 3.2), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics, strict=True):
+def save_curves(rows: list[dict], names: list[str], path: Path) -> None:
+    """Draws these results over the epochs, one panel each, a line a split, from the rows of `metrics.jsonl`."""
+    figure = Figure(figsize=(4.2 * len(names), 3.2), layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
         for split, color in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
-            points = [(row["epoch"], row[metric]) for row in rows if row["split"] == split and metric in row]
+            points = [(row["epoch"], row[name]) for row in rows if row["split"] == split and name in row]
             if points:
                 marker = "o" if len(points) < 3 else None
                 axes.plot(*zip(*points, strict=True), color=color, label=split, marker=marker, linewidth=1.6)
-        axes.set_title(metric.replace("_", " "), fontsize=10)
+        axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.25)
@@ -31,7 +34,51 @@ def save_curves(rows: list[dict], metrics: list[str], path: Path) -> None:
         figure.savefig(unfinished, dpi=130)
 
 
-def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path: Path) -> None:
+def save_sampling(label: str, names: tuple[str, ...], images: np.ndarray, drawn: np.ndarray, path: Path) -> None:
+    """Draws how many training images lie in each bin of a label, [bins], and how many of an epoch's drawn ones."""
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(names))
+    axes.bar(places - 0.2, images, 0.4, color=TRAIN, label=f"training images ({images.sum()})")
+    axes.bar(places + 0.2, drawn, 0.4, color=TEST, label=f"drawn in the first epoch ({drawn.sum()})")
+    named = slice(None, None, -(-len(names) // 25))  # more names would not be legible
+    axes.set_xticks(places[named], names[named], rotation=45, fontsize=8)
+    axes.set_xlabel(label.replace("_", " "), fontsize=9)
+    axes.grid(axis="y", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=130)
+
+
+def save_examples(
+    images: np.ndarray,
+    words: list[str],
+    mistakes: np.ndarray,
+    points: list[tuple[np.ndarray, str]],
+    title: str,
+    path: Path,
+) -> None:
+    """Draws images [N, H, W, 3] uint8 in rows of eight, each with its words, in red where it is a mistake, bool [N].
+
+    `points` [N, K, 2], parts of the side, are drawn on them in their colours.
+    """
+    columns = 8
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.25 * columns, 1.55 * rows + 0.3), layout="constrained")
+    figure.suptitle(title, fontsize=10)
+    for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
+        axes.axis("off")
+    for number, (axes, image) in enumerate(zip(grid.flat, images, strict=False)):
+        axes.imshow(image)
+        axes.set_title(words[number], fontsize=7, color=TEST if mistakes[number] else "black")
+        for places, color in points:
+            axes.plot(*(places[number] * image.shape[1::-1] - 0.5).T, ".", color=color, markersize=3)
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=130)
+
+
+def _confusion(title: str, path: Path, counts: np.ndarray, names: tuple[str, ...]) -> None:
     """Draws a confusion matrix [K, K] of counts (row: true class) as percent of each true class."""
     counts = np.asarray(counts)
     share = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -58,33 +105,73 @@ def save_confusion(counts: np.ndarray, names: tuple[str, ...], title: str, path:
         figure.savefig(unfinished, dpi=130)
 
 
-def save_sampling(label: str, names: tuple[str, ...], images: np.ndarray, drawn: np.ndarray, path: Path) -> None:
-    """Draws how many training images lie in each bin of a label, [bins], and how many of an epoch's drawn ones."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+def _reliability(title: str, path: Path, confidence: np.ndarray, correct: np.ndarray) -> None:
+    """Draws accuracy over confidence, with the number of images on each bar."""
+    found = calibration(confidence, correct)
+    bins = len(found.images)
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes = figure.subplots()
-    places = np.arange(len(names))
-    axes.bar(places - 0.2, images, 0.4, color=TRAIN, label=f"training images ({images.sum()})")
-    axes.bar(places + 0.2, drawn, 0.4, color=TEST, label=f"drawn in the first epoch ({drawn.sum()})")
-    named = slice(None, None, -(-len(names) // 25))  # more names would not be legible
-    axes.set_xticks(places[named], names[named], rotation=45, fontsize=8)
-    axes.set_xlabel(label.replace("_", " "), fontsize=9)
-    axes.grid(axis="y", alpha=0.25)
+    left = np.arange(bins) / bins
+    axes.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle="--", label="perfect")
+    bars = axes.bar(left, np.nan_to_num(found.accuracy), 1 / bins, align="edge", color=TEST, edgecolor="white")
+    axes.bar_label(bars, [str(images) if images else "" for images in found.images], fontsize=7)
+    axes.plot(found.confidence, found.accuracy, "k.", markersize=4, label="mean confidence of a bin")
+    axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy")
+    _finish(figure, axes, title, path)
+
+
+def _scatter(title: str, path: Path, true: np.ndarray, predicted: np.ndarray, limits: tuple[float, float]) -> None:
+    """Draws answers over the truth, a point an image."""
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(limits, limits, color=TRAIN, linewidth=1, linestyle="--", label="right")
+    axes.scatter(true, predicted, s=9, color=TEST, alpha=max(0.1, min(0.6, 200 / max(len(true), 1))), linewidths=0)
+    axes.set(xlim=limits, ylim=limits, xlabel="true", ylabel="predicted")
+    _finish(figure, axes, title, path)
+
+
+def _shares(title: str, path: Path, names: tuple[str, ...], bars: dict[str, np.ndarray]) -> None:
+    """Draws shares [K] of K names as horizontal bars, a colour for each name of `bars`."""
+    figure = Figure(figsize=(6, 1.2 + 0.28 * len(names)), layout="constrained")
+    axes = figure.subplots()
+    places, height = np.arange(len(names)), 0.8 / len(bars)
+    for number, (label, shares) in enumerate(bars.items()):
+        offset = height * (number - (len(bars) - 1) / 2)
+        axes.barh(places + offset, 100 * shares, height, color=(TEST, VALIDATION, TRAIN)[number % 3], label=label)
+    axes.set_yticks(places, [name.replace("_", " ") for name in names], fontsize=8)
+    axes.set(xlim=(0, 100), ylim=(len(names) - 0.4, -0.6), xlabel="percent")
+    _finish(figure, axes, title, path)
+
+
+def _cumulative(title: str, path: Path, errors: np.ndarray, failure: float) -> None:
+    """Draws the share of images whose error [N] is at most x."""
+    figure = Figure(figsize=(4.6, 3.6), layout="constrained")
+    axes = figure.subplots()
+    shares = 100 * np.arange(1, len(errors) + 1) / max(len(errors), 1)
+    axes.step(100 * np.sort(errors), shares, color=TEST, where="post", label=f"{len(errors)} images")
+    axes.axvline(100 * failure, color=TRAIN, linewidth=1, linestyle="--", label="failure")
+    axes.set(xlim=(0, 300 * failure), ylim=(0, 100), xlabel="error, percent", ylabel="images, percent")
+    _finish(figure, axes, title, path)
+
+
+def _finish(figure: Figure, axes: Any, title: str, path: Path) -> None:
+    axes.set_title("\n".join(textwrap.wrap(title, 60)), fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, fontsize=8)
     with replacing(path) as unfinished:
         figure.savefig(unfinished, dpi=130)
 
 
-def save_examples(images: np.ndarray, words: list[str], mistakes: np.ndarray, title: str, path: Path) -> None:
-    """Draws images [N, H, W, 3] uint8 in rows of eight, each with its words, in red where it is a mistake, bool [N]."""
-    columns = 8
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.25 * columns, 1.55 * rows + 0.3), layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
-        axes.axis("off")
-    for axes, image, text, mistake in zip(grid.flat, images, words, mistakes, strict=False):
-        axes.imshow(image)
-        axes.set_title(text, fontsize=7, color=TEST if mistake else "black")
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=130)
+DRAWINGS: dict[str, Callable[..., None]] = {
+    "confusion": _confusion,
+    "cumulative": _cumulative,
+    "reliability": _reliability,
+    "scatter": _scatter,
+    "shares": _shares,
+}
+
+
+def draw(kind: str, title: str, path: Path, data: dict[str, Any]) -> None:
+    """Writes a picture of `DRAWINGS`, see `ror_jax.tasks.answers.Figure`."""
+    DRAWINGS[kind](title, path, **data)

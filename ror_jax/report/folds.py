@@ -1,22 +1,22 @@
 """What the runs of one configuration say together: fold by fold, group by group, and how sure that is."""
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from input_pipeline.datasets.faces import AGE_GROUPS, GENDERS
+from input_pipeline.age_groups import AGE_GROUPS
+from input_pipeline.datasets.faces import GENDERS
 from ror_jax.errors import UserError
-from ror_jax.evaluation.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.analysis import FEW, calibration, mean_and_deviation, mean_over_subjects
-from ror_jax.report.figures import save_confusion
-from ror_jax.report.metrics import METRICS
+from ror_jax.report.figures import draw
 from ror_jax.report.page import Picture, Section, Table
-from ror_jax.report.panels import save_reliability
+from ror_jax.report.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.runs import Run, configurations, name_folds, references
+from ror_jax.tasks.answers import Answer, Class
+from ror_jax.tasks.metrics import metric, tabled
 
 AGING_GROUPS = AGE_GROUPS[:-1]  # that one can be older than
-SHOWN_CLASSES = 20
 PICTURES = {"surest_mistakes": "The surest mistakes", "typical_hits": "Typical hits", "curves": "Curves"}
 INTERVALS = (
     "In parentheses: 95 % intervals, from 1000 bootstrap draws of subjects. They say what other faces could change, not"
@@ -74,7 +74,7 @@ def aging_curves(runs: list[Run], ours: list[Run]) -> list[dict]:
       over the folds.
     """
     asked: dict[str, dict[int, list[Run]]] = {}
-    for group in configurations([run for run in runs if run.task == "older_than"]):
+    for group in configurations([run for run in runs if run.settings.get("task.group") is not None]):
         asked.setdefault(group[0].configuration(but="task.group"), {})[group[0].settings["task.group"]] = group
     curves = []
     for groups in asked.values():
@@ -115,87 +115,81 @@ def result_parts(group: list[Run], stem: str) -> list[str | Table | Picture]:
       ValueError: they are not those of the test.
     """
     first = group[0]
-    predictions = read_predictions([run.folder for run in group])
+    predictions = read_predictions([run.folder for run in group], first.answers)
     split = name_folds(run.fold for run in group)
-    images, subjects = len(predictions.true), len(set(predictions.subjects))
-    known = predictions.true[predictions.true >= 0]
-    if len(known) != (tested := sum(run.results["images"] for run in group)):
-        raise ValueError(f"{len(known)} predictions of {tested} images; test again")
+    images, subjects = len(predictions), len(set(predictions.subjects))
+    if images != (tested := sum(run.tested for run in group)):
+        raise ValueError(f"{images} predictions of {tested} images; test again")
     data = f"{first.settings['dataset.name']}, {split}, seed {first.seed}"
-    share = np.bincount(known).max() / len(known)
-    majority = f"Always the most frequent class would be right for {100 * share:.2f} %."
-    both = "SmoothL1 and binary cross-entropy" if first.task == "age_gender" else None
-    objective = f"Objective: {both or first.settings.get('task.objective') or 'cross_entropy'}."
-    parts = [f"{data}: {images} test images of {subjects} subjects. {majority} {objective}", _fold_table(group)]
-    if len(first.classes) <= SHOWN_CLASSES:
-        parts += ["Recall in percent:", _recall_table(predictions, first.classes)]
-    parts += _by_group_and_gender(predictions, first.task)
-    parts += _by_decade(predictions, first.task)
-    return [*parts, _confusion(predictions, first.classes, split, stem), *_reliability(predictions, split, stem)]
+    parts = [f"{data}: {images} test images of {subjects} subjects. Objective: {first.loss}.", _fold_table(group)]
+    mean = partial(_mean, predictions.subjects)
+    for name, (answer, truth) in predictions.judged().items():
+        title = name.replace("_", " ")
+        for table in answer.tables(truth, mean):
+            parts += [f"*{title}*: {table.words}", Table(table.columns, table.rows)]
+        parts += _words(answer, truth, title)
+    parts += _by_group_and_gender(predictions)
+    for name, (answer, truth) in predictions.judged().items():
+        for figure in answer.figures(truth):
+            path = Path(f"{stem}_{name}_{figure.kind}.png")
+            draw(figure.kind, f"{name.replace('_', ' ')}: {split}", path, figure.data)
+            parts.append(Picture(path, f"{figure.words} of {name.replace('_', ' ')}, {split}"))
+    return parts
 
 
 def _fold_table(group: list[Run]) -> Table:
-    metrics = [metric for metric in METRICS if metric in group[0].results]
-    images = [run.results["images"] for run in group]
-    rows = [
-        [name_folds([run.fold]), str(count), *map(run.text, metrics)] for run, count in zip(group, images, strict=True)
-    ]
+    names = tabled(group[0].results)
+    rows = [[name_folds([run.fold]), str(run.tested), *map(run.text, names)] for run in group]
+    images = str(sum(run.tested for run in group))
     if len(group) > 1:
-        means = (mean_and_deviation([run.value(metric) for run in group], METRICS[metric].digits) for metric in metrics)
-        rows.append(["mean ± standard deviation (n - 1)", str(sum(images)), *means])
+        means = (mean_and_deviation([run.value(name) for run in group], metric(name).digits) for name in names)
+        rows.append(["mean ± standard deviation (n - 1)", images, *means])
     if "baseline" in group[0].results:
         blind = [run.results["baseline"] for run in group]
-        means = (METRICS[metric].number(np.mean([results[metric] for results in blind])) for metric in metrics)
-        rows.append(["the same answer to all images, as the training labels suggest", str(sum(images)), *means])
-    return Table(["", "images", *(METRICS[metric].label for metric in metrics)], rows)
+        means = (metric(name).number(np.mean([results[name] for results in blind])) for name in names)
+        rows.append(["the same answer to all images, as the training labels suggest", images, *means])
+    return Table(["", "images", *(metric(name).label for name in names)], rows)
 
 
-def _recall_table(predictions: Predictions, names: Sequence[str]) -> Table:
-    rows = []
-    for number, name in enumerate(names):
-        if (chosen := predictions.true == number).any():
-            rows.append([name, *_mean(predictions.predicted == number, predictions.subjects, chosen)])
-    return Table(["true class", "recall", "images / subjects"], rows)
+def _words(answer: Answer, truth: np.ndarray, title: str) -> list[str]:
+    """Of classes, how many images have the most frequent one, and what confidence is worth."""
+    if not isinstance(answer, Class) or not (known := truth >= 0).any():
+        return []
+    share = np.bincount(truth[known]).max() / known.sum()
+    words = f"Always the most frequent {title} would be right for {100 * share:.2f} %."
+    if answer.confidence is None:
+        return [words]
+    hits, confidence = ~answer.mistakes(truth)[known], answer.confidence[known]
+    return [
+        f"{words} Expected calibration error: {100 * calibration(confidence, hits).error:.2f} %. The mean confidence is"
+        f" {100 * confidence.mean():.2f} %, {100 * hits.mean():.2f} % of the answers are right."
+    ]
 
 
-def _by_group_and_gender(predictions: Predictions, task: str) -> list[str | Table]:
-    """The task's own score of women and men of each age group, where records know both."""
+def _by_group_and_gender(predictions: Predictions) -> list[str | Table]:
+    """The main score of women and men of each age group, where records know both."""
     groups, genders = predictions.number("age_group"), predictions.number("gender")
-    metric, hits = next(iter(predictions.scores(task).items()))
-    both = (groups >= 0) & (genders >= 0) & ~np.isnan(hits)
+    scores = predictions.scores()
+    if not scores:
+        return []
+    name, values = next(iter(scores.items()))
+    both = (groups >= 0) & (genders >= 0) & ~np.isnan(values)
     if not both.any():
         return ["The records do not know both age group and gender."]
     rows = []
-    for number, name in [*enumerate(AGE_GROUPS), (-1, "all")]:
+    for number, group in [*enumerate(AGE_GROUPS), (-1, "all")]:
         chosen = both & ((groups == number) | (number < 0))
         if chosen.any():
             sides = (chosen & (genders == side) for side in range(len(GENDERS)))
-            found = (_mean(hits, predictions.subjects, side, METRICS[metric].factor) for side in sides)
-            rows.append([name, *(cell for cells in found for cell in cells)])
+            found = (_mean(predictions.subjects, values, side, metric(name).factor) for side in sides)
+            rows.append([group, *(cell for cells in found for cell in cells)])
     columns = [cell for gender in GENDERS for cell in (gender, "images / subjects")]
-    what = f"{'In percent, ' * (METRICS[metric].unit == ' %')}{METRICS[metric].label}"
+    what = f"{'In percent, ' * (metric(name).unit == ' %')}{metric(name).label}"
     words = f"{what}, of the {both.sum()} images whose records know age group and gender:"
     return [words, Table(["age group", *columns], rows)]
 
 
-def _by_decade(predictions: Predictions, task: str) -> list[str | Table]:
-    """Errors of age by the decade of the true age; nothing where no age in years was learnt."""
-    scores, ages = predictions.scores(task), predictions.number("age")
-    if "mae" not in scores:
-        return []
-    error = predictions.years - ages
-    rows = []
-    for first in range(0, 101, 10):
-        chosen = (ages >= first) & (ages < first + 10)
-        if chosen.any():
-            mae, count = _mean(scores["mae"], predictions.subjects, chosen, 1.0)
-            rmse, bias = np.sqrt(np.square(error[chosen]).mean()), error[chosen].mean()
-            rows.append([f"{first}-{first + 9}", mae, f"{rmse:.1f}", f"{bias:+.1f}", count])
-    words = "In years, by the decade of the true age; the mean error is above 0 where faces are taken for older ones:"
-    return [words, Table(["true age", "MAE", "RMSE", "mean error", "images / subjects"], rows)]
-
-
-def _mean(values: np.ndarray, subjects: np.ndarray, chosen: np.ndarray, factor: float = 100.0) -> tuple[str, str]:
+def _mean(subjects: np.ndarray, values: np.ndarray, chosen: np.ndarray, factor: float = 100.0) -> tuple[str, str]:
     """Of the chosen images the mean, times the factor, with its interval, and how many images and subjects they are."""
     if not chosen.any():
         return "", "0"
@@ -203,24 +197,3 @@ def _mean(values: np.ndarray, subjects: np.ndarray, chosen: np.ndarray, factor: 
     interval = f" ({mean.low:.1f} to {mean.high:.1f})" if mean.low < mean.high else ""
     few = " †" if mean.subjects < FEW else ""
     return f"{mean.value:.1f}{interval}{few}", f"{mean.images} / {mean.subjects}"
-
-
-def _confusion(predictions: Predictions, names: Sequence[str], split: str, stem: str) -> Picture:
-    size = len(names)
-    known = predictions.true >= 0
-    places = size * predictions.true[known] + predictions.predicted[known]
-    counts = np.bincount(places, minlength=size**2).reshape(size, size)
-    save_confusion(counts, names, split, path := Path(f"{stem}_confusion.png"))
-    return Picture(path, f"Confusion matrix of {split}")
-
-
-def _reliability(predictions: Predictions, split: str, stem: str) -> tuple[str, Picture]:
-    known = predictions.true >= 0
-    hits, confidence = ~predictions.mistakes[known], predictions.confidence[known]
-    found = calibration(confidence, hits)
-    save_reliability(found, split, path := Path(f"{stem}_reliability.png"))
-    words = (
-        f"Expected calibration error: {100 * found.error:.2f} %. The mean confidence is"
-        f" {100 * confidence.mean():.2f} %, {100 * hits.mean():.2f} % of the answers are right."
-    )
-    return words, Picture(path, f"Reliability of {split}: accuracy by confidence, and the number of images in each bin")

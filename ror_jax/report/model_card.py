@@ -35,7 +35,7 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
     except (KeyError, ValueError) as error:
         raise UserError(f"the results of {workdir} cannot be read: {error}") from error
     summary = read_json(workdir / "summary.json")
-    target = " and ".join(card["labels"]).replace("_", " ")
+    target = " and ".join(summary["answers"]).replace("_", " ")
     counts = ", ".join(f"{number} {split}" for split, number in summary["images"].items())
     sections = [
         Section(
@@ -59,7 +59,7 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
                 ),
             ],
         ),
-        Section("How it sees a face", [_crop(card), *_interval(card)]),
+        Section("How it sees a face", [_crop(card), *_intervals(card)]),
         Section("Results on its test images", [_views(card), INTERVALS, *results]),
         Section("What it can tell, and what not", [LIMITS]),
     ]
@@ -87,12 +87,14 @@ def _crop(card: dict) -> str:
     )
 
 
-def _interval(card: dict) -> list[str]:
-    if not (interval := card["interval"]):
-        return []
-    unit = "age groups" if "age_group" in card["heads"] else "years"
+def _intervals(card: dict) -> list[str]:
     return [
-        f"The interval of an age goes from {interval['below']:.3g} {unit} below the answer to {interval['above']:.3g}"
-        f" above it. The true ages of {100 * interval['inside']:.0f} % of {interval['faces']} test faces lay inside; it"
-        " was set by these same faces."
+        f"The interval of the {name.replace('_', ' ')} goes from {found['below']:.3g} {_unit(card['answers'][name])}"
+        f" below the answer to {found['above']:.3g} above it. The truth of {100 * found['inside']:.0f} % of"
+        f" {found['faces']} test faces lay inside; it was set by these same faces."
+        for name, found in card["intervals"].items()
     ]
+
+
+def _unit(description: dict) -> str:
+    return "classes" if description["kind"] == "class" else description["unit"]

@@ -6,9 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ror_jax.report.analysis import Calibration
 from ror_jax.report.figures import TEST, TRAIN
-from ror_jax.report.metrics import METRICS
+from ror_jax.tasks.metrics import metric
 
 
 def save_page(panels: list[dict], path: Path) -> bool:
@@ -70,7 +69,7 @@ def _draw_bars(axes, panel: dict) -> None:
 
 
 def _axis(panel: dict) -> str:
-    shown = METRICS[panel["metric"]]
+    shown = metric(panel["metric"])
     return f"{shown.label} (%)" if shown.unit == " %" else shown.label
 
 
@@ -81,20 +80,3 @@ def _draw_aging(axes, panel: dict) -> None:
     axes.set_xlabel("older than this group?", fontsize=9)
     axes.set_ylabel("accuracy (%)", fontsize=9)
     axes.grid(alpha=0.25)
-
-
-def save_reliability(calibration: Calibration, title: str, path: Path) -> None:
-    """Draws a reliability diagram: accuracy over confidence, the number of images on each bar."""
-    bins = len(calibration.images)
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes = figure.subplots()
-    left = np.arange(bins) / bins
-    axes.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle="--", label="perfect")
-    bars = axes.bar(left, np.nan_to_num(calibration.accuracy), 1 / bins, align="edge", color=TEST, edgecolor="white")
-    axes.bar_label(bars, [str(images) if images else "" for images in calibration.images], fontsize=7)
-    axes.plot(calibration.confidence, calibration.accuracy, "k.", markersize=4, label="mean confidence of a bin")
-    axes.set(xlim=(0, 1), ylim=(0, 1.08), xlabel="confidence", ylabel="accuracy")
-    axes.set_title(title, fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8, loc="upper left")
-    figure.savefig(path, dpi=110)

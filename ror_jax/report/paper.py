@@ -15,10 +15,10 @@ import numpy as np
 from ror_jax.errors import unknown
 from ror_jax.report.analysis import mean_and_deviation
 from ror_jax.report.folds import AGING_GROUPS, aging_curves, fold_sections
-from ror_jax.report.metrics import METRICS
 from ror_jax.report.page import Picture, Section, Table, write_page
 from ror_jax.report.panels import save_page
 from ror_jax.report.runs import Run, choose, references
+from ror_jax.tasks.metrics import metric as named
 
 FOLDER = Path(__file__).parent
 KINDS = ("aging", "bars", "curves")  # of figures
@@ -147,7 +147,7 @@ def _ours(cell: dict, runs: list[Run]) -> str:
         (numbers,) = values.values()
         count = f" ({len(numbers)})" if len(numbers) > 1 else ""
     number = f" {references(chosen, runs)}" if chosen[0].differences else ""
-    return mean_and_deviation(numbers, METRICS[cell["metric"]].digits) + count + number
+    return mean_and_deviation(numbers, named(cell["metric"]).digits) + count + number
 
 
 def _other_rows(paper: dict, runs: list[Run]) -> list[Section]:
@@ -156,7 +156,7 @@ def _other_rows(paper: dict, runs: list[Run]) -> list[Section]:
     if not rows:
         return []
     several = len(paper["metrics"]) > 1
-    columns = ["row", *(f"ours, {METRICS[metric].label}" if several else "ours" for metric in paper["metrics"])]
+    columns = ["row", *(f"ours, {named(metric).label}" if several else "ours" for metric in paper["metrics"])]
     found = [[row, *(_ours(_cell(paper, row, metric, runs), runs) for metric in paper["metrics"])] for row in rows]
     return [Section("Rows that are in none of the paper's tables", [Table(columns, found)])]
 
@@ -171,7 +171,7 @@ def _run_list(paper: dict, runs: list[Run], folder: Path) -> list[Section]:
     if not runs:
         return []
     metrics, folds = paper["metrics"], bool(paper["folds"])
-    results = [METRICS[metric].label for metric in metrics]
+    results = [named(metric).label for metric in metrics]
     columns = ["", "row", *["fold"] * folds, "seed", "epochs", *results, *["images"] * folds]
     rows = [
         [

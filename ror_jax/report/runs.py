@@ -12,7 +12,7 @@ import numpy as np
 from ror_jax.errors import UserError
 from ror_jax.files import read_json
 from ror_jax.models.weights import load_card
-from ror_jax.report.metrics import METRICS
+from ror_jax.tasks.metrics import metric as named
 from ror_jax.training.logging import read_rows
 from ror_jax.training.workdir import FREE, flat_settings
 
@@ -42,7 +42,8 @@ class Run:
       differences: from the row's own settings, in words; empty if it is the paper's experiment to the end.
       epoch: how far it has come.
       results: of the last test.
-      images: of each split; empty before the run has ended, as are `classes`, the names.
+      images: of each split; empty before the run has ended, as are `answers`, what they are by name.
+      loss: in words.
       tests: the results of all tests, with their `epoch`, as the log has them.
       hours: of training for as many epochs as the paper's, at the median speed of this run; None if unknown.
     """
@@ -57,7 +58,8 @@ class Run:
     epoch: float
     results: dict
     images: dict[str, int]
-    classes: tuple[str, ...]
+    answers: dict[str, dict]
+    loss: str
     tests: tuple[dict, ...]
     hours: float | None
 
@@ -66,12 +68,17 @@ class Run:
         return self.settings["task.name"]
 
     @property
+    def tested(self) -> int:
+        """How many images it was tested on."""
+        return self.images["test"]
+
+    @property
     def small(self) -> bool:
         """Whether it saw a part of the images only."""
         return self.settings["dataset.limit"] is not None
 
     def value(self, metric: str) -> float | None:
-        """A result by name, as `METRICS` shows it; an `error` is the complement of a share."""
+        """A result by name, as it is shown; an `error` is the complement of a share."""
         return self.hours if metric == "hours" else _shown(metric, self.results)
 
     def curve(self, metric: str) -> list[tuple[float, float]]:
@@ -81,7 +88,7 @@ class Run:
 
     def text(self, metric: str) -> str:
         """A result with the digits that it is shown with; empty where there is none."""
-        return "" if (value := self.value(metric)) is None else f"{value:.{METRICS[metric].digits}f}"
+        return "" if (value := self.value(metric)) is None else f"{value:.{named(metric).digits}f}"
 
     def configuration(self, *, but: str = "") -> str:
         """The same for runs that differ in their fold alone, and perhaps in the setting `but`."""
@@ -141,7 +148,8 @@ def read_run(folder: Path) -> Run | None:
         epoch=summary["epoch"],
         results=summary["test"],
         images=summary["images"],
-        classes=tuple(summary.get("classes", ())),
+        answers=summary.get("answers", {}),
+        loss=summary.get("loss", ""),
         tests=tuple(tests),
         hours=_hours(rows, found, row_settings(row)["epochs"]) if row else None,
     )
@@ -151,7 +159,7 @@ def _shown(metric: str, results: dict) -> float | None:
     key = {"error": "exact" if "exact" in results else "accuracy", "top_5_error": "top_5"}.get(metric, metric)
     if key not in results:
         return None
-    return METRICS[metric].factor * (results[key] if key == metric else 1 - results[key])
+    return named(metric).factor * (results[key] if key == metric else 1 - results[key])
 
 
 def _matters(key: str) -> bool:
@@ -206,7 +214,7 @@ def _whole(paper: dict, fold: int) -> dict[str, int]:
     """How many images the paper's experiment has."""
     if paper["dataset.name"] != "adience":
         return IMAGES[paper["dataset.name"]]
-    rows = ADIENCE["gender" if paper["task.name"] == "gender" else "age_group"]
+    rows = ADIENCE.get(paper["task.name"], ADIENCE["age_group"])
     return {"train": sum(rows) - rows[fold], "test": rows[fold]}
 
 

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ror_jax.evaluation.baseline import baseline
-from ror_jax.evaluation.predictions import Predictions, write_predictions, write_submission
 from ror_jax.files import replace_json
-from ror_jax.report.figures import save_confusion, save_curves, save_examples
+from ror_jax.report.baseline import baseline
+from ror_jax.report.figures import TEST, VALIDATION, draw, save_curves, save_examples
+from ror_jax.report.predictions import Predictions, write_predictions, write_submission
+from ror_jax.tasks.answers import Points
+from ror_jax.tasks.task import state_to_json
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.state import TrainState
 
@@ -26,29 +28,29 @@ def summarize(
 ) -> str:
     """Writes `predictions.csv`, pictures and, last of all, `summary.json` to `folder`; returns the words.
 
-    `results` are those of `evaluate` for `state`, which was `selected` as these words say; `rows` are those of the
-    run's `metrics.jsonl`.
+    `results` are those of the test of `state`, which was `selected` as these words say; `rows` are those of the run's
+    `metrics.jsonl`.
     """
     task, dataset, step = experiment.task, experiment.dataset, int(state.step)
     epoch = step / experiment.steps_per_epoch
     write_predictions(predictions, dataset.test, folder)
-    if predictions.predicted_age is not None:
-        write_submission(predictions, dataset.test, folder)
+    write_submission(predictions, dataset.test, folder)
 
-    majority = f"always the most frequent class: {100 * results['majority_rate']:.2f} %"
     if blind := baseline(task, dataset.train, dataset.test):
         results = results | {"baseline": blind}
-        majority = f"the same answer to all images, as the training labels suggest: {task.line(blind)}"
-    title = f"{' and '.join(task.targets()).replace('_', ' ')}: {task.line(results)}\n({majority})"
+        worth = f"the same answer to all images, as the training labels suggest: {task.line(blind)}"
+    else:
+        rates = {name.removesuffix("_majority_rate"): rate for name, rate in results.items() if "majority_rate" in name}
+        worth = "; ".join(
+            f"always the most frequent {'class' if name == 'majority_rate' else name}: {100 * rate:.2f} %"
+            for name, rate in rates.items()
+        )
+    worth = f" ({worth})" if worth else ""
+    title = f"{task.line(results)}\n{worth.strip()}".strip()
     if rows:
         save_curves(rows, [name for name in task.plotted if name in results], folder / "curves.png")
-    save_confusion(results["confusion"], task.names, title, folder / "confusion.png")
-    for name, chosen in _examples(predictions).items():
-        if len(chosen):
-            images = _images(experiment, predictions.facts["number"][chosen])
-            words = [_words(predictions, row, task.names) for row in chosen]
-            mistakes = predictions.mistakes[chosen]
-            save_examples(images, words, mistakes, f"{title}\n{name.replace('_', ' ')}", folder / f"{name}.png")
+    _draw(predictions, title, folder)
+    _draw_examples(experiment, predictions, title, folder)
 
     summary = {
         "step": step,
@@ -57,15 +59,16 @@ def summarize(
         "selected": selected,
         "data": dataset.description,
         "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.tested.items()},
-        "classes": task.names,
-        "task_state": {name: float(value) for name, value in state.task_state.items()},
+        "loss": task.loss_name,
+        "answers": predictions.describe(),
+        "task_state": state_to_json(state.task_state),
         "test": results,
     }
     replace_json(folder / "summary.json", summary)
 
     lines = [
-        f"Test after epoch {epoch:g}: {task.line(results)}   ({len(predictions.true)} images; {majority})",
-        *_recalls(results["recall"]),
+        f"Test after epoch {epoch:g}: {task.line(results)}   ({len(predictions)} images){worth}",
+        *_recalls(results),
         _best(experiment, rows),
         f"Bad steps, left out of the training: {summary['skipped']} of {step}." if summary["skipped"] else "",
         f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}",
@@ -73,27 +76,43 @@ def summarize(
     return "\n".join(filter(None, lines))
 
 
-def _words(predictions: Predictions, row: int, names: tuple[str, ...]) -> str:
-    """What was answered to an image and, where that is not the same, what is true."""
-    answer, label = names[predictions.predicted[row]], predictions.true[row]
-    true = names[label] if label >= 0 else "?"
-    if predictions.predicted_age is None:
-        return f"{answer}\nis {true}" if predictions.mistakes[row] else answer
-    age = predictions.number("age")[row]
-    return f"{answer} {predictions.predicted_age[row]:.0f}\nis {true} {'?' if age < 0 else f'{age:.0f}'}"
+def _draw(predictions: Predictions, title: str, folder: Path) -> None:
+    """Writes ANSWER_KIND.png for each picture of each answer."""
+    for name, (answer, truth) in predictions.judged().items():
+        for figure in answer.figures(truth):
+            words = f"{name.replace('_', ' ')}: {figure.words.lower()}. {title}"
+            draw(figure.kind, words, folder / f"{name}_{figure.kind}.png", figure.data)
 
 
-def _recalls(recall: dict[str, float | None]) -> list[str]:
+def _draw_examples(experiment: Experiment, predictions: Predictions, title: str, folder: Path) -> None:
+    mistakes = predictions.mistakes()
+    for name, chosen in _examples(predictions, mistakes).items():
+        if not len(chosen):
+            continue
+        points = []
+        for answer, truth in predictions.judged().values():
+            if isinstance(answer, Points):
+                points += [(truth[chosen], VALIDATION), (answer.values[chosen], TEST)]
+        images = _images(experiment, predictions.facts["number"][chosen])
+        words = [predictions.words(row) for row in chosen]
+        heading = f"{title}\n{name.replace('_', ' ')}"
+        save_examples(images, words, mistakes[chosen], points, heading, folder / f"{name}.png")
+
+
+def _recalls(results: dict) -> list[str]:
     """A line for each class that has images; of many classes, for those with the lowest recall."""
-    found = {name: share for name, share in recall.items() if share is not None}
-    lines = [f"  {name:>10}  recall {100 * share:6.2f} %" for name, share in found.items()]
-    if len(lines) <= SHOWN_CLASSES:
-        return lines
-    worst = sorted(range(len(lines)), key=list(found.values()).__getitem__)[:SHOWN_CLASSES]
-    return [
-        f"The {SHOWN_CLASSES} classes of {len(lines)} with the lowest recall:",
-        *(lines[number] for number in worst),
-    ]
+    lines = []
+    for key, recall in results.items():
+        if key != "recall" and not key.endswith("_recall"):
+            continue
+        found = {name: share for name, share in recall.items() if share is not None}
+        shown = [f"  {name:>10}  recall {100 * share:6.2f} %" for name, share in found.items()]
+        if len(shown) > SHOWN_CLASSES:
+            worst = sorted(range(len(shown)), key=list(found.values()).__getitem__)[:SHOWN_CLASSES]
+            lines.append(f"The {SHOWN_CLASSES} classes of {len(shown)} with the lowest recall:")
+            shown = [shown[number] for number in worst]
+        lines += shown
+    return lines
 
 
 def _best(experiment: Experiment, rows: list[dict]) -> str:
@@ -109,16 +128,16 @@ def _best(experiment: Experiment, rows: list[dict]) -> str:
     return f"Best epoch: {best['epoch']}, {task.line(best)}. It was picked by the test images: too good to report."
 
 
-def _examples(predictions: Predictions) -> dict[str, np.ndarray]:
+def _examples(predictions: Predictions, mistakes: np.ndarray) -> dict[str, np.ndarray]:
     """Rows of the predictions to look at, by name of the picture."""
-    wrong = predictions.mistakes
-    by_confidence = np.argsort(-predictions.confidence, kind="stable")
-    right = by_confidence[~wrong[by_confidence]]
+    answer, truth = next(iter(predictions.judged().values()), (None, None))
+    severity = np.zeros(len(predictions)) if answer is None else answer.severity(truth)
+    order = np.argsort(-severity, kind="stable")
+    right = order[~mistakes[order]]
     middle = max(0, (len(right) - EXAMPLES) // 2)
-    everything = np.random.default_rng(0).permutation(len(wrong))
     return {
-        "examples": everything[:EXAMPLES],
-        "surest_mistakes": by_confidence[wrong[by_confidence]][:EXAMPLES],
+        "examples": np.random.default_rng(0).permutation(len(mistakes))[:EXAMPLES],
+        "surest_mistakes": order[mistakes[order]][:EXAMPLES],
         "typical_hits": right[middle : middle + EXAMPLES],
     }
 

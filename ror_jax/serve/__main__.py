@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from input_pipeline import DataError
+from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError
 from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
 
@@ -117,9 +118,10 @@ def bind(host: str, port: int) -> socket.socket:
 def warm_up(model: Model) -> None:
     """Compiles what the network needs for every number of faces, so that no request has to wait for that."""
     size = model.card["preprocessing"]["size"]
+    crop = Crop(np.zeros((size, size, 3), np.uint8), np.eye(2, 3))
     for faces in (2**n for n in range(BATCH.bit_length())):
         for views in VIEWS:
-            model.read(np.zeros((faces, size, size, 3), np.uint8), views)
+            model.read([crop] * faces, views)
 
 
 if __name__ == "__main__":

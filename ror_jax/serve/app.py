@@ -121,7 +121,7 @@ def create_app(
 
     @app.get("/model", summary="The model: its model.json, and its description for people in Markdown")
     async def about() -> dict[str, Any]:
-        return {"card": model.card, "description": description}
+        return {"card": model.card, "answers": model.answers, "description": description}
 
     return app
 

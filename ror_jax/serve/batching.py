@@ -4,10 +4,10 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
-import numpy as np
+from input_pipeline.transforms import Crop
 
 PATIENCE = 0.01  # seconds for which a face waits for others
 
@@ -22,18 +22,18 @@ class Batcher:
     """A thread that reads what is there: `batch_size` faces at most, `PATIENCE` after the first one came at the latest.
 
     Args:
-      read: what the network says of faces, uint8 [B, S, S, 3], seen in these views: `Model.read`.
+      read: what the network says of faces, seen in these views: `Model.read`.
       batch_size: the largest B.
     """
 
-    def __init__(self, read: Callable[[np.ndarray, str], list[dict]], batch_size: int):
+    def __init__(self, read: Callable[[Sequence[Crop], str], list[dict]], batch_size: int):
         self._read, self._batch_size = read, batch_size
         self._waiting = queue.SimpleQueue()  # (crop, views, future), or None: end
         self._thread = threading.Thread(target=self._work, name="network", daemon=True)
         self._thread.start()
 
-    def submit(self, crop: np.ndarray, views: str) -> Future:
-        """The reading of one face, uint8 [S, S, 3], to come; or NetworkFailed."""
+    def submit(self, crop: Crop, views: str) -> Future:
+        """The reading of one face, to come; or NetworkFailed."""
         self._waiting.put((crop, views, future := Future()))
         return future
 
@@ -56,9 +56,9 @@ class Batcher:
             for views in sorted({views for _, views, _ in batch}):
                 self._read_batch([(crop, future) for crop, asked, future in batch if asked == views], views)
 
-    def _read_batch(self, batch: list[tuple[np.ndarray, Future]], views: str) -> None:
+    def _read_batch(self, batch: list[tuple[Crop, Future]], views: str) -> None:
         try:
-            readings = self._read(np.stack([crop for crop, _ in batch]), views)
+            readings = self._read([crop for crop, _ in batch], views)
         except Exception:
             logger.exception("the network failed on %d faces", len(batch))
             for _, future in batch:

@@ -18,7 +18,8 @@ function make(tag, properties = {}, ...children) {
 
 // --- Photographs in ------------------------------------------------------------------------------------------------
 
-let interval = null; // of model.json
+let answers = {}; // what the answers are, by name
+let intervals = {}; // of model.json, by name
 
 async function read(files) {
   const images = [...files];
@@ -71,27 +72,44 @@ function say(words) {
 
 function spoken({ photograph, faces, problem }) {
   if (problem) return `${photograph}: ${problem}.`;
-  const each = faces.map((face, at) => `${faces.length > 1 ? `face ${at + 1}, ` : ""}${targets(face).map((key) => inWords(face, key)).join(", ")}`);
+  const each = faces.map((face, at) => `${faces.length > 1 ? `face ${at + 1}, ` : ""}${told(face).map((name) => inWords(face, name)).join(", ")}`);
   return `${photograph}: ${faces.length === 1 ? "one face" : `${faces.length} faces`}: ${each.join("; ")}.`;
 }
 
-// What was read from a face: "age", "gender", ... A key beside them tells more of one, such as "gender_probability".
-function targets(face) {
-  const keys = Object.keys(face).filter((key) => !/^(box|score)$|_(interval|probability|probabilities)$/.test(key));
-  const order = ["age", "age_group", "gender"];
-  const place = (key) => (order.includes(key) ? order.indexOf(key) : order.length);
-  return keys.filter((key) => key !== "age_group" || !("age" in face) || "age_group_probabilities" in face)
-    .sort((a, b) => place(a) - place(b));
+// How a face's answer of a kind is shown: `value` as text, "" where there is none; `details` as elements below it.
+const KINDS = {
+  class: {
+    value: (face, name, { unit }) => (unit ? groupInWords(face[name], unit) : face[name]),
+    details: (face, name) => {
+      const probabilities = face[`${name}_probabilities`];
+      return probabilities ? [bars(probabilities, [face[name]])] : [];
+    },
+  },
+  number: { value: (face, name, { unit }) => `${face[name].toFixed(0)} ${unit}`, details: () => [] },
+  flags: {
+    value: (face, name) => face[name].map(title).join(", ") || "None",
+    details: (face, name) => [bars(face[`${name}_probabilities`], face[name])],
+  },
+  points: { value: () => "", details: () => [] }, // drawn on the picture
+  vector: { value: () => "", details: () => [] },
+};
+
+function groupInWords(group, unit) {
+  return group.endsWith("-") ? `${group.slice(0, -1)} ${unit} and more` : `${group} ${unit}`;
 }
 
-function inWords(face, key) {
-  return `${key.replaceAll("_", " ")} ${answer(face, key)}`;
+// The names of a face's answers that are shown; of those that follow from others, the ones with probabilities.
+function told(face) {
+  const wanted = ([name, { derived }]) => name in face && (!derived || `${name}_probabilities` in face);
+  return Object.entries(answers).filter(wanted).map(([name]) => name).filter((name) => answer(face, name));
 }
 
-function answer(face, key) {
-  if (key === "age") return `${face.age.toFixed(0)} years`;
-  if (key === "age_group") return face[key].endsWith("-") ? `${face[key].slice(0, -1)} years and more` : `${face[key]} years`;
-  return face[key];
+function inWords(face, name) {
+  return `${name.replaceAll("_", " ")} ${answer(face, name)}`;
+}
+
+function answer(face, name) {
+  return KINDS[answers[name].kind].value(face, name, answers[name]);
 }
 
 function shown(file, photograph, seconds) {
@@ -112,48 +130,57 @@ function picture(file, { photograph, width, height, faces }) {
     const css = { left: part(left, width), top: part(top, height), width: part(wide, width), height: part(high, height) };
     place.append(make("div", { className: "box", css }, make("span", { textContent: at + 1, ariaHidden: "true" })));
   });
+  for (const [name, { kind }] of Object.entries(answers))
+    if (kind === "points")
+      for (const [x, y] of faces.flatMap((face) => face[name]))
+        place.append(make("div", { className: "dot", css: { left: part(x, width), top: part(y, height) } }));
   return place;
 }
 
 function faceShown(face, number) {
   const heading = make("h3", {}, "Face ", make("span", { className: "number", textContent: number }));
   const section = make("section", { className: "face", ariaLabel: `Face ${number}` }, heading);
-  for (const key of targets(face)) section.append(target(face, key));
+  for (const name of told(face)) section.append(target(face, name));
   if (face.score !== null)
     section.append(make("p", { className: "soft", textContent: `The detector's score, in its own measure: ${face.score}.` }));
   return section;
 }
 
-function target(face, key) {
-  const part = make("div", { className: "target" }, make("div", { className: "soft", textContent: title(key) }));
-  const probability = face[`${key}_probability`];
-  const line = make("p", { className: "answer" }, answer(face, key));
+function target(face, name) {
+  const part = make("div", { className: "target" }, make("div", { className: "soft", textContent: title(name) }));
+  const probability = face[`${name}_probability`];
+  const line = make("p", { className: "answer" }, answer(face, name));
   if (probability !== undefined) line.append(make("span", { className: "soft", textContent: percent(probability) }));
   part.append(line);
-  if (face.age_interval && (key === "age" || (key === "age_group" && !("age" in face)))) part.append(...scale(face));
-  if (face[`${key}_probabilities`]) part.append(bars(face[`${key}_probabilities`], face[key]));
+  if (face[`${name}_interval`]) part.append(...scale(face, name));
+  part.append(...KINDS[answers[name].kind].details(face, name));
   return part;
 }
 
-// The interval of an age from 0 to 100 years, and the age in it.
-function scale({ age, age_interval: [low, high] }) {
-  const words = `${low.toFixed(0)} to ${high.toFixed(0)} years`;
-  const at = (years) => `${Math.min(100, Math.max(0, years))}%`;
-  const drawing = make("div", { className: "scale", role: "img", ariaLabel: `On a scale from 0 to 100: ${words}` },
+// The interval of an answer on its scale, and the number in it.
+function scale(face, name) {
+  const { low: first = 0, high: last = 100, unit } = answers[name];
+  const [low, high] = face[`${name}_interval`];
+  const words = `${low.toFixed(0)} to ${high.toFixed(0)} ${unit}`;
+  const at = (number) => `${Math.min(100, Math.max(0, (100 * (number - first)) / (last - first)))}%`;
+  const drawing = make("div", { className: "scale", role: "img", ariaLabel: `On a scale from ${first} to ${last}: ${words}` },
     make("div", { className: "rail" }),
-    make("div", { className: "range", css: { left: at(low), width: at(high - low) } }));
-  if (age !== undefined) drawing.append(make("div", { className: "point", css: { left: at(age) } }));
-  for (const tick of [0, 20, 40, 60, 80, 100])
-    drawing.append(make("span", { className: "tick", textContent: tick, css: { left: at(tick) } }));
-  const inside = interval ? `; such an interval held the age of ${percent(interval.inside)} of ${interval.faces} test faces` : "";
-  return [drawing, make("p", { className: "soft", textContent: `Probably ${words}${inside}.` })];
+    make("div", { className: "range", css: { left: at(low), width: at(first + high - low) } }));
+  if (typeof face[name] === "number") drawing.append(make("div", { className: "point", css: { left: at(face[name]) } }));
+  for (let tick = 0; tick <= 5; tick++) {
+    const number = first + ((last - first) * tick) / 5;
+    drawing.append(make("span", { className: "tick", textContent: number, css: { left: at(number) } }));
+  }
+  const { inside, faces } = intervals[name] ?? {};
+  const held = faces ? `; such an interval held the truth for ${percent(inside)} of ${faces} test faces` : "";
+  return [drawing, make("p", { className: "soft", textContent: `Probably ${words}${held}.` })];
 }
 
 function bars(probabilities, chosen) {
   let rows = Object.entries(probabilities);
   if (rows.length > MOST_BARS) rows = rows.sort((a, b) => b[1] - a[1]).slice(0, FEW_BARS);
   return make("ul", { className: "bars" }, ...rows.map(([name, share]) =>
-    make("li", { className: name === chosen ? "chosen" : "" },
+    make("li", { className: chosen.includes(name) ? "chosen" : "" },
       make("span", { textContent: name }),
       make("div", { className: "rail", ariaHidden: "true" }, make("div", { className: "fill", css: { width: `${100 * share}%` } })),
       make("span", { className: "share", textContent: percent(share) }))));
@@ -215,8 +242,9 @@ function inline(text) {
 
 async function about() {
   try {
-    const { card, description } = await (await fetch("model")).json();
-    interval = card.interval;
+    const { card, description, ...model } = await (await fetch("model")).json();
+    answers = model.answers;
+    intervals = card.intervals;
     byId("name").textContent = card.name;
     byId("flip").checked = card.views === "flip";
     byId("card").append(...markdown(description || "Its folder has no description of it."));

@@ -1,42 +1,141 @@
-"""Tasks: outputs and labels in; loss, metrics and predictions out. They know no model and no data."""
+"""Tasks: outputs and labels in; loss, measures and answers out. They know no model and no data.
 
-import dataclasses
-from collections.abc import Mapping
+`create_task` makes a task by its name. `register` adds one, such as from the file of a config.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ror_jax.errors import UserError, unknown
-from ror_jax.tasks.age_gender import AgeGender
-from ror_jax.tasks.classification import Classification, Gender
-from ror_jax.tasks.ordered import AgeGroup, AgeYears, OlderThan
+from ror_jax.tasks.age import AgeRegression, AgeYears
+from ror_jax.tasks.age_gender import create_age_gender
+from ror_jax.tasks.classification import Classification
+from ror_jax.tasks.gender import Gender
+from ror_jax.tasks.multitask import MultiTask
+from ror_jax.tasks.ordered import AgeGroup, OlderThan
+from ror_jax.tasks.task import Label, Task
+from ror_jax.tasks.weighting import WEIGHTINGS, Weighting
 
-TASKS = {
-    "classification": Classification,
-    "age_gender": AgeGender,
-    "age_group": AgeGroup,
-    "age_years": AgeYears,
-    "gender": Gender,
-    "older_than": OlderThan,
-}
+__all__ = ["Label", "MultiTask", "Task", "Weighting", "create_task", "register", "registered", "task_labels"]
 
 
-def find_task(name: str) -> type:
-    """The class of the task `name`; raises UserError for an unknown one."""
-    if name not in TASKS:
-        raise unknown("task", name, TASKS)
-    return TASKS[name]
+class _Entry(NamedTuple):
+    create: Callable[..., Task]
+    labels: tuple[str, ...]
 
 
-def create_task(name: str, labels: Mapping[str, tuple[str, ...]], **options):
-    """The task `name` for data whose classes are `labels` (class names by record key).
+_TASKS: dict[str, _Entry] = {}
+
+
+def register(name: str, create: Callable[..., Task], labels: Sequence[str]) -> None:
+    """Adds a task that `config.task.name` can then name.
+
+    Args:
+      name: not taken, and without "+".
+      create: makes the task, often its class: `create(*names, **options)`. For each of the labels it gets the names of
+        the classes, a tuple (empty for a label that is no class); its keyword-only parameters are settings of
+        `config.task`.
+      labels: the keys of the labels that the task learns.
 
     Raises:
-      UserError: an unknown task or option, an option that makes no sense, or data without the task's label.
+      UserError: the name is taken or has a "+".
     """
-    task = find_task(name)
-    fields = [field.name for field in dataclasses.fields(task) if field.name != "names"]
-    for option in options:
-        if option not in fields:
-            raise unknown(f"option of task {name!r}:", option, fields)
-    for label in task.targets():
+    if name in _TASKS or "+" in name:
+        raise UserError(f"a task cannot be called {name!r}: {'that name is taken' if name in _TASKS else 'it has a +'}")
+    _TASKS[name] = _Entry(create, tuple(labels))
+
+
+def registered() -> dict[str, Callable[..., Task]]:
+    """What makes the tasks, by their names; keyword-only parameters are their options."""
+    return {name: entry.create for name, entry in _TASKS.items()}
+
+
+def task_labels(name: str) -> tuple[str, ...]:
+    """The keys of the labels that the task `name` learns; raises UserError for an unknown task."""
+    return tuple(dict.fromkeys(label for part in _parts(name) for label in _TASKS[part].labels))
+
+
+def create_task(
+    name: str,
+    labels: Mapping[str, tuple[str, ...]],
+    *,
+    weighting: str | None = None,
+    loss_weights: Sequence[float] | None = None,
+    **options: Any,
+) -> Task:
+    """Returns the task `name`; "A+B" is a `MultiTask` of the tasks A and B.
+
+    Args:
+      labels: of the data, the names of the classes by record key.
+      weighting: how the losses of "A+B" are weighed, one of `WEIGHTINGS`; default "fixed".
+      loss_weights: of "A+B", a number for each part in their order; default: 1 each.
+      **options: of the task. Of "A+B", each goes to the part that has such an option.
+
+    Raises:
+      UserError: an unknown task or option, an option of several parts, an option that makes no sense, data without
+        one of the labels, or with other classes than the task has.
+    """
+    parts = _parts(name)
+    taken: dict[str, dict] = {part: {} for part in parts}
+    known = {part: _options(_TASKS[part].create) for part in parts}
+    for option, value in options.items():
+        owners = [part for part in parts if option in known[part]]
+        if not owners:
+            raise unknown(f"option of task {name!r}:", option, {each for names in known.values() for each in names})
+        if len(owners) > 1:
+            raise UserError(
+                f"task.{option} belongs to {' and '.join(owners)}: register a task that says which, or leave it out"
+            )
+        taken[owners[0]][option] = value
+    for label in task_labels(name):
         if label not in labels:
             raise UserError(f"task {name!r} needs the label {label!r}, but the data has {', '.join(labels)}")
-    return task(names=tuple(labels[task.target]), **options)
+    made = {part: _TASKS[part].create(*(labels[key] for key in _TASKS[part].labels), **taken[part]) for part in parts}
+    if len(parts) == 1 and (weighting, loss_weights) != (None, None):
+        raise UserError(f"task.weighting and task.loss_weights are for tasks such as 'age_group+gender', not {name!r}")
+    task = made[name] if len(parts) == 1 else MultiTask(made, _weighting(parts, weighting, loss_weights))
+    _check_classes(name, task, labels)
+    return task
+
+
+def _parts(name: str) -> list[str]:
+    parts = name.split("+")
+    for part in parts:
+        if part not in _TASKS:
+            raise unknown("task", part, _TASKS)
+    if len(set(parts)) < len(parts):
+        raise UserError(f"task {name!r} names a task twice")
+    return parts
+
+
+def _options(create: Callable) -> list[str]:
+    parameters = inspect.signature(create).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+
+
+def _weighting(parts: list[str], name: str | None, weights: Any) -> Weighting:
+    if (name or "fixed") not in WEIGHTINGS:
+        raise unknown("weighting", name, WEIGHTINGS)
+    if weights is None:
+        weights = (1.0,) * len(parts)
+    if len(weights) != len(parts):
+        raise UserError(f"task.loss_weights are {weights}; there must be one for each of {', '.join(parts)}")
+    return WEIGHTINGS[name or "fixed"](dict(zip(parts, map(float, weights), strict=True)))
+
+
+def _check_classes(name: str, task: Task, labels: Mapping[str, tuple[str, ...]]) -> None:
+    for key, label in task.labels.items():
+        if label.names and len(label.names) != len(labels[key]):
+            raise UserError(
+                f"task {name!r} has {len(label.names)} classes of {key!r}, but the data has {len(labels[key])}"
+            )
+
+
+register("classification", Classification, ["label"])
+register("age_gender", create_age_gender, ["age", "gender"])
+register("age_group", AgeGroup, ["age_group"])
+register("age_regression", AgeRegression, ["age"])
+register("age_years", AgeYears, ["age"])
+register("gender", Gender, ["gender"])
+register("older_than", OlderThan, ["age_group"])

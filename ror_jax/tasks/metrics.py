@@ -6,16 +6,91 @@ batch is divided over devices, sums are those of the whole batch.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from ror_jax import parallel
 
-LOWER_IS_BETTER = ("rmse", "mae", "mae_argmax", "mae_expectation", "cross_entropy")  # of results by name
 WITHIN = (3, 5, 10)  # years
 ROUNDING = 1e-5  # what float32 makes of a difference of sums that are equal, as a part of them
 MIDDLE = 50.0  # years. Squares of ages would be so large that float32 lost the differences between them
+
+
+class Metric(NamedTuple):
+    """How a result is shown: `factor` times it, in `unit`, with so many digits after the point."""
+
+    label: str
+    factor: float = 100.0
+    unit: str = " %"
+    digits: int = 2
+    lower_is_better: bool = False
+    tabled: bool = True  # whether reports have a column for it
+
+    @property
+    def sign(self) -> int:
+        """1, or -1 where lower is better."""
+        return -1 if self.lower_is_better else 1
+
+    def number(self, value: float, sign: str = "") -> str:
+        """A result as text, without its unit; `sign` is "+" for a difference."""
+        return f"{self.factor * value:{sign}.{self.digits}f}"
+
+    def text(self, value: float) -> str:
+        """A result as text, with its unit."""
+        return f"{self.number(value)}{self.unit}"
+
+
+YEARS = {"factor": 1.0, "unit": " years", "lower_is_better": True}
+SCORE = {"factor": 1.0, "unit": "", "digits": 4}
+
+METRICS = {
+    "error": Metric("test error", lower_is_better=True),
+    "top_5_error": Metric("top-5 error", lower_is_better=True),
+    "exact": Metric("exact"),
+    "one_off": Metric("1-off"),
+    "harmonic": Metric("harmonic score", **SCORE),
+    "rmse": Metric("RMSE (years)", **YEARS),
+    "mae": Metric("MAE (years)", **YEARS),
+    "mae_argmax": Metric("MAE of the most probable year (years)", **YEARS, tabled=False),
+    "mae_expectation": Metric("MAE of the expectation (years)", **YEARS),
+    "r2": Metric("R²", **SCORE),
+    "within_3": Metric("within 3 years"),
+    "within_5": Metric("within 5 years"),
+    "within_10": Metric("within 10 years"),
+    "macro_f1": Metric("macro F1", **SCORE),
+    "accuracy": Metric("accuracy"),
+    "mean_accuracy": Metric("mean accuracy"),
+    "nme": Metric("normalised mean error", lower_is_better=True),
+    "cross_entropy": Metric("cross-entropy", 1.0, " nats", digits=4, lower_is_better=True, tabled=False),
+    "hours": Metric("hours", factor=1.0, unit=" h"),
+}
+
+
+def metric(name: str) -> Metric:
+    """How the result of that name is shown; "PART_exact" as "exact", with the part in its label."""
+    part, known = _split(name)
+    if known is None:
+        return Metric(name.replace("_", " "), factor=1.0, unit="", digits=4)
+    found = METRICS[known]
+    return found._replace(label=f"{part.replace('_', ' ')}: {found.label}") if part else found
+
+
+def tabled(results: Mapping[str, Any]) -> list[str]:
+    """The names of those results that tables show, in the order of `METRICS`, part by part."""
+    names = [name for name, value in results.items() if isinstance(value, float)]
+    split = {name: found for name in names if (found := _split(name))[1] and METRICS[found[1]].tabled}
+    parts = list(dict.fromkeys(part for part, _ in split.values()))
+    return sorted(split, key=lambda name: (parts.index(split[name][0]), list(METRICS).index(split[name][1])))
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    """The part, perhaps "", and the known name of a result; none where it is not known."""
+    known = [known for known in METRICS if name == known or name.endswith(f"_{known}")]
+    longest = max(known, key=len, default=None)
+    return (name, None) if longest is None else (name[: -len(longest)].rstrip("_"), longest)
 
 
 def confusion(predictions, labels, mask, shape: tuple[int, int]):

@@ -1,5 +1,7 @@
 """Settings that make no sense, and data that do not go with them, found before anything is begun."""
 
+from functools import partial
+
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -8,7 +10,7 @@ from input_pipeline import Dataset, transforms
 from input_pipeline.jitter import Jitter
 from input_pipeline.records import label_columns
 from ror_jax.errors import UserError, unknown
-from ror_jax.training.state import metrics_shapes
+from ror_jax.tasks.task import Task, sums_shapes
 
 DTYPES = (None, "float32", "bfloat16")
 
@@ -46,10 +48,6 @@ def check_settings(config: ConfigDict) -> None:
         "optimizer.warmup_epochs": (optimizer.warmup_epochs <= config.epochs, f"epochs, {config.epochs}, or less"),
         "guard.max_skips": (guard.max_skips >= 0, "0 or more"),
         "guard.loss_spike": (guard.loss_spike is None or guard.loss_spike > 1, "more than 1, or None"),
-        "task.balance": (
-            config.task.balance != "uncertainty" or guard.loss_spike is None,
-            "fixed with guard.loss_spike: this loss may be negative",
-        ),
         "guard.max_batch_stat": (guard.max_batch_stat > 0, "positive"),
         "model.dtype": (config.model.dtype in DTYPES, "float32 or bfloat16"),
         "model.param_dtype": (config.model.param_dtype in DTYPES, "float32 or bfloat16"),
@@ -66,31 +64,34 @@ def check_settings(config: ConfigDict) -> None:
         raise UserError(f"optimizer.decay_epochs is {optimizer.decay_epochs}; epochs must be positive and rise")
 
 
-def check_data(config: ConfigDict, dataset: Dataset, task) -> None:
+def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
     """Raises UserError if the data cannot teach what is to be learnt, or have no images for what needs validation."""
-    several = task.targets() if len(task.targets()) > 1 else ()  # of one, a data set keeps no image that lacks it
+    several = list(task.labels) if len(task.labels) > 1 else []  # of one, a data set keeps no image that lacks it
     for split, source in {"train": dataset.train, **dataset.tested}.items():
         for label, values in label_columns(source, several).items():
             if not (values >= 0).any():
                 words = f"{dataset.name}: no image of the split {split} has a known {label}"
                 raise UserError(f"{words}, which task {config.task.name} learns; is that column or label missing?")
     if task.needs_validation and dataset.validation is not None:
-        values = label_columns(dataset.validation, (task.target,))[task.target]
-        if absent := [name for number, name in enumerate(task.names) if not (values == number).any()]:
-            raise UserError(f"no image for validation is {' or '.join(absent)}: no threshold can be tuned on them")
+        task.check_validation(partial(label_columns, dataset.validation))
+    if task.loss_may_be_negative and config.guard.loss_spike is not None:
+        raise UserError(f"guard.loss_spike is {config.guard.loss_spike}; the loss of this task may be negative: None")
+    shapes = sums_shapes(task)
     metric = config.early_stopping.metric
     if metric is not None:
-        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), metrics_shapes(task))
+        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         results = task.summarize(nothing)
-        numbers = [name for name, value in results.items() if isinstance(value, float) and name != "best_threshold"]
+        numbers = [name for name, value in results.items() if isinstance(value, float) and not name.startswith("best_")]
         if metric not in numbers:
             raise unknown("result in early_stopping.metric:", metric, numbers)
-    needs = {"early_stopping.patience": config.early_stopping.patience, "task.threshold": task.needs_validation}
-    for setting, needed in needs.items():
+    needs = {
+        f"early_stopping.patience is {config.early_stopping.patience}, which": config.early_stopping.patience,
+        f"task {config.task.name!r} with these settings": task.needs_validation,
+    }
+    for what, needed in needs.items():
         if needed and dataset.validation is None:
             raise UserError(
-                f"{setting} is {_value(config, setting)}, which needs images for validation: of faces,"
-                " dataset.validation=0.1 holds out some of the people"
+                f"{what} needs images for validation: of faces, dataset.validation=0.1 holds out some of the people"
             )
 
 

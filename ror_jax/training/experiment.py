@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import optax
@@ -21,7 +20,8 @@ from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
-from ror_jax.tasks import create_task, find_task
+from ror_jax.tasks import Task, create_task, task_labels
+from ror_jax.tasks.task import state_from_json
 from ror_jax.training.checkpoint import has_checkpoint
 from ror_jax.training.checks import check_calls, check_data, check_settings, resize
 from ror_jax.training.mesh import check_batch_size, create_mesh, place, replicated, rows
@@ -44,7 +44,7 @@ class Experiment:
     """
 
     dataset: Dataset
-    task: object
+    task: Task
     mesh: Mesh
     state: TrainState
     train_step: Callable
@@ -60,7 +60,7 @@ class Experiment:
     card: dict
 
 
-def open_task(config: ConfigDict) -> tuple[Dataset, Any]:
+def open_task(config: ConfigDict) -> tuple[Dataset, Task]:
     """The data, prepared if they are not yet, and the task; first of all the other settings are looked at.
 
     Raises:
@@ -68,7 +68,7 @@ def open_task(config: ConfigDict) -> tuple[Dataset, Any]:
     """
     check_settings(config)
     _model_options(config)  # a misspelt model should not cost the minutes of preparing data
-    labels = find_task(config.task.name).targets()
+    labels = task_labels(config.task.name)
     cache_dir = Path(config.cache_dir).expanduser() / "datasets"
     dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
     task = create_task(labels=dataset.labels, **_options(config.task))
@@ -106,7 +106,7 @@ def create_experiment(
         mean, std = weights.card["mean"], weights.card["std"]
 
     def make_model(rngs: nnx.Rngs) -> nnx.Module:
-        return create_model(num_classes=task.outputs, rngs=rngs, mean=mean, std=std, **model_options)
+        return create_model(heads=task.heads, trunks=task.trunks, rngs=rngs, mean=mean, std=std, **model_options)
 
     graph, state = create_state(make_model, optimizer, task, mesh, config.seed)
     check_parts(state.params, config.optimizer.rates, config.optimizer.frozen)
@@ -115,7 +115,7 @@ def create_experiment(
     if weights and weights.tensors:
         state = _start_from(state, weights, config.init_from, to_train=config.epochs > 0)
         if task.needs_validation:  # what was learnt from it belongs to the weights
-            state = with_task_state(state, state.task_state | weights.card.get("task_state", {}))
+            state = with_task_state(state, state_from_json(task, weights.card.get("task_state", {})))
 
     sampling = InverseFrequency(dataset, **config.sampling) if config.sampling.label else None
     if config.data_on_device:
@@ -138,7 +138,14 @@ def create_experiment(
             deterministic=config.deterministic,
             **config.guard,
         ),
-        eval_step=make_eval_step(graph, task, mesh, feed.load_test, deterministic=config.deterministic),
+        eval_step=make_eval_step(
+            graph,
+            task,
+            mesh,
+            transforms.mirrored_views(config.views),
+            feed.load_test,
+            deterministic=config.deterministic,
+        ),
         sampling=sampling,
         train_batches=feed.train_batches,
         test_batches=feed.test_batches,

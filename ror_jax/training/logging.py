@@ -68,8 +68,9 @@ class MetricsLog:
         self._show(step=step + 1, session_log=SessionLog(status=SessionLog.START))  # hides what came after
 
     def write(self, split: str, step: int, epoch: float, numbers: dict) -> None:
-        row = {"split": split, "step": step, "epoch": epoch} | numbers
-        row.pop("confusion", None)  # a million numbers for a thousand classes; the last one is in summary.json
+        # A confusion matrix of a thousand classes has a million numbers; the last one is in summary.json.
+        kept = {name: value for name, value in numbers.items() if not name.endswith("confusion")}
+        row = {"split": split, "step": step, "epoch": epoch} | kept
         with writing(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         scalars = {f"{split}/{name}": value for name, value in numbers.items() if isinstance(value, float)}

@@ -13,11 +13,11 @@ import numpy as np
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
-from ror_jax.evaluation.evaluate import as_tested, evaluate
 from ror_jax.files import NotWrittenError
-from ror_jax.tasks.metrics import LOWER_IS_BETTER
+from ror_jax.tasks.metrics import metric as metric_named
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import is_first, largest, together
+from ror_jax.training.evaluation import evaluate, without_tuned
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress, read_rows, traced
 from ror_jax.training.mesh import shard_batch
@@ -148,11 +148,13 @@ def train(
             """The state with what the task learnt from it, the epoch's score, if it ends here, and the words for it."""
             tested, due = {}, test_due(step)
             for split, source in experiment.dataset.tested.items():  # validation first: the test knows what it taught
-                results = evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
-                results = results if split == "validation" else as_tested(results)
-                log.write(split, step, step // steps_per_epoch if due else step / steps_per_epoch, results)
-                if due and split == "validation":
-                    state = with_task_state(state, task.after_validation(state.task_state, results))
+                sums = evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
+                results = task.summarize(sums)
+                results = results if split == "validation" else without_tuned(results)
+                epoch = step // steps_per_epoch if due else step / steps_per_epoch
+                log.write(split, step, epoch, results)
+                if split == "validation":
+                    state = with_task_state(state, task.update(state.task_state, sums, epoch))
                 tested[split] = results
             if not due:
                 return state, None, ""
@@ -244,7 +246,7 @@ def _stale(workdir: Path, step: int, task, patience: int, metric: str | None, mi
     if is_first():
         rows = [row for row in read_rows(workdir / "metrics.jsonl") if row["split"] == "validation"]
         rows = [row for row in rows if row["epoch"] == int(row["epoch"]) and row["step"] <= step]
-        sign = -1 if metric in LOWER_IS_BETTER else 1
+        sign = 1 if metric is None else metric_named(metric).sign
         scores = [task.score(row) if metric is None else sign * row[metric] for row in rows]
         epochs = [row["epoch"] for row in rows]
         stale = bool(rows) and epochs[-1] >= min_epochs and epochs[-1] - epochs[int(np.argmax(scores))] >= patience

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from ror_jax.errors import UserError
+from ror_jax.tasks.task import Task, sums_shapes
 from ror_jax.training.mesh import divided, place, replicated
 
 
@@ -22,7 +25,7 @@ class TrainState:
       step: optimiser steps done, int32 scalar.
       params, batch_stats: of the model, as plain dicts.
       opt_state: of the optimiser.
-      task_state: what the task has learnt from validation.
+      task_state: what the task has learned from validation.
       metrics: the task's sums over this epoch's batches so far.
       guard: what is known of bad steps, see `make_train_step`: how many were `skipped`, and how many of these just now,
         `in_a_row`, int32; `mean_loss`, the exponential running mean over the good ones, inf before the first.
@@ -32,13 +35,17 @@ class TrainState:
     params: dict
     batch_stats: dict
     opt_state: optax.OptState
-    task_state: dict
-    metrics: dict
+    task_state: Any
+    metrics: Any
     guard: dict
 
 
 def create_state(
-    make_model: Callable[[nnx.Rngs], nnx.Module], optimizer: optax.GradientTransformation, task, mesh: Mesh, seed: int
+    make_model: Callable[[nnx.Rngs], nnx.Module],
+    optimizer: optax.GradientTransformation,
+    task: Task,
+    mesh: Mesh,
+    seed: int,
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The model's graph and a fresh state, made where it will live: a jitted initialiser, never one device first.
 
@@ -86,32 +93,26 @@ def start_from(state: TrainState, tensors: Mapping[str, np.ndarray]) -> TrainSta
     return dataclasses.replace(state, **jax.tree_util.tree_map_with_path(replace, model))
 
 
-def with_task_state(state: TrainState, task_state: dict) -> TrainState:
-    """The state with another of its task, which is put where the one before lies."""
+def with_task_state(state: TrainState, task_state: Any) -> TrainState:
+    """The state with another of its task, which is put where the one before lies.
 
-    def put(new, old):
+    Raises:
+      UserError: its arrays have other shapes.
+    """
+
+    def put(path, old, new):
+        if np.shape(new) != old.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise UserError(f"the task state {name} has the shape {np.shape(new)}; it must be {old.shape}")
         return place(np.asarray(new, old.dtype), old.sharding)
 
-    return dataclasses.replace(state, task_state=jax.tree.map(put, task_state, state.task_state))
+    return dataclasses.replace(state, task_state=jax.tree_util.tree_map_with_path(put, state.task_state, task_state))
 
 
-def empty_metrics(task, mesh: Mesh) -> dict:
-    """Zeros in the form of `task.metrics`, on every device."""
-    shapes = metrics_shapes(task)
+def empty_metrics(task: Task, mesh: Mesh) -> Any:
+    """Zeros in the form of `task.measure`, on every device."""
+    shapes = sums_shapes(task)
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype, device=replicated(mesh)), shapes)
-
-
-def metrics_shapes(task) -> dict:
-    """The form of `task.metrics`: shapes and dtypes."""
-
-    def sums(outputs, batch):
-        return task.metrics(task.estimates(outputs), batch, task.initial_state())
-
-    sizes = {name: np.atleast_1d(size)[-1] for name, size in task.outputs.items()}
-    outputs = {name: jax.ShapeDtypeStruct((1, size), jnp.float32) for name, size in sizes.items()}
-    batch = {name: jax.ShapeDtypeStruct((1,), jnp.int32) for name in task.targets()}
-    batch["mask"] = jax.ShapeDtypeStruct((1,), jnp.float32)
-    return jax.eval_shape(sums, outputs, batch)
 
 
 def count_parameters(params: dict) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,8 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ror_jax import parallel
 from ror_jax.models.layers import compiler_options
+from ror_jax.tasks.answers import Answer
+from ror_jax.tasks.task import Task
 from ror_jax.training.mesh import AXES, divided, replicated
 from ror_jax.training.state import TrainState
 
@@ -31,9 +34,25 @@ FAULTS = (
 MEAN_LOSS_RATE = 0.01  # of the running mean of the loss: it looks back on some hundred steps
 
 
+class Tested(NamedTuple):
+    """What a network answers to a batch of B images, and the truth.
+
+    Attributes:
+      answers: by name, those that are judged.
+      truth: by name of the answer.
+      images: which rows are images and no padding, bool [B].
+      counted: which of these have a label that the task learns, bool [B].
+    """
+
+    answers: dict[str, Answer]
+    truth: dict[str, jax.Array]
+    images: jax.Array
+    counted: jax.Array
+
+
 def make_train_step(
     graph: nnx.GraphDef,
-    task,
+    task: Task,
     optimizer: optax.GradientTransformation,
     seed: int,
     mesh: Mesh,
@@ -75,8 +94,9 @@ def make_train_step(
         def loss_function(params):
             model = nnx.merge(graph, params, state.batch_stats)
             outputs = model(batch["image"], train=True, rngs=nnx.Rngs(key))
-            loss, _ = task.loss(outputs, batch, state.step, state.task_state)
-            sums = task.metrics(task.estimates(outputs), batch, state.task_state)
+            loss, _ = task.loss(outputs, batch, state.task_state, state.step)
+            views = {name: output[:, None] for name, output in outputs.items()}
+            sums = task.measure(task.decode(views, (False,)), batch, state.task_state)
             return loss, (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
         (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
@@ -158,25 +178,36 @@ def _add_up(gradients: dict, layout: dict, mesh: Mesh) -> dict:
 
 
 def make_eval_step(
-    graph: nnx.GraphDef, task, mesh: Mesh, load: Callable | None = None, *, deterministic: bool = False
+    graph: nnx.GraphDef,
+    task: Task,
+    mesh: Mesh,
+    mirrored: tuple[bool, ...],
+    load: Callable | None = None,
+    *,
+    deterministic: bool = False,
 ) -> Callable:
-    """`(state, batch, sums) -> (sums, predictions, truth)`: one batch without training, its sums added to those before.
+    """Returns `(state, batch, sums) -> (sums, Tested)`: one batch without training, its sums added to those before.
 
-    The truth are the labels that the task knows, and the mask; all of this is whole on every device. `load(batch)`, if
-    given, makes images and labels of a batch that has none.
+    All of it is whole on every device.
+
+    Args:
+      mirrored: of each view of an image whether it is a mirror image.
+      load: `load(batch)` makes images and labels of a batch that has none.
     """
 
-    def eval_step(state: TrainState, batch: dict, sums: dict) -> tuple[dict, dict, dict]:
+    def eval_step(state: TrainState, batch: dict, sums: Any) -> tuple[Any, Tested]:
         if "image" not in batch:
             batch = load(batch)
         images = batch["image"]  # [B, V, H, W, 3], V views of each
         params = lax.with_sharding_constraint(state.params, replicated(mesh))
         outputs = nnx.merge(graph, params, state.batch_stats)(images.reshape(-1, *images.shape[2:]))
         outputs = {name: output.reshape(*images.shape[:2], -1) for name, output in outputs.items()}
-        estimates = jax.tree.map(lambda probabilities: probabilities.mean(1), task.estimates(outputs))
-        sums = jax.tree.map(jnp.add, sums, task.metrics(estimates, batch, state.task_state))
-        truth = {name: batch[name] for name in (*task.targets(), "mask")}
-        return sums, task.predict(estimates, state.task_state), truth
+        estimates = task.decode(outputs, mirrored)
+        sums = jax.tree.map(jnp.add, sums, task.measure(estimates, batch, state.task_state))
+        answers = task.answers(estimates, state.task_state)
+        judged = {name: answer.compact() for name, answer in answers.items() if not answer.derived}
+        counted = (batch["mask"] > 0) & task.known(batch)
+        return sums, Tested(judged, task.truth(batch), batch["mask"] > 0, counted)
 
     options = {"donate_argnums": 2, "out_shardings": replicated(mesh)}
     return jax.jit(eval_step, **options, compiler_options=compiler_options(deterministic))

@@ -1,0 +1,158 @@
+"""What all kinds of answers have in common."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+
+OUT = 20  # one in so many faces lies below an interval, and one above
+ENOUGH = 20  # faces to set an interval by
+
+Columns = dict[str, np.ndarray]
+
+
+class Table(NamedTuple):
+    """Cells of text, and what they are in a sentence."""
+
+    words: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+class Figure(NamedTuple):
+    """What is to be drawn: a `kind` of drawing (see `ror_jax.report.figures`), its caption and its data by name."""
+
+    kind: str
+    words: str
+    data: dict[str, Any]
+
+
+class Answer(abc.ABC):
+    """An answer to each of N faces.
+
+    Attributes:
+      kind: "class", "number", "flags", "points" or "vector".
+      static: names of the fields that are no arrays.
+      title: what words begin with, such as "age".
+      derived: it follows from another answer, and is told in readings alone: not in words, and not judged.
+    """
+
+    kind: ClassVar[str]
+    static: ClassVar[tuple[str, ...]]
+    title: str
+    derived: bool
+
+    def describe(self) -> dict[str, Any]:
+        """The kind and the static fields, for JSON."""
+        return {"kind": self.kind} | {name: getattr(self, name) for name in self.static}
+
+    def compact(self) -> "Answer":
+        """The answer without what `columns` leaves out."""
+        return self
+
+    def place(self, matrices: np.ndarray) -> "Answer":
+        """The answer in pixels of the photographs, from where the crops [N, 2, 3] lie in them, see `Points`."""
+        return self
+
+    # --- In files and words -------------------------------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def columns(self, name: str, truth: np.ndarray | None) -> Columns:
+        """Columns [N] of `predictions.csv`, by their names."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Answer", np.ndarray | None]:
+        """The inverse of `columns`, from text; KeyError, TypeError or ValueError where the columns are not of it."""
+
+    @abc.abstractmethod
+    def reading(self, name: str, face: int) -> dict[str, Any]:
+        """What JSON says of one face."""
+
+    @staticmethod
+    @abc.abstractmethod
+    def cells(name: str, reading: Mapping[str, Any]) -> dict[str, Any]:
+        """What `results.csv` says of one face, from its reading: a number or text by name of the column."""
+
+    @abc.abstractmethod
+    def words(self, face: int) -> str:
+        """One face in words; empty where words say nothing."""
+
+    @abc.abstractmethod
+    def value_words(self, value: Any) -> str:
+        """A true value [...] in words."""
+
+    # --- Against the truth --------------------------------------------------------------------------------------------
+
+    def scores(self, truth: np.ndarray) -> Columns:
+        """How good each answer is, [N] by name of the metric, the main one first; NaN where the truth is unknown."""
+        return {}
+
+    def mistakes(self, truth: np.ndarray) -> np.ndarray:
+        """Which answers are wrong, bool [N]; of what is no class, those that are far off."""
+        return np.zeros(len(truth), bool)
+
+    def severity(self, truth: np.ndarray) -> np.ndarray:
+        """What mistakes and hits are sorted by, [N]: of classes how sure the answer was, else how far off it is."""
+        return np.zeros(len(truth))
+
+    def tables(self, truth: np.ndarray, mean: Callable[..., tuple[str, str]]) -> Iterator[Table]:
+        """Results by class, decade or flag.
+
+        `mean(values, chosen, factor=100)` gives the mean of the chosen values [N], times the factor, with its interval,
+        and how many images and subjects they are of, as text.
+        """
+        yield from ()
+
+    def figures(self, truth: np.ndarray) -> Iterator[Figure]:
+        """Pictures of all answers together."""
+        yield from ()
+
+    def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
+        """How far the truth lies below and above the answers, but for a twentieth on either side; None: not defined."""
+        return None
+
+    def with_interval(self, calibration: Mapping[str, Any]) -> "Answer":
+        """The answer with an interval around it, from what `calibrate` found."""
+        return self
+
+
+def answer_kind(*arrays: str) -> Callable[[type], type]:
+    """Makes a class of answers a frozen dataclass and a pytree with these arrays."""
+
+    def decorate(cls):
+        cls = dataclasses.dataclass(frozen=True)(cls)
+        cls.static = tuple(field.name for field in dataclasses.fields(cls) if field.name not in arrays)
+        return jax.tree_util.register_dataclass(cls, data_fields=list(arrays), meta_fields=list(cls.static))
+
+    return decorate
+
+
+def calibration(truth: np.ndarray, answers: np.ndarray) -> dict[str, Any] | None:
+    """Split conformal prediction: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2005."""
+    known = truth >= 0
+    if known.sum() < ENOUGH:
+        return None
+    errors = np.sort(truth[known] - answers[known])
+    rank = (len(errors) + 1) // OUT
+    below, above = -errors[rank - 1], errors[-rank]
+    inside = float(np.mean((errors >= -below) & (errors <= above)))
+    return {"below": float(below), "above": float(above), "faces": len(errors), "inside": inside}
+
+
+def floats(columns: Columns, name: str) -> np.ndarray | None:
+    return columns[name].astype(float) if name in columns else None
+
+
+def flat_cells(name: str, reading: Mapping[str, Any], others: tuple[str, ...]) -> dict[str, Any]:
+    """Of a reading the value, those of the others that are there, and the ends of the interval."""
+    cells = {key: reading[key] for key in (name, *(f"{name}_{other}" for other in others)) if key in reading}
+    return cells | dict(zip((f"{name}_low", f"{name}_high"), reading.get(f"{name}_interval", ()), strict=False))
+
+
+def words_with_interval(title: str, said: str, interval: np.ndarray | None, face: int) -> str:
+    between = "" if interval is None else " ({:.0f} to {:.0f})".format(*interval[face])
+    return f"{title} {said}{between}".lstrip()

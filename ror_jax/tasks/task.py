@@ -1,0 +1,177 @@
+"""The interface of a task: outputs and labels in; loss, measures and answers out. A task knows no model and no data."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ror_jax.errors import UserError, unknown
+from ror_jax.outputs import Head, Trunk
+from ror_jax.tasks.answers import Answer
+from ror_jax.tasks.metrics import metric
+
+Arrays = Mapping[str, Any]  # jax or numpy arrays by name
+
+
+class Label(NamedTuple):
+    """A label of an image: a record's key, in a batch an array [B, *shape]. What is not known is -1 or NaN.
+
+    Attributes:
+      names: of the classes or of the flags; empty for numbers.
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: Any = np.int32
+    names: tuple[str, ...] = ()
+
+
+class Task(abc.ABC):
+    """What is learned from labels. A task is a frozen dataclass that derives from this class.
+
+    B is the number of images of a batch, V that of the views of a test image. A batch has the labels, [B, *shape] each,
+    and `mask` float32 [B], 0 for padding. Where a batch is divided over devices, the methods see the rows of one of
+    them; sums over the batch go through `ror_jax.parallel.total`.
+
+    Attributes:
+      labels: that are learned, by key. An image counts for those that it has.
+      heads: the outputs that a network must have, by name.
+      trunks: features that these heads read, beside the network's own "features".
+      primary: name of the main result.
+      plotted: names of the results that are drawn over the epochs.
+      loss_name: the loss in words.
+      loss_may_be_negative: so that its ratio to its running mean says nothing.
+      variance_factor: c in loss / (c s), if the variance s of the loss is learned, see `weighting.Uncertainty`.
+      needs_validation: whether `update` learns from the validation split.
+    """
+
+    labels: Mapping[str, Label]
+    heads: Mapping[str, Head]
+    trunks: Mapping[str, Trunk] = {}
+    primary: str
+    plotted: tuple[str, ...]
+    loss_name: str
+    loss_may_be_negative: bool = False
+    variance_factor: float = 1.0
+    needs_validation: bool = False
+
+    def initial_state(self) -> Any:
+        """What the task learns from validation: a pytree of arrays, part of the train state."""
+        return {}
+
+    @abc.abstractmethod
+    def loss(self, outputs: Arrays, batch: Arrays, state: Any, step: jax.Array) -> tuple[jax.Array, dict]:
+        """The loss of one batch, a scalar, and its parts by name; `outputs` are [B, size] by name of the head."""
+
+    @abc.abstractmethod
+    def decode(self, outputs: Arrays, mirrored: tuple[bool, ...]) -> Any:
+        """Estimates, a pytree of arrays [B, ...], from outputs [B, V, size]; `mirrored` says it of each view, [V]."""
+
+    @abc.abstractmethod
+    def measure(self, estimates: Any, batch: Arrays, state: Any) -> Any:
+        """Sums and counts over one batch, a pytree; those of all batches are added up."""
+
+    @abc.abstractmethod
+    def summarize(self, sums: Any) -> dict[str, Any]:
+        """Results by name, from the sums over a split (numpy arrays).
+
+        What a name that begins with "best_" tells was chosen on these very images; in tests it is left out.
+        """
+
+    def update(self, state: Any, sums: Any, epoch: float) -> Any:
+        """The task state that follows from the sums over the validation split after `epoch` epochs."""
+        return state
+
+    @abc.abstractmethod
+    def answers(self, estimates: Any, state: Any) -> dict[str, Answer]:
+        """What a person is told, by name."""
+
+    @abc.abstractmethod
+    def truth(self, batch: Arrays) -> dict:
+        """What the answers should have been, by name, as `Answer` describes it; -1 or NaN where it is not known."""
+
+    def known(self, batch: Arrays) -> jax.Array:
+        """Whether an image has any of the labels, bool [B]."""
+        found = [jnp.asarray(batch[key]) >= 0 for key in self.labels]  # false for NaN
+        return jnp.stack([values.reshape(len(values), -1).any(1) for values in found]).any(0)
+
+    def score(self, results: Mapping[str, Any]) -> float:
+        """What epochs are compared by; higher is better."""
+        return metric(self.primary).sign * results[self.primary]
+
+    def line(self, results: Mapping[str, Any]) -> str:
+        """The main results in a few words."""
+        return f"{self.primary.replace('_', ' ')} {metric(self.primary).text(results[self.primary])}"
+
+    def check_validation(self, labels: Callable[[list[str]], Arrays]) -> None:
+        """Raises UserError if `update` cannot learn from a validation split with these labels, see `first_biases`."""
+        return None
+
+    def first_biases(self, labels: Callable[[list[str]], Arrays]) -> dict:
+        """What the biases of heads begin with, by name of the head; those of the others begin with 0.
+
+        `labels(keys)` gives the labels of all training images: arrays [N, ...] by key.
+        """
+        return {}
+
+    def constant_baseline(self, labels: Callable[[list[str]], Arrays]) -> Any | None:
+        """Estimates [1, ...] of who knows the training labels, as above, and sees no image; None: there are none."""
+        return None
+
+
+def sums_shapes(task: Task) -> Any:
+    """Shapes and dtypes of what `measure` returns.
+
+    Raises:
+      UserError: the task uses an output or a label that it has not declared.
+    """
+
+    def sums() -> Any:
+        outputs = {name: jnp.zeros((1, head.size)) for name, head in task.heads.items()}
+        batch = {key: jnp.zeros((1, *label.shape), label.dtype) for key, label in task.labels.items()}
+        batch = _Declared(batch | {"mask": jnp.ones(1)}, "label")
+        state = task.initial_state()
+        task.loss(_Declared(outputs, "head"), batch, state, jnp.int32(0))
+        views = _Declared({name: output[:, None] for name, output in outputs.items()}, "head")
+        estimates = task.decode(views, (False,))
+        task.answers(estimates, state)
+        task.truth(batch)
+        return task.measure(estimates, batch, state)
+
+    return jax.eval_shape(sums)
+
+
+def state_to_json(state: Any) -> dict[str, Any]:
+    """A task state as numbers and lists by dotted name."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf).tolist() for path, leaf in leaves}
+
+
+def state_from_json(task: Task, saved: Mapping[str, Any]) -> Any:
+    """The inverse of `state_to_json`; what was not saved is as in the beginning.
+
+    Raises:
+      UserError: an array has another shape than the task's.
+    """
+
+    def restore(path, initial):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        value = np.asarray(saved.get(name, initial), initial.dtype)
+        if value.shape != np.shape(initial):
+            raise UserError(f"the task state {name} has the shape {value.shape}; the task's has {np.shape(initial)}")
+        return value
+
+    return jax.tree_util.tree_map_with_path(restore, jax.tree.map(np.asarray, task.initial_state()))
+
+
+class _Declared(dict):
+    """A dict whose missing keys are a mistake of the task, told in one line."""
+
+    def __init__(self, values: Mapping, what: str):
+        super().__init__(values)
+        self._what = what
+
+    def __missing__(self, name):
+        raise UserError(f"the task uses what it has not declared: {unknown(self._what, name, self)}")
