@@ -5,10 +5,10 @@ import random
 import resource
 
 import pytest
+from ror_jax.evaluation.predictions import read_predictions
 
 from ror_jax.config import default_config
 from ror_jax.errors import UserError
-from ror_jax.evaluation.predictions import read_predictions
 from ror_jax.files import read_json
 from ror_jax.models import load_model
 from ror_jax.models.weights import load_weights

@@ -8,9 +8,9 @@ import socket
 import jax
 import numpy as np
 import pytest
+from ror_jax.evaluation.predictions import read_predictions
 
 from ror_jax.errors import UserError
-from ror_jax.evaluation.predictions import read_predictions
 from ror_jax.models.weights import flatten, load_weights
 from ror_jax.run import train_and_test
 from ror_jax.training.experiment import create_experiment

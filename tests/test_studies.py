@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ror_jax.evaluation.aging_curve import propose_weights
 
 from input_pipeline import DataError
 from ror_jax.config import stage_config
 from ror_jax.errors import UserError
-from ror_jax.evaluation.aging_curve import propose_weights
 from ror_jax.models.weights import load_weights
 from ror_jax.recipe import stages
 from ror_jax.run import evaluate_checkpoint, train_and_test

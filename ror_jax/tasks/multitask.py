@@ -172,7 +172,9 @@ class MultiTask(Task):
 
     def constant_baseline(self, labels: Callable[[list[str]], Arrays]) -> dict | None:
         found = {name: part.constant_baseline(labels) for name, part in self.parts.items()}
-        return None if self.weighting.needs_losses or None in found.values() else found
+        if self.weighting.needs_losses or any(estimates is None for estimates in found.values()):
+            return None
+        return found
 
 
 def _merged(mappings: Iterable[Mapping]) -> dict:

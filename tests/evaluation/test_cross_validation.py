@@ -1,7 +1,6 @@
 """Several folds as one, worked out by hand."""
 
 import pytest
-
 from ror_jax.evaluation.cross_validation import pool
 
 

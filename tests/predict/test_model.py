@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from ror_jax.evaluation.predictions import Predictions, read_predictions
+from ror_jax.predict.readings import readings
 
 import ror_jax
 from input_pipeline.alignment import align
@@ -13,9 +15,7 @@ from input_pipeline.datasets.faces import AGE_GROUPS
 from input_pipeline.detection import create_detector
 from input_pipeline.pipeline import record_image
 from ror_jax.errors import UserError
-from ror_jax.evaluation.predictions import Predictions, read_predictions
 from ror_jax.export import _interval
-from ror_jax.predict.readings import readings
 from ror_jax.tasks import create_task
 from ror_jax.training.experiment import open_task
 

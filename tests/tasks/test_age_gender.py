@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from ror_jax.errors import UserError
+from ror_jax.outputs import Head
 from ror_jax.tasks import create_task
-from ror_jax.tasks.age_gender import best_threshold
+from ror_jax.tasks.gender import best_threshold
 from ror_jax.tasks.metrics import errors, harmonic, macro_f1, summarize_errors
 
 LABELS = {"age": tuple(str(age) for age in range(101)), "gender": ("female", "male")}
@@ -17,6 +18,9 @@ LABELS = {"age": tuple(str(age) for age in range(101)), "gender": ("female", "ma
 
 def task_of(**options):
     return create_task("age_gender", LABELS, **options)
+
+
+STATE = task_of().initial_state()
 
 
 def batch_of(ages, genders, mask=None):
@@ -31,19 +35,27 @@ def outputs_of(ages, logits, **more):
     return {"age": jnp.array(ages, jnp.float32)[:, None], "gender": jnp.array(logits, jnp.float32)[:, None]} | more
 
 
+def estimates_of(task, outputs):
+    return task.decode({name: output[:, None] for name, output in outputs.items()}, (False,))
+
+
+def measured(task, outputs, batch, state):
+    return jax.device_get(task.measure(estimates_of(task, outputs), batch, state))
+
+
 def results_of(task, outputs, batch):
-    return task.summarize(jax.device_get(task.metrics(task.estimates(outputs), batch, task.initial_state())))
+    return task.summarize(measured(task, outputs, batch, task.initial_state()))
 
 
 def test_the_loss_by_hand():
     """SmoothL1 of errors of 5 and 30 years in units of 10: 0.5 * 0.5^2 and 3 - 0.5; BCE of logit 0: log 2, or 1.1 log 2
     of a man."""
     batch = batch_of([30, 40], [0, 1])
-    value, parts = task_of().loss(outputs_of([35, 70], [0, 0]), batch, 0, {})
+    value, parts = task_of().loss(outputs_of([35, 70], [0, 0]), batch, STATE, 0)
     age, gender = (0.125 + 2.5) / 2, math.log(2) * (1 + 1.1) / 2
     assert parts == pytest.approx({"age": age, "gender": gender})
     assert value == pytest.approx(age + gender)
-    value, _ = task_of(age_weight=2, gender_weight=0.5, age_scale=5).loss(outputs_of([35, 70], [0, 0]), batch, 0, {})
+    value, _ = task_of(age_weight=2, gender_weight=0.5, age_scale=5).loss(outputs_of([35, 70], [0, 0]), batch, STATE, 0)
     assert value == pytest.approx(2 * (0.5 + 5.5) / 2 + gender / 2)
 
 
@@ -55,7 +67,7 @@ def test_the_loss_is_that_of_torch():
     theirs = [torch.tensor(np.array(outputs[name][:, 0])) for name in ("age", "gender")]
     age = torch.nn.SmoothL1Loss()(theirs[0] / 10, torch.tensor(ages) / 10)
     gender = torch.nn.BCEWithLogitsLoss(pos_weight=torch.tensor(1.1))(theirs[1], torch.tensor(genders).float())
-    value, _ = task_of().loss(outputs, batch_of(ages, genders), 0, {})
+    value, _ = task_of().loss(outputs, batch_of(ages, genders), STATE, 0)
     assert value == pytest.approx(float(age + gender), rel=1e-5)
 
 
@@ -63,27 +75,27 @@ def test_an_image_with_one_label_counts_for_that_one():
     """The others are as if they were not there, in the loss and in the results; nor does padding count."""
     some = batch_of([30, -1, 50, -1, 20], [0, 1, -1, -1, 1], mask=[1, 1, 1, 1, 0])
     outputs = outputs_of([33, 99, 40, 7, 90], [-1, -2, 5, 3, 9])
-    _, parts = task_of().loss(outputs, some, 0, {})
-    _, age = task_of().loss(outputs_of([33, 40], [0, 0]), batch_of([30, 50], [0, 0]), 0, {})
-    _, gender = task_of().loss(outputs_of([0, 0], [-1, -2]), batch_of([0, 0], [0, 1]), 0, {})
+    _, parts = task_of().loss(outputs, some, STATE, 0)
+    _, age = task_of().loss(outputs_of([33, 40], [0, 0]), batch_of([30, 50], [0, 0]), STATE, 0)
+    _, gender = task_of().loss(outputs_of([0, 0], [-1, -2]), batch_of([0, 0], [0, 1]), STATE, 0)
     assert [*parts.values()] == pytest.approx([float(age["age"]), float(gender["gender"])])
     results = results_of(task_of(), outputs, some)
     assert (results["ages"], results["images"], results["mae"], results["accuracy"]) == (2, 2, 6.5, 0.5)
-    assert task_of().loss(outputs, batch_of([-1] * 5, [-1] * 5), 0, {})[0] == 0
+    assert task_of().loss(outputs, batch_of([-1] * 5, [-1] * 5), STATE, 0)[0] == 0
 
 
 def test_uncertainty_weighting_by_hand():
     """Equation 10: L_age / (2 s_1) + log(s_1) / 2 + L_gender / s_2 + log(s_2) / 2, with variances 2 and 4."""
     task, batch = task_of(balance="uncertainty"), batch_of([30, -1, 40], [0, 1, -1])
-    assert task.outputs == {"age": 1, "gender": 1, "log_variances": (0, 2)}
+    assert task.heads == {"age": Head(1), "gender": Head(1), "log_variances": Head(2, trunk=None)}
     logs = jnp.broadcast_to(jnp.log(jnp.array([2.0, 4.0])), (3, 2))
     outputs = outputs_of([35, 70, 47], [1, 0, 2], log_variances=logs)
-    value, parts = task.loss(outputs, batch, 0, {})
+    value, parts = task.loss(outputs, batch, STATE, 0)
     expected = parts["age"] / 4 + math.log(2) / 2 + parts["gender"] / 4 + math.log(4) / 2
     assert value == pytest.approx(float(expected), rel=1e-6)
     # What is learnt is best where a variance is L_age, and 2 L_gender, for which the gradient vanishes.
     best = jnp.broadcast_to(jnp.log(jnp.array([parts["age"], 2 * parts["gender"]])), (3, 2))
-    slope = jax.grad(lambda logs: task.loss(outputs | {"log_variances": logs}, batch, 0, {})[0])(best)
+    slope = jax.grad(lambda logs: task.loss(outputs | {"log_variances": logs}, batch, STATE, 0)[0])(best)
     assert slope.sum(0) == pytest.approx([0, 0], abs=1e-6)
 
 
@@ -93,10 +105,11 @@ def test_metrics_of_batches_are_those_of_all_images():
     ages, genders = rng.uniform(0, 100, 60), rng.integers(0, 2, 60)
     found, logits = np.clip(ages + rng.normal(size=60) * 8, 0, 100), rng.normal(size=60) + genders
     parts = [
-        task_of().metrics(
-            task_of().estimates(outputs_of([*found[part], 1], [*logits[part], 1])),
+        measured(
+            task_of(),
+            outputs_of([*found[part], 1], [*logits[part], 1]),
             batch_of([*ages[part], 60], [*genders[part], 0], [*np.ones(len(ages[part])), 0]),
-            task_of().initial_state(),
+            STATE,
         )
         for part in (slice(0, 7), slice(7, 30), slice(30, 60))
     ]
@@ -137,14 +150,13 @@ def test_ages_are_cut_and_views_averaged():
     task = task_of()
     outputs = {"age": jnp.array([[[30.0], [40.0]], [[-9.0], [-5.0]], [[99.0], [121.0]]]),
                "gender": jnp.array([[[4.0], [-1.0]], [[-1.0], [-2.0]], [[0.1], [0.1]]])}  # fmt: skip
-    estimates = jax.tree.map(lambda views: views.mean(1), task.estimates(outputs))
-    found = task.predict(estimates, task.initial_state())
-    assert found["age"]["years"].tolist() == [35, 0, 100]
+    found = task.answers(task.decode(outputs, (False, True)), task.initial_state())
+    assert found["age"].values.tolist() == [35, 0, 100]
     sigmoid = lambda x: 1 / (1 + math.exp(-x))  # noqa: E731
-    assert found["gender"]["probabilities"][:, 1] == pytest.approx(
+    assert found["gender"].probabilities[:, 1] == pytest.approx(
         [(sigmoid(4) + sigmoid(-1)) / 2, (sigmoid(-1) + sigmoid(-2)) / 2, sigmoid(0.1)]
     )
-    assert found["gender"]["class"].tolist() == [1, 0, 1]
+    assert found["gender"].chosen.tolist() == [1, 0, 1]
 
 
 def test_the_threshold_is_found_on_validation():
@@ -157,12 +169,11 @@ def test_the_threshold_is_found_on_validation():
     results = results_of(task, outputs, batch)
     assert results["macro_f1"] < 1
     assert task.score(results) == harmonic(0, 1) == 1  # the epoch is judged by what its checkpoint will hold
-    state = task.after_validation(task.initial_state(), results)
-    assert float(state["threshold"]) == pytest.approx(0.62)
-    again = task.summarize(jax.device_get(task.metrics(task.estimates(outputs), batch, state)))
-    assert again["macro_f1"] == 1
-    assert task.predict(task.estimates(outputs), state)["gender"]["class"].tolist() == [0, 0, 1, 1]
-    assert task_of(threshold=0.3).initial_state()["threshold"] == pytest.approx(0.3)
+    state = task.update(task.initial_state(), measured(task, outputs, batch, task.initial_state()), 1.0)
+    assert float(state["gender"]["threshold"]) == pytest.approx(0.62)
+    assert task.summarize(measured(task, outputs, batch, state))["macro_f1"] == 1
+    assert task.answers(estimates_of(task, outputs), state)["gender"].chosen.tolist() == [0, 0, 1, 1]
+    assert task_of(threshold=0.3).initial_state()["gender"]["threshold"] == pytest.approx(0.3)
 
 
 def test_the_answer_of_who_sees_no_image():
@@ -170,10 +181,10 @@ def test_the_answer_of_who_sees_no_image():
     known = {"age": np.array([20.0, 40.0, -1.0]), "gender": np.array([1, -1, 1])}
     labels = lambda keys: {key: known[key] for key in keys}  # noqa: E731
     task = task_of(threshold=0.9)
-    found = task.predict(jax.tree.map(jnp.asarray, task.constant(labels)), task.initial_state())
-    assert found["age"]["years"].tolist() == [30] and found["gender"]["class"].tolist() == [1]
+    found = task.answers(jax.tree.map(jnp.asarray, task.constant_baseline(labels)), task.initial_state())
+    assert found["age"].values.tolist() == [30] and found["gender"].chosen.tolist() == [1]
     assert task.first_biases(labels) == {"age": [30]}
-    shares = create_task("age_years", LABELS).constant(labels)["age"]
+    shares = create_task("age_years", LABELS).constant_baseline(labels)
     assert shares[0, [20, 40]].tolist() == [0.5, 0.5] and shares.sum() == 1
 
 
@@ -186,10 +197,10 @@ def test_of_equal_thresholds_the_middle_one():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"age_scale": 0}, "age_scale"),
-        ({"age_weight": -1}, "age_weight"),
-        ({"gender_weight": math.inf}, "gender_weight"),
-        ({"age_weight": 0, "gender_weight": 0}, "nothing is learnt"),
+        ({"age_scale": 0}, "scale is 0"),
+        ({"age_weight": -1}, "weight of age is -1"),
+        ({"gender_weight": math.inf}, "weight of gender is inf"),
+        ({"age_weight": 0, "gender_weight": 0}, "nothing is learned"),
         ({"balance": "learnt"}, "fixed, uncertainty"),
         ({"threshold": 1.5}, "validation"),
         ({"threshold": "best"}, "validation"),

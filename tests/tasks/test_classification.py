@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ror_jax.errors import UserError
+from ror_jax.outputs import Head
 from ror_jax.tasks import create_task
 
 NAMES = {"age_group": tuple("abcd"), "gender": ("female", "male"), "label": tuple("xyz")}
@@ -19,7 +20,7 @@ def batch_of(labels, mask=None):
 
 
 def sums_of(task, logits, batch):
-    return task.metrics(task.estimates({task.target: jnp.array(logits)}), batch, {})
+    return task.measure(task.decode({task.target: jnp.array(logits)[:, None]}, (False,)), batch, {})
 
 
 def test_metrics_do_not_depend_on_batches_or_padding():
@@ -48,9 +49,9 @@ def test_predictions():
     """The class and probabilities that sum to one."""
     task = create_task("age_group", NAMES)
     logits = 5.0 * jax.nn.one_hot(jnp.array([2, 0]), 4)
-    predictions = task.predict(task.estimates({"age_group": logits}), {})["age_group"]
-    assert predictions["class"].tolist() == [2, 0]
-    np.testing.assert_allclose(predictions["probabilities"].sum(1), 1, rtol=1e-6)
+    answer = task.answers(task.decode({"age_group": logits[:, None]}, (False,)), {})["age_group"]
+    assert answer.chosen.tolist() == [2, 0]
+    np.testing.assert_allclose(answer.probabilities.sum(1), 1, rtol=1e-6)
 
 
 def test_gender_and_classification_have_accuracy():
@@ -58,7 +59,7 @@ def test_gender_and_classification_have_accuracy():
     logits, batch = [[1.0, 0], [0, 1], [0, 1]], {"gender": jnp.array([0, 1, 0]), "mask": jnp.ones(3)}
     results = task.summarize(sums_of(task, logits, batch))
     assert task.score(results) == results["accuracy"] == pytest.approx(2 / 3)
-    assert create_task("classification", NAMES).outputs == {"label": 3}
+    assert create_task("classification", NAMES).heads == {"label": Head(3)}
 
 
 def test_the_cross_entropy_is_that_of_the_probabilities():

@@ -52,7 +52,7 @@ def task_of(objective, classes=3, task="age_group", **options):
 
 def loss_of(task, outputs, labels, mask=None):
     batch = {task.target: jnp.array(labels), "mask": jnp.ones(len(labels)) if mask is None else jnp.array(mask, float)}
-    return task.loss({task.target: jnp.array(outputs)}, batch, 0, {})[0]
+    return task.loss({task.target: jnp.array(outputs)}, batch, {}, 0)[0]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -138,7 +138,7 @@ def test_losses_of_a_softmax_over_101_years(objective):
 def test_gradients_are_finite_at_extreme_outputs(objective, task, classes):
     """Outputs of -100 and 100 in all mixtures, for the first class, the last one and one between them."""
     task = task_of(objective, classes, task)
-    count = np.atleast_1d(task.outputs[task.target])[-1]
+    count = task.heads[task.target].size
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (28, count))
     outputs = 100 * np.concatenate([np.ones((1, count)), -np.ones((1, count)), signs])
     labels = np.resize([0, classes - 1, classes // 2], len(outputs))
@@ -161,9 +161,9 @@ def test_gradients_are_finite_at_extreme_outputs(objective, task, classes):
     ],
 )
 def test_class_probabilities(objective, outputs, expected):
-    probabilities = task_of(objective).estimates({"age_group": jnp.array([[outputs]])})["age_group"]
-    assert probabilities.shape == (1, 1, 3) and probabilities.dtype == jnp.float32
-    np.testing.assert_allclose(probabilities[0, 0], expected, rtol=1e-5)
+    probabilities = task_of(objective).decode({"age_group": jnp.array([[outputs]])}, (False,))
+    assert probabilities.shape == (1, 3) and probabilities.dtype == jnp.float32
+    np.testing.assert_allclose(probabilities[0], expected, rtol=1e-5)
 
 
 def test_the_median_counts_the_questions_answered_yes():
@@ -171,8 +171,8 @@ def test_the_median_counts_the_questions_answered_yes():
     outputs = np.random.default_rng(0).normal(size=(50, 7)).astype(np.float32)
     for objective in ("ladder", "coral"):
         task = task_of(objective, 8)
-        predictions = task.predict(task.estimates({"age_group": outputs}), {})["age_group"]
-        np.testing.assert_array_equal(predictions["class"], (outputs > 0).sum(1))
+        answer = task.answers(task.decode({"age_group": outputs[:, None]}, (False,)), {})["age_group"]
+        np.testing.assert_array_equal(answer.chosen, (outputs > 0).sum(1))
 
 
 @pytest.mark.parametrize(
@@ -189,16 +189,17 @@ def test_decoding_rules(rule, expected):
 )
 def test_each_objective_has_its_rule(objective, expected):
     """Of the same probabilities: mode 0, median 1, expectation 1.5, which is as near to 1 as to 2 and counts as 2."""
-    predictions = task_of(objective, 5).predict({"age_group": jnp.array([[0.4, 0.2, 0.0, 0.3, 0.1]])}, {})["age_group"]
-    assert predictions["class"].tolist() == [expected]
-    np.testing.assert_allclose(predictions["expectation"], [1.5], rtol=1e-6)
+    answer = task_of(objective, 5).answers(jnp.array([[0.4, 0.2, 0.0, 0.3, 0.1]]), {})["age_group"]
+    assert answer.chosen.tolist() == [expected]
+    np.testing.assert_allclose(answer.expected, [1.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_learns_an_order(objective):
     """A prediction layer alone, on numbers from 0 to 5 whose class is their whole part: the loss falls, 1-off is 1."""
     task = task_of(objective, 5)
-    columns, count = np.broadcast_to(task.outputs["age_group"], 2)
+    head = task.heads["age_group"]
+    columns, count = 1 if head.shared_column else head.size, head.size
     numbers = jnp.linspace(0.02, 4.98, 125)
     batch = {"age_group": numbers.astype(jnp.int32), "mask": jnp.ones(125)}
     optimizer = optax.adam(0.1)
@@ -208,14 +209,15 @@ def test_every_objective_learns_an_order(objective):
 
     def step(carry, _):
         params, state = carry
-        loss, gradients = jax.value_and_grad(lambda params: task.loss(outputs_of(params), batch, 0, {})[0])(params)
+        loss, gradients = jax.value_and_grad(lambda params: task.loss(outputs_of(params), batch, {}, 0)[0])(params)
         updates, state = optimizer.update(gradients, state)
         return (optax.apply_updates(params, updates), state), loss
 
     params = {"kernel": jnp.zeros((1, columns)), "bias": jnp.zeros(count)}
     train = jax.jit(lambda carry: jax.lax.scan(step, carry, length=500))
     (params, _), history = train((params, optimizer.init(params)))
-    results = task.summarize(jax.device_get(task.metrics(task.estimates(outputs_of(params)), batch, {})))
+    estimates = task.decode({"age_group": outputs_of(params)["age_group"][:, None]}, (False,))
+    results = task.summarize(jax.device_get(task.measure(estimates, batch, {})))
     assert history[-1] < 0.6 * history[0]
     assert results["one_off"] == 1 and results["exact"] > 0.8
 

@@ -10,6 +10,7 @@ import pytest
 
 from ror_jax.errors import UserError
 from ror_jax.models import load_model
+from ror_jax.outputs import Head
 from ror_jax.run import train_and_test
 from ror_jax.tasks import create_task
 from ror_jax.training.logging import read_rows
@@ -22,7 +23,7 @@ def batch_of(task, labels, mask=None):
 
 
 def results_of(task, probabilities, *batch):
-    sums = task.metrics({task.target: jnp.array(probabilities)}, batch_of(task, *batch), {})
+    sums = task.measure(jnp.array(probabilities), batch_of(task, *batch), {})
     return task.summarize(jax.device_get(sums))
 
 
@@ -57,7 +58,7 @@ def test_age_years_metrics(objective, mae, within_5, size):
     probabilities = np.array([p * np.eye(11)[one] + (1 - p) * np.eye(11)[other] for _, one, p, other in AGES])
     mask = np.array([1, 1, 1, 1, 1, 0])
     parts = [slice(start, start + size) for start in range(0, 6, size)]
-    sums = [task.metrics({"age": jnp.array(probabilities[p])}, batch_of(task, ages[p], mask[p]), {}) for p in parts]
+    sums = [task.measure(jnp.array(probabilities[p]), batch_of(task, ages[p], mask[p]), {}) for p in parts]
     results = task.summarize(jax.device_get(jax.tree.map(lambda *leaves: sum(leaves), *sums)))
     assert results["images"] == 4
     assert (results["mae"], results["mae_argmax"], results["mae_expectation"]) == pytest.approx((mae, 4.5, 3.6875))
@@ -70,7 +71,7 @@ def test_age_years_metrics(objective, mae, within_5, size):
 
 def test_many_ordered_classes_have_no_top_5():
     task = create_task("age_years", {"age": tuple(map(str, range(101)))})
-    assert "top_5" not in task.metrics({"age": jnp.ones((1, 101))}, batch_of(task, [3.0]), {})
+    assert "top_5" not in task.measure(jnp.ones((1, 101)), batch_of(task, [3.0]), {})
 
 
 def test_an_age_beyond_the_last_class_is_of_the_last():
@@ -82,13 +83,13 @@ def test_an_age_beyond_the_last_class_is_of_the_last():
 def test_older_than():
     """Older than the second group: groups 2 and 3 of 0 ... 3 are. One of four is wrong, two do not count."""
     task = create_task("older_than", NAMES, group=2)
-    assert task.names == ("0-2 ... 4-6", "older") and task.outputs == {"age_group": 2}
+    assert task.names == ("0-2 ... 4-6", "older") and task.heads == {"age_group": Head(2)}
     assert create_task("older_than", NAMES, group=1).names == ("0-2", "older")
     groups, answers, mask = [0, 1, 2, 3, -1, 3], [0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]
     results = results_of(task, np.eye(2)[answers], groups, mask)
     assert (results["accuracy"], results["confusion"]) == (3 / 4, [[1, 1], [0, 2]])
     outputs = {"age_group": jnp.array([[0.0, 0.0], [0.0, 100.0]])}
-    loss, _ = task.loss(outputs, batch_of(task, [1, 2]), 0, {})
+    loss, _ = task.loss(outputs, batch_of(task, [1, 2]), {}, 0)
     assert float(loss) == pytest.approx(np.log(2) / 2)
 
 
@@ -127,7 +128,7 @@ def test_a_run_with_one_kernel_column(tiny_config, tmp_path, capsys):
 
     head = load_model(tmp_path).heads["age_group"]
     assert head.kernel.shape == (8, 1)
-    assert len(set(head.bias[...].tolist())) == 7  # each has learnt something else
+    assert len(set(head.bias[...].tolist())) == 7  # each has learned something else
 
 
 def test_a_question_in_a_run(tiny_config, tmp_path, capsys):
@@ -144,5 +145,5 @@ def test_years_in_a_run(tiny_config, tmp_path, capsys):
     assert f"Best epoch: {1 + int(np.argmin(errors))}, MAE {min(errors):.2f} years" in capsys.readouterr().out
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    error = np.mean([abs(float(row["expected"]) - float(row["age"])) for row in rows])
+    error = np.mean([abs(float(row["age_expected"]) - float(row["age"])) for row in rows])
     assert error == pytest.approx(errors[-1], abs=1e-3)

@@ -9,9 +9,9 @@ import re
 import jax
 import numpy as np
 import pytest
+from ror_jax.evaluation.evaluate import evaluate
 
 from ror_jax.errors import UserError
-from ror_jax.evaluation.evaluate import evaluate
 from ror_jax.run import train_and_test
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.experiment import create_experiment
