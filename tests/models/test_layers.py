@@ -10,7 +10,8 @@ from flax import nnx
 from jax import lax
 
 from ror_jax.models import create_model
-from ror_jax.models.layers import BatchNorm, LayerNorm, Linear, convolve, initialize
+from ror_jax.models.convolution import convolve
+from ror_jax.models.layers import BatchNorm, LayerNorm, Linear, initialize
 
 CONFIG = types.SimpleNamespace(dtype=jnp.float32, param_dtype=jnp.float32)
 
