@@ -225,7 +225,7 @@ def _interval(predictions: Predictions, task: str) -> dict | None:
 
 def _write_onnx(network: Network, path: Path, size: int) -> Callable:
     """Returns the file as a function."""
-    to_onnx(network, path)
+    to_onnx(network, path, size)
     return open_onnx(path)
 
 

@@ -1,11 +1,15 @@
-"""Convolution, normalisations, linear layer: what the networks are made of, and how parameters are drawn."""
+"""Convolution, normalisations, linear layer: what the networks are made of, and how parameters are drawn.
+
+Beside `__call__`, each module has `to_onnx(graph, x)`, which writes as ONNX what it computes in evaluation: `graph` is
+an `export.Graph`, `x` the name of a value, and the name of the result is returned. Images are [B, C, H, W] there.
+"""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
@@ -61,23 +65,32 @@ class Conv(nnx.Module):
         y = checkpoint_name(convolve(x.astype(self.dtype), kernel, self.stride, self.padding), "convolution")
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
+    def to_onnx(self, graph, x):
+        kernel = np.asarray(self.kernel[...], np.float32).transpose(3, 2, 0, 1)
+        arrays = [kernel] if self.bias is None else [kernel, self.bias]
+        options = {"strides": [self.stride] * 2, "pads": [self.padding] * 4, "group": self.groups}
+        return graph.node("Conv", x, *arrays, **options)
+
 
 class Linear(nnx.Module):
     """[..., C] to [..., K]; drawn with the variance of Torch's default, 1 / (3 C), unless told otherwise.
 
-    `width` is K, or (1, K): one column of weights for all K outputs, each with a bias of its own.
+    `shared_column`: one column of weights for all K outputs, each with a bias of its own.
     """
 
-    def __init__(self, in_width, width, *, std=None, config):
+    def __init__(self, in_width, width, *, shared_column=False, std=None, config):
         self.dtype = config.dtype
-        columns, width = width if isinstance(width, Sequence) else (width, width)
         std = math.sqrt(1 / (3 * in_width)) if std is None else std
-        self.kernel = drawn((in_width, columns), std, config.param_dtype)
+        self.kernel = drawn((in_width, 1 if shared_column else width), std, config.param_dtype)
         self.bias = nnx.Param(jnp.zeros(width, config.param_dtype))
 
     def __call__(self, x):
         y = checkpoint_name(x.astype(self.dtype) @ self.kernel[...].astype(self.dtype), "linear")
         return y + self.bias[...].astype(self.dtype)
+
+    def to_onnx(self, graph, x, output: str | None = None):
+        # ONNX Runtime makes one node of these, which could not give many outputs from one column of weights.
+        return graph.node("Add", graph.node("MatMul", x, self.kernel), self.bias, output=output)
 
 
 def dropout(x, rate: float, key):
@@ -116,6 +129,10 @@ class BatchNorm(nnx.Module):
         self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
         self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * unbiased
         return y
+
+    def to_onnx(self, graph, x):
+        arrays = (self.scale, self.bias, self.mean, self.var)
+        return graph.node("BatchNormalization", x, *arrays, epsilon=self.epsilon)
 
 
 def _scale_and_shift(x, mean, scale, bias):
@@ -168,3 +185,7 @@ class LayerNorm(nnx.Module):
         centred = wide - wide.mean(-1, keepdims=True)
         inverse = lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
         return (centred * inverse * self.scale[...] + self.bias[...]).astype(x.dtype)
+
+    def to_onnx(self, graph, x):
+        """x is [..., C], as in `__call__`."""
+        return graph.node("LayerNormalization", x, self.scale, self.bias, epsilon=self.epsilon)

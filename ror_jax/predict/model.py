@@ -17,7 +17,7 @@ from input_pipeline.detection import Detector
 from ror_jax.errors import UserError, unknown
 from ror_jax.files import read_json
 from ror_jax.models import load_model
-from ror_jax.models.export import open_onnx, to_onnx
+from ror_jax.models.export import has_onnx, open_onnx, to_onnx
 from ror_jax.models.network import Network
 from ror_jax.models.weights import CARD, TENSORS, save_card
 from ror_jax.predict.faces import FaceFinder, Preprocessing, Source
@@ -25,7 +25,7 @@ from ror_jax.predict.photographs import read_photographs
 from ror_jax.predict.readings import readings
 from ror_jax.tasks import create_task
 
-FORMAT = 1  # of the folder; what older programs would misread gets a new number
+FORMAT = 2  # of the folder; what older programs would misread gets a new number
 BATCH = 32  # faces
 VIEWS = ("single", "flip")
 
@@ -35,7 +35,8 @@ class Model:
 
     Args:
       folder: that `python -m ror_jax.export` wrote.
-      engine: what runs the network, one of `ENGINES`; default: ONNX Runtime on a CPU, where it is faster, or XLA.
+      engine: what runs the network, one of `ENGINES`; default: ONNX Runtime on a CPU, where it is faster and
+        knows the network, or XLA.
 
     Attributes:
       card: what stands in `model.json`.
@@ -56,19 +57,17 @@ class Model:
             self._interval, self.views = self.card["interval"], self.card["views"]
             if self.views not in VIEWS:
                 raise unknown("views", self.views, VIEWS)
-            widths = {name: size if isinstance(size, int) else size[1] for name, size in self.card["heads"].items()}
-            outputs = {name: jnp.zeros((1, 1, width)) for name, width in widths.items()}
+            outputs = {name: jnp.zeros((1, 1, head["size"])) for name, head in self.card["heads"].items()}
             readings(jax.device_get(self._answers(outputs)), self._task, self._interval)  # what is wrong, told at once
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{folder / CARD} is damaged: {error}; export the model again") from error
-        if engine is None:
-            engine = "onnxruntime" if jax.default_backend() == "cpu" else "xla"
-        if engine not in ENGINES:
+        if engine is not None and engine not in ENGINES:
             raise unknown("engine", engine, ENGINES)
-        self.engine = engine
         if _checksum(folder) != self.card.get("sha256"):
             raise UserError(f"{folder / TENSORS} is damaged, or of another model; copy or export it again")
-        self._network = ENGINES[engine](load_model(folder))
+        network = load_model(folder)
+        self.engine = engine or ("onnxruntime" if jax.default_backend() == "cpu" and has_onnx(network) else "xla")
+        self._network = ENGINES[self.engine](network, self._preprocessing.size)
         self._answer = jax.jit(self._answers)
 
     def finder(self, faces: str = "detect", detector: str | Detector = "cascade") -> FaceFinder:
@@ -155,7 +154,7 @@ def _checksum(folder: Path) -> str:
         raise UserError(f"no weights in {folder / TENSORS}: {error.strerror}; export the model again") from error
 
 
-def _xla(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def _xla(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     graph, state = nnx.split(model)
 
     @jax.jit
@@ -169,9 +168,9 @@ def _xla(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     return network
 
 
-def _onnxruntime(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def _onnxruntime(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     with TemporaryDirectory() as folder:
-        to_onnx(model, path := Path(folder) / "model.onnx")
+        to_onnx(model, path := Path(folder) / "model.onnx", image_size)
         return open_onnx(path)
 
 

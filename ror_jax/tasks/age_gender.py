@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from ror_jax.errors import UserError
+from ror_jax.outputs import Head
 from ror_jax.tasks import metrics
 from ror_jax.tasks.classification import Classification
 from ror_jax.tasks.losses import weighted_mean
@@ -75,9 +76,9 @@ class AgeGender(Classification):
         return self.threshold == "validation"
 
     @property
-    def outputs(self) -> dict[str, int | tuple[int, int]]:
-        learnt = {"log_variances": (0, 2)} if self.balance == "uncertainty" else {}
-        return {"age": 1} | super().outputs | learnt
+    def outputs(self) -> dict[str, Head]:
+        learnt = {"log_variances": Head(2, trunk=None)} if self.balance == "uncertainty" else {}
+        return {"age": Head(1)} | super().outputs | learnt
 
     def initial_state(self) -> dict:
         """`threshold`, float32."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ror_jax.errors import UserError
+from ror_jax.outputs import Head
 from ror_jax.tasks import metrics
 from ror_jax.tasks.losses import OBJECTIVES, Objective, class_weights, nearest_class, weighted_mean
 
@@ -51,9 +52,9 @@ class Classification:
         return (cls.target, *cls.beside)
 
     @property
-    def outputs(self) -> dict[str, int | tuple[int, int]]:
-        """The outputs that a model must have: size by name, as `models.create_model` takes it."""
-        return {self.target: self._objective.outputs(len(self.names))}
+    def outputs(self) -> dict[str, Head]:
+        """The outputs that a model must have, by name."""
+        return {self.target: self._objective.head(len(self.names))}
 
     def initial_state(self) -> dict:
         """What the loss learns from validation; a part of the train state. Nothing here."""

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from ror_jax import parallel
 from ror_jax.errors import UserError
+from ror_jax.outputs import Head
 
 # Deep-RoR, Table I: how much each of Adience's eight age groups counts.
 LOSS_WEIGHTS = {
@@ -206,14 +207,14 @@ class Objective:
 
     Attributes:
       per_image: the loss of each image, as above; with a further argument `sigma` where `takes_sigma`.
-      outputs: number of classes K -> size of the prediction layer, see `models.create_model`.
+      head: number of classes K -> the output of the network.
       probabilities: outputs [..., M] -> probabilities of the classes [..., K].
       decode: these, perhaps averaged over views, -> position [...].
       terms: (labels [B], K) -> of how many terms the loss of each image is the sum.
     """
 
     per_image: Callable
-    outputs: Callable[[int], int | tuple[int, int]] = lambda classes: classes
+    head: Callable[[int], Head] = Head
     probabilities: Callable = jax.nn.softmax
     decode: Callable = mode
     terms: Callable = lambda labels, classes: 1
@@ -224,9 +225,9 @@ OBJECTIVES = {
     "cross_entropy": Objective(cross_entropy),
     # Rothe, Timofte, Van Gool, "Deep expectation of real and apparent age from a single image" (DEX), IJCV 2018.
     "dex": Objective(cross_entropy, decode=mean),
-    "ladder": Objective(ladder, lambda k: k - 1, from_questions, median),
-    "coral": Objective(coral, lambda k: (1, k - 1), from_questions, median),
-    "corn": Objective(corn, lambda k: k - 1, from_conditional_questions, median, questions_asked),
+    "ladder": Objective(ladder, lambda k: Head(k - 1), from_questions, median),
+    "coral": Objective(coral, lambda k: Head(k - 1, shared_column=True), from_questions, median),
+    "corn": Objective(corn, lambda k: Head(k - 1), from_conditional_questions, median, questions_asked),
     "squared_emd": Objective(squared_emd),
     "expectation": Objective(expectation, decode=mean),
     "label_distribution": Objective(label_distribution, takes_sigma=True),

@@ -107,8 +107,7 @@ def metrics_shapes(task) -> dict:
     def sums(outputs, batch):
         return task.metrics(task.estimates(outputs), batch, task.initial_state())
 
-    sizes = {name: np.atleast_1d(size)[-1] for name, size in task.outputs.items()}
-    outputs = {name: jax.ShapeDtypeStruct((1, size), jnp.float32) for name, size in sizes.items()}
+    outputs = {name: jax.ShapeDtypeStruct((1, head.size), jnp.float32) for name, head in task.outputs.items()}
     batch = {name: jax.ShapeDtypeStruct((1,), jnp.int32) for name in task.targets()}
     batch["mask"] = jax.ShapeDtypeStruct((1,), jnp.float32)
     return jax.eval_shape(sums, outputs, batch)
