@@ -207,7 +207,7 @@ def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessin
 
 def _write_onnx(network: Network, path: Path, size: int) -> Callable:
     """Returns the file as a function."""
-    to_onnx(network, path)
+    to_onnx(network, path, size)
     return open_onnx(path)
 
 

@@ -23,7 +23,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from ror_jax.errors import UserError
-from ror_jax.models import create_model, model_config
+from ror_jax.models import create_model, describe_network, model_config
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_dict, prediction_layer
 from ror_jax.models.surgery import ror_from_resnet
 from ror_jax.models.weights import flatten, save_weights
@@ -115,11 +115,10 @@ def convert(
     config = model_config(model, **plain)
     state = read_weights(path)
     head = prediction_layer(config, state)
-    width = nnx.eval_shape(config.build).num_features
+    width = nnx.eval_shape(config.build).maps["last"].width
     fits = np.shape(state.get(f"{head}.weight"))[1:] == (width,)
     heads = {"label": len(state[f"{head}.weight"])} if classifier and fits else {}
-    mean, std = IMAGENET_MEAN, IMAGENET_STD
-    network = create_model(model, heads, rngs=nnx.Rngs(seed), mean=mean, std=std, **plain)
+    network = create_model(model, heads, rngs=nnx.Rngs(seed), mean=IMAGENET_MEAN, std=IMAGENET_STD, **plain)
     taken = load_state_dict(network, state)
     overrides = {}
     if levels > 1:
@@ -130,13 +129,12 @@ def convert(
     params, batch_stats = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
     with path.open("rb") as file:
         source = {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    card = {"model": model, "overrides": overrides, "heads": heads, "mean": mean, "std": std, "source": source}
-    save_weights(output, params, batch_stats, card)
+    save_weights(output, params, batch_stats, describe_network(model, overrides, network) | {"source": source})
 
     ours = flatten(params, batch_stats).items()
     rows = {
         "taken": [state[name] for name in taken],
-        "new shortcuts": [array for name, array in ours if re.search(r"links\.\d+\.shortcut\.", name)],
+        "new shortcuts": [array for name, array in ours if re.search(r"children\.\d+\.shortcut\.", name)],
         f"left: {head}": [state[name] for name in state if name.startswith(f"{head}.") and name not in taken],
         "left: num_batches_tracked": [array for name, array in state.items() if name.endswith("num_batches_tracked")],
     }

@@ -8,7 +8,9 @@ from flax import nnx
 from jax import lax
 
 from ror_jax.errors import UserError
-from ror_jax.models.layers import Conv, Linear, dropout
+from ror_jax.models.backbone import Map, name_groups
+from ror_jax.models.layers import Conv
+from ror_jax.outputs import Flatten, Hidden
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +28,15 @@ class Config4c2f:
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout is {self.dropout}; it must be in [0, 1)")
 
+    @property
+    def trunk(self) -> Flatten:
+        return Flatten(hidden=(Hidden(512, dropout=self.dropout),) * 2)
+
     def build(self) -> "Cnn4c2f":
         return Cnn4c2f(self)
 
 
+WIDTHS = (96, 256, 384)
 SMALLEST = 35  # pixels a side: 8 after the first convolution, of which three max-pools leave one
 MODELS = {"cnn_4c2f": Config4c2f()}
 
@@ -55,32 +62,38 @@ def local_response_norm(x, size: int = 5, alpha: float = 1e-4, beta: float = 0.7
 
 
 class Cnn4c2f(nnx.Module):
-    """Three convolutions and two hidden layers: [B, S, S, 3] to [B, 512], S = `image_size`."""
+    """Three convolutions, each a group, see `models.backbone.Backbone`.
 
-    num_features = 512
+    After each come ReLU and a max-pool, and after the first two a response normalisation.
+    """
 
     def __init__(self, config: Config4c2f):
         self.config = config
         self.convs = nnx.List(
             [
-                Conv(3, 96, 7, 4, padding=0, bias=True, config=config),
-                Conv(96, 256, 5, bias=True, config=config),
-                Conv(256, 384, 3, bias=True, config=config),
+                Conv(3, WIDTHS[0], 7, 4, padding=0, bias=True, config=config),
+                Conv(WIDTHS[0], WIDTHS[1], 5, bias=True, config=config),
+                Conv(WIDTHS[1], WIDTHS[2], 3, bias=True, config=config),
             ]
         )
-        side = (config.image_size - 7) // 4 + 1
-        for _ in range(3):
-            side = side // 2  # ceil((side - 1) / 2)
-        self.hidden = nnx.List([Linear(384 * side * side, 512, config=config), Linear(512, 512, config=config)])
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        side = (self.config.image_size - 7) // 4 + 1  # and then, in each group, ceil((side - 1) / 2)
+        return name_groups([Map(width, 4 * 2**group, side // 2**group) for group, width in enumerate(WIDTHS, start=1)])
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
-        x = images
+        maps, x = [], images
         for index, conv in enumerate(self.convs):
             x = max_pool_ceil(nnx.relu(conv(x)))
-            if index < 2:
-                x = local_response_norm(x)
-        x = x.reshape(len(x), -1)
-        for hidden in self.hidden:
-            x = nnx.relu(hidden(x))
-            x = dropout(x, self.config.dropout, rngs.dropout()) if train and self.config.dropout else x
-        return x
+            x = local_response_norm(x) if index < 2 else x
+            maps.append(x)
+        return name_groups(maps)
+
+    def to_onnx(self, graph, images):
+        maps, x = [], images
+        for index, conv in enumerate(self.convs):
+            x = graph.max_pool(graph.relu(conv.to_onnx(graph, x)), 3, 2, ceil_mode=1)
+            x = graph.node("LRN", x, size=5, alpha=1e-4, beta=0.75) if index < 2 else x
+            maps.append(x)
+        return name_groups(maps)

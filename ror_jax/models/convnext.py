@@ -2,15 +2,17 @@
 
 import dataclasses
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ror_jax.errors import UserError
-from ror_jax.models.blocks import Draw, Run, check, drop_path
+from ror_jax.errors import UserError, check_fields
+from ror_jax.models.backbone import Map, name_groups
+from ror_jax.models.blocks import BlockStack, DropPathKeys, drop_path
 from ror_jax.models.layers import Conv, LayerNorm, Linear
+from ror_jax.outputs import Pool
 
 # Of the initial weights: from a normal distribution, which the authors cut off at a hundred times that.
 STD = 0.02
@@ -37,6 +39,8 @@ class ConvNextConfig:
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    trunk: ClassVar[Pool] = Pool(norm=True)
+
     def __post_init__(self):
         for field in ("blocks_per_group", "widths"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
@@ -49,7 +53,7 @@ class ConvNextConfig:
             ),
             "survival": (0 < self.survival <= 1, "in (0, 1]"),
         }
-        check(self, wanted)
+        check_fields(self, wanted)
 
     def build(self) -> "ConvNext":
         return ConvNext(self)
@@ -79,19 +83,26 @@ class ConvNextBlock(nnx.Module):
         self.project = Linear(4 * width, width, std=STD, config=config)
         self.layer_scale = nnx.Param(jnp.full(width, LAYER_SCALE, config.param_dtype))
 
-    def __call__(self, x, draw: Draw, train: bool):
+    def __call__(self, x, keys: DropPathKeys, train: bool):
         y = self.expand(self.norm(self.depthwise(x)))
         y = self.project(nnx.gelu(y, approximate=False))
         y = y * self.layer_scale[...].astype(y.dtype)
-        return x + (drop_path(y, *draw) if train and self.stochastic else y)
+        return x + (drop_path(y, *keys) if train and self.stochastic else y)
+
+    def to_onnx(self, graph, x, survival: np.float32):
+        y = self.norm.to_onnx(graph, graph.channels_last(self.depthwise.to_onnx(graph, x)))
+        y = self.project.to_onnx(graph, graph.gelu(self.expand.to_onnx(graph, y)))
+        return graph.node("Add", x, graph.channels_first(graph.node("Mul", y, self.layer_scale)))
 
 
 class ConvNext(nnx.Module):
-    """Groups of blocks, each behind a convolution that shrinks the image, mean over the image, normalisation:
-    [B, H, W, 3] to [B, widths[-1]]."""
+    """Groups of blocks, each after a convolution that shrinks the image, see `models.backbone.Backbone`.
+
+    "stem" is normalised; the groups end without normalisation and activation, and "last" is the last group's.
+    """
 
     def __init__(self, config: ConvNextConfig):
-        self.config, self.num_features = config, config.widths[-1]
+        self.config = config
         outs = config.widths
         ins, sizes = (3, *outs[:-1]), (4, *[2] * (len(outs) - 1))
         self.convs = nnx.List(
@@ -100,23 +111,44 @@ class ConvNext(nnx.Module):
                 for *widths, size in zip(ins, outs, sizes, strict=True)
             ]
         )
-        # Behind the first convolution, and before each of the others.
+        # After the first convolution, and before each of the others.
         self.norms = nnx.List([LayerNorm(width, config=config) for width in (outs[0], *outs[:-1])])
-        counts = zip(outs, config.blocks_per_group, strict=True)
-        self.runs = nnx.List([Run(partial(ConvNextBlock, config, width), count, config) for width, count in counts])
-        self.norm = LayerNorm(self.num_features, config=config)
+        groups = enumerate(zip(outs, config.blocks_per_group, strict=True), start=1)
+        self.stacks = nnx.List(
+            [
+                BlockStack(partial(ConvNextBlock, config, width), count, f"group{group}", config)
+                for group, (width, count) in groups
+            ]
+        )
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        groups = [Map(width, 4 * 2**group) for group, width in enumerate(self.config.widths)]
+        return {"stem": groups[0], **name_groups(groups)}
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
         """Raises UserError where images are too small to be shrunk so often."""
-        config, smallest = self.config, 2 * 2 ** len(self.runs)
+        config, smallest = self.config, 2 * 2 ** len(self.stacks)
         if min(images.shape[1:3]) < smallest:
             sides = "x".join(map(str, images.shape[1:3]))
             raise UserError(f"images are {sides} pixels; this ConvNeXt needs {smallest} or more a side")
-        draws = Draw.of(config.survivals(), train and config.survival < 1, rngs)
+        keys = DropPathKeys.create(config.survivals(), train and config.survival < 1, rngs)
         x = self.norms[0](self.convs[0](images))
-        parts = draws.divided(config.blocks_per_group)
-        for group, (run, part) in enumerate(zip(self.runs, parts, strict=True)):
+        maps, parts = {"stem": x}, keys.split(config.blocks_per_group)
+        for group, (stack, part) in enumerate(zip(self.stacks, parts, strict=True)):
             if group > 0:
                 x = self.convs[group](self.norms[group](x))
-            x = run(x, part, train)
-        return self.norm(x.mean((1, 2), dtype=jnp.float32))
+            x = stack(x, part, train, maps)
+        return maps | {"last": x}
+
+    def to_onnx(self, graph, images):
+        def norm(layer, x):
+            return graph.channels_first(layer.to_onnx(graph, graph.channels_last(x)))
+
+        x = norm(self.norms[0], self.convs[0].to_onnx(graph, images))
+        maps, parts = {"stem": x}, DropPathKeys(self.config.survivals(), None).split(self.config.blocks_per_group)
+        for group, (stack, part) in enumerate(zip(self.stacks, parts, strict=True)):
+            if group > 0:
+                x = self.convs[group].to_onnx(graph, norm(self.norms[group], x))
+            x = stack.to_onnx(graph, x, part, maps)
+        return maps | {"last": x}

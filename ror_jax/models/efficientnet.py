@@ -12,8 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ror_jax.models.blocks import Draw, check, drop_path, runs
-from ror_jax.models.layers import BatchNorm, Conv, dropout
+from ror_jax.errors import check_fields
+from ror_jax.models.backbone import Map
+from ror_jax.models.blocks import DropPathKeys, block_stacks, drop_path
+from ror_jax.models.layers import BatchNorm, Conv
+from ror_jax.outputs import Pool
 
 MOMENTUM = 0.99  # of the running statistics, as published
 
@@ -28,10 +31,10 @@ class EfficientNetConfig:
       kernels: the size of a group's depthwise convolutions.
       strides: of a group's first block.
       expansions: the inner width of a group's blocks as a multiple of their input width.
-      stem_width, head_width: of the first and the last convolution; the latter is the number of features.
+      stem_width, head_width: of the first and the last convolution.
       survival: 1 - drop connect rate; the survival probability falls from 1 at the first block in equal steps that
         would reach this behind the last.
-      dropout: on the features, in training.
+      dropout: on the pooled features, in training.
       remat, unroll: see `ResidualConfig`.
       dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
     """
@@ -62,8 +65,8 @@ class EfficientNetConfig:
             )
             for field in groups
         }
-        check(self, wanted)
-        check(
+        check_fields(self, wanted)
+        check_fields(
             self,
             {
                 "kernels": (all(size % 2 for size in self.kernels) and min(self.kernels) > 1, "odd, 3 or more"),
@@ -76,6 +79,10 @@ class EfficientNetConfig:
 
     def build(self) -> "EfficientNet":
         return EfficientNet(self)
+
+    @property
+    def trunk(self) -> Pool:
+        return Pool(dropout=self.dropout)
 
     def survivals(self) -> np.ndarray:
         """The survival probability of each block: float32 [blocks]."""
@@ -111,13 +118,15 @@ MODELS = {
 
 
 class Shape(NamedTuple):
-    """What a block does to an image: channels in and out, size and stride of the depthwise convolution, expansion."""
+    """What a block does to an image: channels in and out, size and stride of the depthwise convolution, expansion; the
+    name of its group."""
 
     in_width: int
     out_width: int
     kernel: int
     stride: int
     expansion: int
+    group: str = "group1"
 
 
 class ConvNorm(nnx.Module):
@@ -130,13 +139,16 @@ class ConvNorm(nnx.Module):
     def __call__(self, x, train: bool):
         return self.norm(self.conv(x), train)
 
+    def to_onnx(self, graph, x):
+        return self.norm.to_onnx(graph, self.conv.to_onnx(graph, x))
+
 
 class MBConv(nnx.Module):
     """Inverted bottleneck: a depthwise convolution on more channels than go in and out, weighted channel by channel by
     squeeze-and-excitation, and the input added where it has the output's shape."""
 
     def __init__(self, config: EfficientNetConfig, shape: Shape):
-        in_width, width, size, stride, expansion = shape
+        in_width, width, size, stride, expansion, _ = shape
         inner, squeezed = in_width * expansion, max(1, in_width // 4)
         self.adds, self.stochastic = (in_width, stride) == (width, 1), config.survival < 1
         self.expand = ConvNorm(in_width, inner, 1, config=config) if expansion > 1 else None
@@ -145,7 +157,7 @@ class MBConv(nnx.Module):
         self.excite = Conv(squeezed, inner, 1, bias=True, config=config)
         self.project = ConvNorm(inner, width, 1, config=config)
 
-    def __call__(self, x, draw: Draw, train: bool):
+    def __call__(self, x, keys: DropPathKeys, train: bool):
         y = x if self.expand is None else nnx.silu(self.expand(x, train))
         y = nnx.silu(self.depthwise(y, train))
         mean = y.mean((1, 2), keepdims=True)
@@ -153,34 +165,60 @@ class MBConv(nnx.Module):
         y = self.project(y, train)
         if not self.adds:
             return y
-        return x + (drop_path(y, *draw) if train and self.stochastic else y)
+        return x + (drop_path(y, *keys) if train and self.stochastic else y)
+
+    def to_onnx(self, graph, x, survival: np.float32):
+        y = x if self.expand is None else graph.silu(self.expand.to_onnx(graph, x))
+        y = graph.silu(self.depthwise.to_onnx(graph, y))
+        squeezed = graph.silu(self.squeeze.to_onnx(graph, graph.node("GlobalAveragePool", y)))
+        y = graph.node("Mul", y, graph.node("Sigmoid", self.excite.to_onnx(graph, squeezed)))
+        y = self.project.to_onnx(graph, y)
+        return graph.node("Add", x, y) if self.adds else y
 
 
 class EfficientNet(nnx.Module):
-    """Stem, blocks, a 1x1 convolution, mean over the image: [B, H, W, 3] to [B, head_width]."""
+    """Stem, blocks, and a 1x1 convolution, see `models.backbone.Backbone`.
+
+    "stem" and "last" are taken after SiLU; the groups end without an activation.
+    """
 
     def __init__(self, config: EfficientNetConfig):
-        self.config, self.num_features = config, config.head_width
+        self.config = config
         self.stem = ConvNorm(3, config.stem_width, 3, 2, config=config)
-        self.runs = runs(MBConv, config, _shapes(config))
+        self.stacks = block_stacks(MBConv, config, _shapes(config))
         self.head = ConvNorm(config.widths[-1], config.head_width, 1, config=config)
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        maps, stride = {"stem": Map(self.config.stem_width, 2)}, 2
+        for shape in _shapes(self.config):
+            stride *= shape.stride
+            maps[shape.group] = Map(shape.out_width, stride)
+        return maps | {"last": Map(self.config.head_width, stride)}
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
         config = self.config
-        draws = Draw.of(config.survivals(), train and (config.survival < 1 or config.dropout > 0), rngs)
+        keys = DropPathKeys.create(config.survivals(), train and config.survival < 1, rngs)
         x = nnx.silu(self.stem(images, train))
-        for run, part in zip(self.runs, draws.divided([run.length for run in self.runs]), strict=True):
-            x = run(x, part, train)
-        x = nnx.silu(self.head(x, train)).mean((1, 2), dtype=jnp.float32)
-        return dropout(x, config.dropout, rngs.dropout()) if train and config.dropout else x
+        maps = {"stem": x}
+        for stack, part in zip(self.stacks, keys.split(stack.length for stack in self.stacks), strict=True):
+            x = stack(x, part, train, maps)
+        return maps | {"last": nnx.silu(self.head(x, train))}
+
+    def to_onnx(self, graph, images):
+        x = graph.silu(self.stem.to_onnx(graph, images))
+        maps, keys = {"stem": x}, DropPathKeys(self.config.survivals(), None)
+        for stack, part in zip(self.stacks, keys.split(stack.length for stack in self.stacks), strict=True):
+            x = stack.to_onnx(graph, x, part, maps)
+        return maps | {"last": graph.silu(self.head.to_onnx(graph, x))}
 
 
 def _shapes(config: EfficientNetConfig) -> list[Shape]:
     """The shapes of all blocks from input to output."""
     shapes, in_width = [], config.stem_width
     groups = zip(config.blocks_per_group, config.widths, config.kernels, config.strides, config.expansions, strict=True)
-    for count, width, kernel, stride, expansion in groups:
+    for group, (count, width, kernel, stride, expansion) in enumerate(groups, start=1):
         for block in range(count):
-            shapes.append(Shape(in_width, width, kernel, stride if block == 0 else 1, expansion))
+            shapes.append(Shape(in_width, width, kernel, stride if block == 0 else 1, expansion, f"group{group}"))
             in_width = width
     return shapes

@@ -1,16 +1,21 @@
-"""Convolution, normalisations, linear layer: what the networks are made of, and how parameters are drawn."""
+"""Convolution, normalisations, linear layer: what the networks are made of, and how parameters are drawn.
+
+Beside `__call__`, each module has `to_onnx(graph, x)`, which writes as ONNX what it computes in evaluation: `graph` is
+an `export.Graph`, `x` the name of a value, and the name of the result is returned. Images are [B, C, H, W] there.
+"""
 
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from ror_jax import parallel
+from ror_jax.models.convolution import convolve
 
 # What a block keeps for the backward pass. All else there is cheap, and computed again.
 KEPT = ("convolution", "linear", "statistics")
@@ -60,23 +65,32 @@ class Conv(nnx.Module):
         y = checkpoint_name(convolve(x.astype(self.dtype), kernel, self.stride, self.padding), "convolution")
         return y if self.bias is None else y + self.bias[...].astype(self.dtype)
 
+    def to_onnx(self, graph, x):
+        kernel = np.asarray(self.kernel[...], np.float32).transpose(3, 2, 0, 1)
+        arrays = [kernel] if self.bias is None else [kernel, self.bias]
+        options = {"strides": [self.stride] * 2, "pads": [self.padding] * 4, "group": self.groups}
+        return graph.node("Conv", x, *arrays, **options)
+
 
 class Linear(nnx.Module):
     """[..., C] to [..., K]; drawn with the variance of Torch's default, 1 / (3 C), unless told otherwise.
 
-    `width` is K, or (1, K): one column of weights for all K outputs, each with a bias of its own.
+    `shared_column`: one column of weights for all K outputs, each with a bias of its own.
     """
 
-    def __init__(self, in_width, width, *, std=None, config):
+    def __init__(self, in_width, width, *, shared_column=False, std=None, config):
         self.dtype = config.dtype
-        columns, width = width if isinstance(width, Sequence) else (width, width)
         std = math.sqrt(1 / (3 * in_width)) if std is None else std
-        self.kernel = drawn((in_width, columns), std, config.param_dtype)
+        self.kernel = drawn((in_width, 1 if shared_column else width), std, config.param_dtype)
         self.bias = nnx.Param(jnp.zeros(width, config.param_dtype))
 
     def __call__(self, x):
         y = checkpoint_name(x.astype(self.dtype) @ self.kernel[...].astype(self.dtype), "linear")
         return y + self.bias[...].astype(self.dtype)
+
+    def to_onnx(self, graph, x, output: str | None = None):
+        # ONNX Runtime makes one node of these, which could not give many outputs from one column of weights.
+        return graph.node("Add", graph.node("MatMul", x, self.kernel), self.bias, output=output)
 
 
 def dropout(x, rate: float, key):
@@ -115,6 +129,10 @@ class BatchNorm(nnx.Module):
         self.mean[...] = self.momentum * self.mean[...] + (1 - self.momentum) * mean
         self.var[...] = self.momentum * self.var[...] + (1 - self.momentum) * unbiased
         return y
+
+    def to_onnx(self, graph, x):
+        arrays = (self.scale, self.bias, self.mean, self.var)
+        return graph.node("BatchNormalization", x, *arrays, epsilon=self.epsilon)
 
 
 def _scale_and_shift(x, mean, scale, bias):
@@ -168,164 +186,6 @@ class LayerNorm(nnx.Module):
         inverse = lax.rsqrt(jnp.square(centred).mean(-1, keepdims=True) + self.epsilon)
         return (centred * inverse * self.scale[...] + self.bias[...]).astype(x.dtype)
 
-
-def convolve(x, kernel, stride: int, padding: int):
-    """Convolution of x [B, H, W, C] with a square kernel [h, w, C, K], zero-padded on all sides.
-
-    A kernel [h, w, 1, C] is depthwise: each channel has its own. On CPU there is no forward-mode derivative.
-    """
-    if jax.default_backend() != "cpu":
-        return _convolve(x, kernel, stride, padding)
-    if kernel.shape[2] < x.shape[3]:
-        return _depthwise_cpu(x, kernel, stride, padding)
-    if kernel.shape[0] == 1 and padding == 0:
-        return jnp.einsum("bhwc,ck->bhwk", x[:, ::stride, ::stride], kernel[0, 0])
-    return _convolve_cpu(x, kernel, stride, padding)
-
-
-def _convolve(x, kernel, stride, padding):
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        [(padding, padding)] * 2,
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[3] // kernel.shape[2],
-    )
-
-
-# XLA's CPU backend has a fast convolution for canonical layouts only. At the top level of a program it rewrites the
-# gradients into that form; inside `scan` and `cond` it does not, and they run some thirty times slower. So both are
-# written here as plain convolutions and matrix products: the same numbers to rounding, at full speed everywhere.
-# A 1x1 convolution is a matrix product outright, two to five times faster than as a convolution.
-_convolve_cpu = jax.custom_vjp(_convolve, nondiff_argnums=(2, 3))
-
-
-def _forward(x, kernel, stride, padding):
-    return _convolve(x, kernel, stride, padding), (x, kernel)
-
-
-def _backward(stride, padding, operands, cotangent):
-    x, kernel = operands
-    return _image_gradient(x, kernel, cotangent, stride, padding), _kernel_gradient(
-        x, kernel, cotangent, stride, padding
-    )
-
-
-def _image_gradient(x, kernel, cotangent, stride, padding):
-    """The cotangent, spread out by the stride, under the flipped kernel."""
-    spread = _spread(x, kernel, cotangent, stride, padding)
-    return _convolve(spread, kernel[::-1, ::-1].swapaxes(2, 3), 1, 0)
-
-
-def _spread(x, kernel, cotangent, stride, padding):
-    """The cotangent with zeros between its numbers and around them, so that a flipped kernel maps it to `x`'s shape."""
-    size = kernel.shape[0]
-    gap, margin = stride - 1, size - 1 - padding
-    # A window that does not divide the image leaves rows and columns at the far edge that it saw less of.
-    rest = [x.shape[axis] + 2 * padding - size - stride * (cotangent.shape[axis] - 1) for axis in (1, 2)]
-    edges = [(0, 0, 0), *((margin, margin + r, gap) for r in rest), (0, 0, 0)]
-    return lax.pad(cotangent, jnp.zeros((), cotangent.dtype), edges)
-
-
-def _kernel_gradient(x, kernel, cotangent, stride, padding):
-    size = kernel.shape[0]
-    if stride == 1:
-        # Up to four parts run side by side, and are transposed nearer to the cache: a training step of cifar_resnet110
-        # is 1.15 times faster. Simulated devices have divided the batch already.
-        most = 4 if jax.local_device_count() == 1 else 1
-        parts = next(parts for parts in (4, 2, 1) if parts <= most and (len(x) % (16 * parts) == 0 or parts == 1))
-        images = x.reshape(-1, parts, *x.shape[1:]).transpose(1, 4, 2, 3, 0)  # [parts, C, H, W, B / parts]
-        cotangents = cotangent.reshape(-1, parts, *cotangent.shape[1:]).transpose(1, 2, 3, 0, 4)
-        products = [_convolve(*operands, 1, padding) for operands in zip(images, cotangents, strict=True)]
-        total = sum(product.astype(jnp.float32) for product in products)
-        return total.astype(x.dtype).transpose(1, 2, 0, 3)
-    windows = _windows(x, size, stride, padding, cotangent.shape[1:3])
-    elements = [[jnp.einsum("bhwc,bhwk->ck", window, cotangent) for window in row] for row in windows]
-    return jnp.stack([jnp.stack(row) for row in elements])
-
-
-def _windows(x, size, stride, padding, sides) -> list[list]:
-    """The images that each element of a kernel sees: `size` rows of `size` arrays [B, *sides, C]."""
-    padded = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    height, width = (slice(None, stride * (side - 1) + 1, stride) for side in sides)
-    return [[padded[:, row:, column:][:, height, width] for column in range(size)] for row in range(size)]
-
-
-_convolve_cpu.defvjp(_forward, _backward)
-
-
-# XLA's CPU backend has no fast convolution for kernels [h, w, 1, C], but makes one loop of a sum over shifted images:
-# fifteen to eighty times faster, forwards and for the gradient of the image. The gradient of the kernel is a few sums
-# over everything else, which would be slow like this. So it goes row by row and keeps eight neighbouring columns apart;
-# each step is a sum over shifted rows again: three to fifty times faster.
-def _depthwise(x, kernel, stride, padding):
-    size = kernel.shape[0]
-    windows = _windows(x, size, stride, padding, [(side + 2 * padding - size) // stride + 1 for side in x.shape[1:3]])
-    wide = kernel.astype(jnp.float32)
-    places = [(row, column) for row in range(size) for column in range(size)]
-    return sum(windows[row][column] * wide[row, column] for row, column in places).astype(x.dtype)
-
-
-_depthwise_cpu = jax.custom_vjp(_depthwise, nondiff_argnums=(2, 3))
-
-
-def _depthwise_forward(x, kernel, stride, padding):
-    return _depthwise(x, kernel, stride, padding), (x, kernel)
-
-
-def _depthwise_backward(stride, padding, operands, cotangent):
-    x, kernel = operands
-    spread = _spread(x, kernel, cotangent, stride, padding)
-    return _depthwise(spread, kernel[::-1, ::-1], 1, 0), _depthwise_kernel_gradient(
-        x, kernel, cotangent, stride, padding
-    )
-
-
-def _depthwise_kernel_gradient(x, kernel, cotangent, stride, padding):
-    size, (count, height, width, channels) = kernel.shape[0], cotangent.shape
-    apart = 8
-    rest = -width % apart
-    x = jnp.pad(x, ((0, 0), (padding, padding), (padding, padding + stride * rest), (0, 0)))
-    cotangent = jnp.pad(cotangent, ((0, 0), (0, 0), (0, rest), (0, 0)))
-    starts = range(0, width, apart)
-
-    def add_row(index, total):
-        image, row = index // height, index % height
-        rows = lax.dynamic_slice(x, (image, stride * row, 0, 0), (1, size, *x.shape[2:]))[0].astype(jnp.float32)
-        weights = cotangent[image, row].astype(jnp.float32)  # [W', C]
-
-        def products(column, start):  # [size, apart, C]
-            first = stride * start + column
-            return rows[:, first : first + stride * apart : stride] * weights[start : start + apart]
-
-        sums = [sum(products(column, start) for start in starts) for column in range(size)]
-        return total + jnp.stack(sums, 1)
-
-    total = jnp.zeros((size, size, apart, channels))
-    return lax.fori_loop(0, count * height, add_row, total).sum(2)[:, :, None].astype(kernel.dtype)
-
-
-_depthwise_cpu.defvjp(_depthwise_forward, _depthwise_backward)
-
-
-def compiler_options(deterministic: bool = False) -> dict:
-    """For `jax.jit` of a program with these layers.
-
-    On CPU, XLA gives sums, matrix products and convolutions to YNNPACK, whose convolutions are slower than XLA's own:
-    leaving it only the sums makes a training step of resnet34 1.4 times faster. What is left for LLVM are short loops,
-    for which a low level of optimisation does, and compiles a sixth faster.
-
-    On GPU, the same program with the same numbers may be rounded differently each time, unless `deterministic`: XLA
-    then adds in a fixed order, and does not choose the algorithms of cuDNN and cuBLAS by the clock (openxla.org/xla/
-    determinism). That has not been measured on a GPU. CPU and TPU are deterministic as they are.
-    """
-    platform = jax.default_backend()
-    if platform == "gpu" and deterministic:
-        return {"xla_gpu_deterministic_ops": True}
-    if platform != "cpu":
-        return {}
-    return {
-        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
-        "xla_backend_optimization_level": 1,
-    }
+    def to_onnx(self, graph, x):
+        """x is [..., C], as in `__call__`."""
+        return graph.node("LayerNormalization", x, self.scale, self.bias, epsilon=self.epsilon)

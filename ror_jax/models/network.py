@@ -1,4 +1,4 @@
-"""A backbone with named prediction layers: what every model of this package is."""
+"""A backbone with trunks and heads: what every model of this package is."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,90 +7,122 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from ror_jax.errors import UserError
-from ror_jax.models.layers import BatchNorm, Linear, dropout
+from ror_jax.errors import UserError, unknown
+from ror_jax.models.backbone import Backbone
+from ror_jax.models.layers import Linear
+from ror_jax.models.trunks import build_trunk, hidden_layers
+from ror_jax.outputs import Head, Trunk
 
 
-class Mlp(nnx.Module):
-    """Hidden layers between backbone and prediction layers, which all of these share: [B, F] to [B, last of `widths`].
+class Prediction(Linear):
+    """The head that `spec` describes: hidden layers, then a linear one; features [B, F] to [B, size], both float32."""
 
-    Each is Linear, BatchNorm, GELU, dropout (multi-task article, section 6). `config` is the backbone's.
-    """
+    def __init__(self, in_width: int, spec: Head, *, config):
+        hidden, width = hidden_layers(in_width, spec.hidden, config=config)
+        super().__init__(width, spec.size, shared_column=spec.shared_column, config=config)
+        self.spec, self.hidden = spec, hidden
 
-    def __init__(self, in_width: int, widths: tuple[int, ...], rate: float, *, config):
-        if not all(isinstance(width, int) and width > 0 for width in widths):
-            raise UserError(f"mlp_widths are {widths}; they must be positive whole numbers")
-        if not 0 <= rate < 1:
-            raise UserError(f"mlp_dropout is {rate}; it must be in [0, 1)")
-        self.rate = rate
-        ins = (in_width, *widths[:-1])
-        self.linears = nnx.List([Linear(*layer, config=config) for layer in zip(ins, widths, strict=True)])
-        self.norms = nnx.List([BatchNorm(width, config=config) for width in widths])
+    def __call__(self, x, *, train: bool = False, rngs: nnx.Rngs | None = None):
+        for layer in self.hidden:
+            x = layer(x, train=train, rngs=rngs)
+        return super().__call__(x)
 
-    def __call__(self, x, *, train: bool, rngs: nnx.Rngs | None):
-        for linear, norm in zip(self.linears, self.norms, strict=True):
-            x = nnx.gelu(norm(linear(x), train), approximate=False)
-            if train and self.rate:
-                x = dropout(x, self.rate, rngs.dropout())
-        return x
+    def to_onnx(self, graph, x, output: str):
+        for layer in self.hidden:
+            x = layer.to_onnx(graph, x)
+        return super().to_onnx(graph, x, output)
 
 
-class Learnt(nnx.Module):
-    """Numbers that are learnt and the same for all images: of any [B, F], [B, K]. They begin at 0."""
+class Constants(nnx.Module):
+    """The head without a trunk: learned numbers, for so many images the same, float32 [B, size]. They begin at 0."""
 
-    def __init__(self, width: int):
-        self.bias = nnx.Param(jnp.zeros(width, jnp.float32))
+    def __init__(self, spec: Head):
+        self.spec, self.bias = spec, nnx.Param(jnp.zeros(spec.size, jnp.float32))
 
-    def __call__(self, x):
-        return jnp.broadcast_to(self.bias[...], (len(x), self.bias.shape[0]))
+    def __call__(self, count: int):
+        return jnp.broadcast_to(self.bias[...], (count, self.spec.size))
 
 
 class Network(nnx.Module):
-    """Raw pixels to a dict of outputs, of which `create_model` tells more.
+    """Raw pixels to features and outputs by name; `create_model` makes one. It normalises its own input.
 
-    The network normalises its own input, so that no caller can get that wrong. `backbone` maps [B, H, W, 3] to
-    [B, num_features]; it has the attributes `config` and `num_features`.
+    Args:
+      heads: descriptions of the outputs by name.
+      trunks: descriptions of trunks by name, or trunks that are built already, such as another network's. They are
+        added to `{"features": backbone.config.trunk}`, or replace it. Only "features" and those that a head reads are
+        built.
+      mean, std: of the training pixels in 0...255, one number a channel.
 
     Attributes:
-      mlp: shared hidden layers, or None.
-      heads: a prediction layer by output name.
-      mean, std: of the training pixels in 0...255, one number a channel.
+      backbone: see `models.backbone.Backbone`.
+      trunks, heads: modules by name; each has the description that it was built from as `spec`.
+
+    Raises:
+      UserError: a head reads an unknown trunk, a trunk an unknown map, or two of them have one name.
     """
 
-    def __init__(
-        self,
-        backbone: nnx.Module,
-        num_classes: Mapping[str, int | tuple[int, int]],
-        *,
-        mean,
-        std,
-        mlp_widths: tuple[int, ...] = (),
-        mlp_dropout: float = 0.0,
-    ):
-        self.backbone = backbone
-        width = backbone.num_features
-        self.mlp = Mlp(width, mlp_widths, mlp_dropout, config=backbone.config) if mlp_widths else None
-        width = mlp_widths[-1] if mlp_widths else width
-        self.mean, self.std = tuple(mean), tuple(std)
-        config = dataclasses.replace(backbone.config, dtype=jnp.float32)  # so small that it costs nothing
+    def __init__(self, backbone: Backbone, heads: Mapping[str, Head], *, trunks: Mapping = {}, mean, std):
+        trunks = {"features": backbone.config.trunk, **trunks}
+        for name, head in heads.items():
+            if name in trunks:
+                raise UserError(f"an output cannot be called {name!r}: that is the name of a trunk")
+            if head.trunk is not None and head.trunk not in trunks:
+                raise UserError(f"head {name!r}: {unknown('trunk', head.trunk, trunks)}")
+        self.backbone, self.mean, self.std = backbone, tuple(mean), tuple(std)
+        read = {"features", *(head.trunk for head in heads.values())}
+        self.trunks = nnx.Dict({name: self._trunk(name, trunks[name]) for name in sorted(read & trunks.keys())})
+        # Heads are so small that float32 costs nothing.
+        config = dataclasses.replace(backbone.config, dtype=jnp.float32)
         self.heads = nnx.Dict(
             {
-                name: Learnt(size[1]) if np.shape(size) and size[0] == 0 else Linear(width, size, config=config)
-                for name, size in num_classes.items()
+                name: Prediction(self.trunks[head.trunk].width, head, config=config) if head.trunk else Constants(head)
+                for name, head in heads.items()
             }
         )
 
+    def _trunk(self, name: str, trunk):
+        if isinstance(trunk, nnx.Module):
+            return trunk
+        try:
+            return build_trunk(trunk, self.backbone.maps, config=self.backbone.config)
+        except UserError as error:
+            raise UserError(f"trunk {name!r}: {error}") from error
+
+    @property
+    def head_specs(self) -> dict[str, Head]:
+        return {name: head.spec for name, head in self.heads.items()}
+
+    @property
+    def trunk_specs(self) -> dict[str, Trunk]:
+        return {name: trunk.spec for name, trunk in self.trunks.items()}
+
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None) -> dict:
-        """images: [B, H, W, 3], uint8 or float, 0...255. Returns float32 `features` [B, F] of the backbone and an
-        output [B, K] a head.
+        """images: [B, H, W, 3], uint8 or float, 0...255. Returns, all in float32, features [B, F] by the name of each
+        trunk and outputs [B, size] by that of each head.
 
         `train` uses batch statistics (and updates the running ones in place), stochastic depth and dropout. These
         two draw from `rngs`: stochastic depth, and dropout within blocks, from its stream `drop_path`, other dropout
         from `dropout`, both from the default stream where these are not named.
         """
         mean, std = (jnp.asarray(numbers, jnp.float32) for numbers in (self.mean, self.std))
-        images = ((images.astype(jnp.float32) - mean) / std).astype(self.backbone.config.dtype)
-        features = self.backbone(images, train=train, rngs=rngs)
-        hidden = features if self.mlp is None else self.mlp(features, train=train, rngs=rngs)
-        outputs = {name: head(hidden) for name, head in self.heads.items()}
-        return outputs | {"features": features.astype(jnp.float32)}
+        normalized = ((images.astype(jnp.float32) - mean) / std).astype(self.backbone.config.dtype)
+        maps = self.backbone(normalized, train=train, rngs=rngs)
+        features = {name: trunk(maps, train=train, rngs=rngs) for name, trunk in self.trunks.items()}
+        outputs = {
+            name: head(features[head.spec.trunk], train=train, rngs=rngs) if head.spec.trunk else head(len(images))
+            for name, head in self.heads.items()
+        }
+        return outputs | features
+
+    def to_onnx(self, graph, images: str, sizes: Mapping[str, tuple[int, int]] | None) -> None:
+        """images: pixels as above, but [B, 3, H, W] in float32. Values with the names of the heads are the outputs.
+
+        `sizes`: height and width of each map, or None, see `trunks`. Heads without a trunk are left out.
+        """
+        mean, std = (np.float32(numbers).reshape(3, 1, 1) for numbers in (self.mean, self.std))
+        maps = self.backbone.to_onnx(graph, graph.node("Div", graph.node("Sub", images, mean), std))
+        heads = {name: head for name, head in self.heads.items() if head.spec.trunk}
+        read = {head.spec.trunk for head in heads.values()}
+        features = {name: self.trunks[name].to_onnx(graph, maps, sizes) for name in sorted(read)}
+        for name, head in heads.items():
+            head.to_onnx(graph, features[head.spec.trunk], output=name)

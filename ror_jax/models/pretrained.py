@@ -19,6 +19,7 @@ from ror_jax.models.efficientnet import EfficientNetConfig
 from ror_jax.models.network import Network
 from ror_jax.models.residual import ResidualConfig
 from ror_jax.models.surgery import get_blocks, set_blocks
+from ror_jax.outputs import Pool
 
 # Of ImageNet's training pixels, in 0...255, as these weights expect them.
 IMAGENET_MEAN = tuple(255 * number for number in (0.485, 0.456, 0.406))
@@ -31,8 +32,9 @@ SHOWN = 6  # names of each kind in an error
 def load_state_dict(model: Network, state: Mapping[str, np.ndarray]) -> set[str]:
     """Puts a state dict of torchvision's or timm's into the network that it is of, in place.
 
-    The backbone is always filled; the prediction layer if there is a single one and the file's fits it. Otherwise the
-    file's is ignored, as `num_batches_tracked` always is.
+    The backbone is always filled; the prediction layer if there is a single one and the file's fits it; the
+    normalisation behind a ConvNeXt's pooling if the trunk "features" has it. Otherwise the file's are ignored, as
+    `num_batches_tracked` always is.
 
     Args:
       model: an EfficientNet, a ConvNeXt, or a plain post-activation network such as "resnet34" (one shortcut level, the
@@ -52,6 +54,8 @@ def load_state_dict(model: Network, state: Mapping[str, np.ndarray]) -> set[str]
     head = f"{names['head']}."
     if f"{head}weight" not in wanted or np.shape(state.get(f"{head}weight")) != wanted[f"{head}weight"]:
         state, wanted = _without(state, head), _without(wanted, head)
+    if "norm" in names and "norm" not in tree:
+        state = _without(state, f"{names['norm']}.")
     _check(state, wanted)
 
     def taken(path, leaf):
@@ -61,6 +65,8 @@ def load_state_dict(model: Network, state: Mapping[str, np.ndarray]) -> set[str]
     tree = jax.tree_util.tree_map_with_path(taken, tree)
     nnx.update(model.backbone, tree["backbone"])
     set_blocks(model.backbone, list(tree["blocks"].values()))
+    if "norm" in tree:
+        nnx.update(model.trunks["features"].norm, tree["norm"])
     if f"{head}weight" in wanted:
         (layer,) = model.heads.values()
         nnx.update(layer, tree["head"])
@@ -121,18 +127,21 @@ def _on_host(model: Network) -> Network:
 
 
 def _tree(model: Network) -> dict:
-    """The arrays of the backbone, of each block by its number, and of a single prediction layer."""
-    heads = list(model.heads.values())
-    return {
-        "backbone": nnx.to_pure_dict(nnx.state(model.backbone)),
-        "blocks": dict(enumerate(get_blocks(model.backbone))),
-    } | ({"head": nnx.to_pure_dict(nnx.state(heads[0]))} if len(heads) == 1 else {})
+    """The arrays of the backbone, of each block by its number, of the features' norm, of a single prediction layer."""
+    parts = {"backbone": model.backbone}
+    features, heads = model.trunks["features"], list(model.heads.values())
+    if features.spec == Pool(norm=True, hidden=features.spec.hidden):
+        parts["norm"] = features.norm
+    if len(heads) == 1:
+        parts["head"] = heads[0]
+    blocks = {"blocks": dict(enumerate(get_blocks(model.backbone)))}
+    return blocks | {name: nnx.to_pure_dict(nnx.state(part)) for name, part in parts.items()}
 
 
 def _their_name(path: tuple, names: Mapping[str, str]) -> str | None:
     """Of the array at `path` in `_tree`; none has the blocks where they lie stacked in the backbone."""
     ours = jax.tree_util.keystr(path, simple=True, separator=".")
-    if "residuals." in ours:
+    if ours.startswith("backbone.") and ".blocks." in ours:
         return None
     module, _, leaf = ours.rpartition(".")
     return names[ours] if ours in names else f"{names[module]}.{LEAVES[leaf]}"

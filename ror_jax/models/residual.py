@@ -8,13 +8,16 @@ Two decisions shape this file:
 - In a post-activation network the ReLU follows the last of all the additions that end at one place (RoR, eq. 3-5).
   Here whoever *reads* a sum applies it, so that no residual needs to know whether another addition follows. A second
   ReLU on the way into a nested residual changes nothing.
-- Equal blocks that follow one another are one module with a leading axis, run by `lax.scan` (see `blocks.Run`): a
-  thousand layers compile like twenty, and a checkpoint looks the same however the blocks are run.
+- Equal blocks that follow one another are one module with a leading axis, run by `lax.scan` (see `blocks.BlockStack`):
+  a thousand layers compile like twenty, and a checkpoint looks the same however the blocks are run.
+
+The map of a group is the sum after all additions that end with the group: every residual writes its sum into `maps` by
+the name of the group of its last block, and the last one to write is the outermost one that ends there.
 """
 
 import dataclasses
 import itertools
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +25,11 @@ import numpy as np
 from flax import nnx
 from jax import lax
 
-from ror_jax.errors import UserError
-from ror_jax.models.blocks import Draw, check, drop_path, runs
+from ror_jax.errors import UserError, check_fields
+from ror_jax.models.backbone import Map
+from ror_jax.models.blocks import DropPathKeys, block_stacks, drop_path
 from ror_jax.models.layers import BatchNorm, Conv, dropout
+from ror_jax.outputs import Pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +84,8 @@ class ResidualConfig:
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
 
+    trunk: ClassVar[Pool] = Pool()
+
     def __post_init__(self):
         for field in ("blocks_per_group", "widths", "kernels", "shortcut_types"):
             object.__setattr__(self, field, tuple(getattr(self, field)))
@@ -114,7 +121,7 @@ class ResidualConfig:
             "downsample": (self.downsample in ("subsample", "average"), "'subsample' or 'average'"),
             "new_shortcut_init": (self.new_shortcut_init in ("he", "zero"), "'he' or 'zero'"),
         }
-        check(self, wanted)
+        check_fields(self, wanted)
         if "A" in types and sorted(outs) != outs:
             raise UserError(f"widths are {widths}; shortcuts of type A cannot make an image's channels fewer")
 
@@ -128,12 +135,13 @@ class ResidualConfig:
 
 
 class Shape(NamedTuple):
-    """What a residual does to an image: channels in and out, and the stride. For blocks also the inner width."""
+    """What a residual does to an image: channels in and out, and the stride. For blocks also inner width and group."""
 
     in_width: int
     out_width: int
     stride: int
     width: int = 0
+    group: str = "group1"
 
 
 class Shortcut(nnx.Module):
@@ -158,6 +166,20 @@ class Shortcut(nnx.Module):
             average = self.downsample == "average"
             x = nnx.avg_pool(x, window, window, "SAME", False) if average else x[:, ::stride, ::stride]
         return jnp.pad(x, ((0, 0),) * 3 + ((0, wider),)) if wider else x
+
+    def to_onnx(self, graph, x):
+        if self.conv is not None:
+            x = self.conv.to_onnx(graph, x)
+            return x if self.norm is None else self.norm.to_onnx(graph, x)
+        in_width, out_width, stride = self.shape[:3]
+        if stride > 1 and self.downsample == "average":
+            sizes, stride = [stride] * 2, 1
+            x = graph.node("AveragePool", x, kernel_shape=sizes, strides=sizes, auto_pad="SAME_UPPER")
+        if (in_width, stride) == (out_width, 1):
+            return x
+        # As a convolution, which leaves the image in the layout of those around it, where slices and padding do not.
+        identity = np.eye(out_width, in_width, dtype=np.float32)
+        return graph.node("Conv", x, identity[:, :, None, None], strides=[stride] * 2)
 
 
 class Block(nnx.Module):
@@ -188,6 +210,17 @@ class Block(nnx.Module):
                 x = norm(x, train)
         return x
 
+    def to_onnx(self, graph, x):
+        for index, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            if self.preactivation and norm is not None:
+                x = graph.relu(norm.to_onnx(graph, x))
+            elif not self.preactivation and index > 0:
+                x = graph.relu(x)
+            x = conv.to_onnx(graph, x)
+            if not self.preactivation:
+                x = norm.to_onnx(graph, x)
+        return x
+
 
 class FinalResidual(nnx.Module):
     """A residual of the final level: h(x) + F(x), where F may be dropped."""
@@ -202,8 +235,8 @@ class FinalResidual(nnx.Module):
         self.shortcut = Shortcut(config, shape, project=project)
         self.body = Block(config, shape, first_norm=not shared)
 
-    def __call__(self, x, draw: Draw, train: bool):
-        survival, key = draw
+    def __call__(self, x, keys: DropPathKeys, train: bool):
+        survival, key = keys
         if self.shared_norm is not None:
             x = nnx.relu(self.shared_norm(x, train))
         elif not self.preactivation:
@@ -232,29 +265,49 @@ class FinalResidual(nnx.Module):
         nnx.update(self.body, statistics)
         return y
 
+    def to_onnx(self, graph, x, survival: np.float32):
+        if self.shared_norm is not None:
+            x = graph.relu(self.shared_norm.to_onnx(graph, x))
+        elif not self.preactivation:
+            x = graph.relu(x)
+        y = self.body.to_onnx(graph, x)
+        if self.stochastic and self.drop_path != "image_rescaled":
+            y = graph.node("Mul", y, survival)
+        return graph.node("Add", self.shortcut.to_onnx(graph, x), y)
+
 
 class Residual(nnx.Module):
     """A residual above the final level: g(x) + a chain of residuals. Without a shortcut it is the chain alone."""
 
     def __init__(self, config: ResidualConfig, blocks: list[Shape], level: int):
         self.preactivation = config.preactivation
-        self.length = len(blocks)
+        self.length, self.group = len(blocks), blocks[-1].group
         kind = config.shortcut_types[level - 1] if len(config.shortcut_types) > 1 else "B"
         span = Shape(blocks[0].in_width, blocks[-1].out_width, int(np.prod([block.stride for block in blocks])))
         self.shortcut = Shortcut(config, span, project=kind != "A", new=True) if level > 0 else None
         inner = level + 1
         if inner == config.levels:
-            self.links = runs(FinalResidual, config, blocks)
+            self.children = block_stacks(FinalResidual, config, blocks)
         else:
-            self.links = nnx.List([Residual(config, part, inner) for part in _parts(blocks, inner)])
+            self.children = nnx.List([Residual(config, part, inner) for part in _parts(blocks, inner)])
 
-    def __call__(self, x, draws: Draw, train: bool):
+    def __call__(self, x, keys: DropPathKeys, train: bool, maps: dict):
         if not self.preactivation:
             x = nnx.relu(x)
-        y, lengths = x, [link.length for link in self.links]
-        for link, part in zip(self.links, draws.divided(lengths), strict=True):
-            y = link(y, part, train)
-        return y if self.shortcut is None else y + self.shortcut(x, train)
+        y = x
+        for child, part in zip(self.children, keys.split(child.length for child in self.children), strict=True):
+            y = child(y, part, train, maps)
+        maps[self.group] = y if self.shortcut is None else y + self.shortcut(x, train)
+        return maps[self.group]
+
+    def to_onnx(self, graph, x, keys: DropPathKeys, maps: dict):
+        if not self.preactivation:
+            x = graph.relu(x)
+        y = x
+        for child, part in zip(self.children, keys.split(child.length for child in self.children), strict=True):
+            y = child.to_onnx(graph, y, part, maps)
+        maps[self.group] = y if self.shortcut is None else graph.node("Add", y, self.shortcut.to_onnx(graph, x))
+        return maps[self.group]
 
 
 def _parts(blocks: list[Shape], level: int) -> list[list[Shape]]:
@@ -265,36 +318,62 @@ def _parts(blocks: list[Shape], level: int) -> list[list[Shape]]:
     if level == 1:
         return [blocks]
     if level == 2:
-        starts = [0, *(index for index, block in enumerate(blocks) if block.stride > 1), len(blocks)]
-        return [blocks[start:stop] for start, stop in itertools.pairwise(starts)]
+        return [list(group) for _, group in itertools.groupby(blocks, lambda block: block.group)]
     middle = (len(blocks) + 1) // 2
     return [blocks[:middle], blocks[middle:]]
 
 
 class ResidualNetwork(nnx.Module):
-    """Stem, residuals, mean over the image: [B, H, W, 3] to [B, num_features]."""
+    """Stem and residuals, see `models.backbone.Backbone`.
+
+    In post-activation networks all maps are taken after the ReLU. In pre-activation ones, "stem" and the groups' maps
+    are the raw sums, before any BN-ReLU, and "last" comes after the last BN-ReLU.
+    """
 
     def __init__(self, config: ResidualConfig):
         self.config = config
         blocks = _blocks(config)
-        self.num_features = blocks[-1].out_width
         imagenet = config.stem == "imagenet"
         self.stem = Conv(3, blocks[0].in_width, 7 if imagenet else 3, 2 if imagenet else 1, config=config)
         # Post-activation: behind the stem. Pre-activation: behind the root addition.
-        self.norm = BatchNorm(self.num_features if config.preactivation else blocks[0].in_width, config=config)
+        self.norm = BatchNorm(blocks[-1].out_width if config.preactivation else blocks[0].in_width, config=config)
         self.residuals = Residual(config, blocks, level=0)
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        blocks, stride = _blocks(self.config), 4 if self.config.stem == "imagenet" else 1
+        maps = {"stem": Map(blocks[0].in_width, stride)}
+        for block in blocks:
+            stride *= block.stride
+            maps[block.group] = Map(block.out_width, stride)
+        return maps | {"last": maps[blocks[-1].group]}
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
         config = self.config
-        draws = Draw.of(config.survivals(), train and (config.survival < 1 or config.dropout > 0), rngs)
+        keys = DropPathKeys.create(config.survivals(), train and (config.survival < 1 or config.dropout > 0), rngs)
         x = self.stem(images)
         if not config.preactivation:
             x = nnx.relu(self.norm(x, train))
         if config.stem == "imagenet":
             x = nnx.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
-        x = self.residuals(x, draws, train)
-        x = nnx.relu(self.norm(x, train) if config.preactivation else x)
-        return x.mean((1, 2), dtype=jnp.float32)
+        maps = {"stem": x}
+        last = self.residuals(x, keys, train, maps)
+        if config.preactivation:
+            return maps | {"last": nnx.relu(self.norm(last, train))}
+        return {name: nnx.relu(y) for name, y in maps.items()} | {"last": nnx.relu(last)}
+
+    def to_onnx(self, graph, images):
+        config = self.config
+        x = self.stem.to_onnx(graph, images)
+        if not config.preactivation:
+            x = graph.relu(self.norm.to_onnx(graph, x))
+        if config.stem == "imagenet":
+            x = graph.max_pool(x, 3, 2, pads=[1] * 4)
+        maps = {"stem": x}
+        last = self.residuals.to_onnx(graph, x, DropPathKeys(config.survivals(), None), maps)
+        if config.preactivation:
+            return maps | {"last": graph.relu(self.norm.to_onnx(graph, last))}
+        return {name: graph.relu(y) for name, y in maps.items()} | {"last": graph.relu(last)}
 
 
 def _blocks(config: ResidualConfig) -> list[Shape]:
@@ -303,6 +382,6 @@ def _blocks(config: ResidualConfig) -> list[Shape]:
     for group, (count, width) in enumerate(zip(config.blocks_per_group, config.widths, strict=True)):
         for block in range(count):
             stride = 2 if group > 0 and block == 0 else 1
-            blocks.append(Shape(in_width, width * config.expansion, stride, width))
+            blocks.append(Shape(in_width, width * config.expansion, stride, width, f"group{group + 1}"))
             in_width = width * config.expansion
     return blocks

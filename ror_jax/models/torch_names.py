@@ -1,7 +1,8 @@
 """What torchvision and timm call the modules of the networks that both of them and this package have.
 
 Each function gives a dict from our name of a module to theirs. Here `blocks.i` is block i, counted through the whole
-network, and `head` a single prediction layer. The ResNets of timm have torchvision's names.
+network, `norm` that of the trunk "features", and `head` a single prediction layer. The ResNets of timm have
+torchvision's names.
 """
 
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def timm_efficientnet(config: EfficientNetConfig) -> dict[str, str]:
 
 
 def torchvision_convnext(config: ConvNextConfig) -> dict[str, str]:
-    names = {"backbone.norm": "classifier.0", "head": "classifier.2"}
+    names = {"norm": "classifier.0", "head": "classifier.2"}
     for group in range(len(config.widths)):
         conv, norm = (0, 1) if group == 0 else (1, 0)
         names[f"backbone.convs.{group}"] = f"features.{2 * group}.{conv}"
@@ -75,7 +76,7 @@ def torchvision_convnext(config: ConvNextConfig) -> dict[str, str]:
 
 
 def timm_convnext(config: ConvNextConfig) -> dict[str, str]:
-    names = {"backbone.norm": "head.norm", "head": "head.fc"}
+    names = {"norm": "head.norm", "head": "head.fc"}
     for group in range(len(config.widths)):
         theirs, conv, norm = ("stem", 0, 1) if group == 0 else (f"stages.{group}.downsample", 1, 0)
         names |= {f"backbone.convs.{group}": f"{theirs}.{conv}", f"backbone.norms.{group}": f"{theirs}.{norm}"}

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from ror_jax.errors import UserError
-from ror_jax.models.layers import Conv, Linear, dropout
+from ror_jax.models.backbone import Map, name_groups
+from ror_jax.models.layers import Conv
+from ror_jax.outputs import Flatten, Hidden
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,10 @@ class VggConfig:
         if not 0 <= self.dropout < 1:
             raise UserError(f"dropout is {self.dropout}; it must be in [0, 1)")
 
+    @property
+    def trunk(self) -> Flatten:
+        return Flatten(hidden=(Hidden(self.hidden, dropout=self.dropout),) * 2)
+
     def build(self) -> "Vgg":
         return Vgg(self)
 
@@ -40,28 +46,36 @@ MODELS = {"vgg16": VggConfig()}
 
 
 class Vgg(nnx.Module):
-    """Groups of 3x3 convolutions, a 2x2 max-pool behind each, two hidden layers: [B, S, S, 3] to [B, hidden]."""
+    """Groups of 3x3 convolutions with ReLU, a 2x2 max-pool after each, see `models.backbone.Backbone`."""
 
     def __init__(self, config: VggConfig):
-        self.config, self.num_features = config, config.hidden
+        self.config = config
         groups, in_width = [], 3
         for count, width in zip(config.blocks_per_group, config.widths, strict=True):
             ins = (in_width, *[width] * (count - 1))
             groups.append(nnx.List([Conv(channels, width, 3, bias=True, config=config) for channels in ins]))
             in_width = width
         self.groups = nnx.List(groups)
-        side = config.image_size // 2 ** len(groups)
-        first = Linear(in_width * side * side, config.hidden, config=config)
-        self.hidden = nnx.List([first, Linear(config.hidden, config.hidden, config=config)])
+
+    @property
+    def maps(self) -> dict[str, Map]:
+        widths, side = self.config.widths, self.config.image_size
+        return name_groups([Map(width, 2**group, side // 2**group) for group, width in enumerate(widths, start=1)])
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None):
-        x = images
+        maps, x = [], images
         for group in self.groups:
             for conv in group:
                 x = nnx.relu(conv(x))
             x = nnx.max_pool(x, (2, 2), (2, 2))
-        x = x.reshape(len(x), -1)
-        for hidden in self.hidden:
-            x = nnx.relu(hidden(x))
-            x = dropout(x, self.config.dropout, rngs.dropout()) if train and self.config.dropout else x
-        return x
+            maps.append(x)
+        return name_groups(maps)
+
+    def to_onnx(self, graph, images):
+        maps, x = [], images
+        for group in self.groups:
+            for conv in group:
+                x = graph.relu(conv.to_onnx(graph, x))
+            x = graph.max_pool(x, 2, 2)
+            maps.append(x)
+        return name_groups(maps)

@@ -19,8 +19,7 @@ TENSORS, CARD = "weights.safetensors", "model.json"
 class Weights(NamedTuple):
     """Tensors by dotted name, such as `params.backbone.stem.kernel`, and the card.
 
-    The card has `model` (name and `overrides` make its configuration), `heads` (size by name, as `create_model` takes
-    it), `mean` and `std` (what the network normalises pixels by), `source` (where the numbers come from).
+    The card has what `models.describe_network` gives, and `source` or `init_from` (where the numbers come from).
     """
 
     tensors: dict[str, np.ndarray]
@@ -69,12 +68,13 @@ def save_card(folder: Path, card: dict) -> None:
 
 
 def load_card(folder: Path) -> dict:
-    """Reads `model.json`; raises UserError where there is none, or one without model, heads, mean and std."""
+    """Reads `model.json`; raises UserError where there is none, or it lacks what `models.describe_network` gives."""
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         numbers = [*card["mean"], *card["std"]]
-        dicts = isinstance(card["overrides"], dict) and isinstance(card["heads"], dict)
+        old = "trunks" not in card
+        dicts = all(isinstance(card[name], dict) for name in ("overrides", "heads", *([] if old else ["trunks"])))
         sound = len(numbers) == 6 and np.isfinite(numbers).all() and min(card["std"]) > 0
         sound = sound and isinstance(card["model"], str) and dicts
     except OSError as error:
@@ -83,15 +83,20 @@ def load_card(folder: Path) -> dict:
     except (KeyError, RecursionError, TypeError, ValueError):
         sound = False
     if not sound:
-        raise UserError(f"{path} is damaged: it must be JSON with model, overrides, heads, mean and std")
+        raise UserError(f"{path} is damaged: it must be JSON with model, overrides, heads, trunks, mean and std")
+    if old:
+        raise UserError(
+            f"{path} is of ror_jax 0.1, which knew no trunks: convert, train or export the model again, or use that"
+            " version"
+        )
     return card
 
 
 def take(tensors: Mapping[str, np.ndarray], model: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
     """Those of `tensors` that `model`, a dict by the same names, has in the same shape.
 
-    Prediction layers of another name or size are left out, the whole layer, as are those of the shared MLP; a backbone
-    must fit in every tensor.
+    Of heads and trunks, layers of another name or size are left out, the whole layer; a backbone must fit in every
+    tensor.
 
     Raises:
       UserError: it does not; the message lists the tensors.
@@ -102,7 +107,7 @@ def take(tensors: Mapping[str, np.ndarray], model: Mapping[str, jax.Array]) -> d
 
     taken = {name: tensor for name, tensor in tensors.items() if shape(model, name) == tensor.shape}
     misfits = (model.keys() | tensors.keys()) - taken.keys()
-    rest = [name for name in sorted(misfits) if name.split(".")[1] not in ("heads", "mlp")]
+    rest = [name for name in sorted(misfits) if name.split(".")[1] not in ("heads", "trunks")]
     wrong = [f"{name} (file {shape(tensors, name)}, model {shape(model, name)})" for name in rest]
     if wrong:
         more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""

@@ -17,7 +17,7 @@ from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError, unknown
 from ror_jax.files import read_json
 from ror_jax.models import load_model
-from ror_jax.models.export import open_onnx, to_onnx
+from ror_jax.models.export import has_onnx, open_onnx, to_onnx
 from ror_jax.models.network import Network
 from ror_jax.models.weights import CARD, TENSORS, save_card
 from ror_jax.predict.faces import FaceFinder, Preprocessing, Source
@@ -36,7 +36,8 @@ class Model:
 
     Args:
       folder: that `python -m ror_jax.export` wrote.
-      engine: what runs the network, one of `ENGINES`; default: ONNX Runtime on a CPU, where it is faster, or XLA.
+      engine: what runs the network, one of `ENGINES`; default: ONNX Runtime on a CPU, where it is faster and
+        knows the network, or XLA.
 
     Attributes:
       card: what stands in `model.json`.
@@ -66,14 +67,13 @@ class Model:
             self.columns = list(cells(self.answers, readings(answers, 1)[0]))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise UserError(f"{folder / CARD} is damaged: {error}; export the model again") from error
-        if engine is None:
-            engine = "onnxruntime" if jax.default_backend() == "cpu" else "xla"
-        if engine not in ENGINES:
+        if engine is not None and engine not in ENGINES:
             raise unknown("engine", engine, ENGINES)
-        self.engine = engine
         if _checksum(folder) != self.card.get("sha256"):
             raise UserError(f"{folder / TENSORS} is damaged, or of another model; copy or export it again")
-        self._network = ENGINES[engine](load_model(folder))
+        network = load_model(folder)
+        self.engine = engine or ("onnxruntime" if jax.default_backend() == "cpu" and has_onnx(network) else "xla")
+        self._network = ENGINES[self.engine](network, self._preprocessing.size)
 
     def finder(self, faces: str = "detect", detector: str | Detector = "cascade") -> FaceFinder:
         """What finds faces in photographs for this model, see `predict` for the arguments."""
@@ -174,7 +174,7 @@ def _in_photograph(crop: Crop) -> np.ndarray:
     return inverse * (len(crop.pixels), len(crop.pixels), 1)
 
 
-def _xla(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def _xla(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     graph, state = nnx.split(model)
 
     @jax.jit
@@ -188,9 +188,9 @@ def _xla(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     return network
 
 
-def _onnxruntime(model: Network) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def _onnxruntime(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     with TemporaryDirectory() as folder:
-        to_onnx(model, path := Path(folder) / "model.onnx")
+        to_onnx(model, path := Path(folder) / "model.onnx", image_size)
         return open_onnx(path)
 
 

@@ -76,7 +76,7 @@ def _words(value) -> str:
 @cache
 def _parameters(classes: int, model: tuple) -> int:
     def params():
-        _, params, _ = nnx.split(create_model(num_classes=classes, rngs=nnx.Rngs(0), **dict(model)), nnx.Param, ...)
+        _, params, _ = nnx.split(create_model(heads=classes, rngs=nnx.Rngs(0), **dict(model)), nnx.Param, ...)
         return nnx.to_pure_dict(params)
 
     return count_parameters(jax.eval_shape(params))

@@ -17,7 +17,7 @@ from input_pipeline.jitter import Jitter
 from input_pipeline.records import Source, label_columns
 from input_pipeline.sampling import InverseFrequency
 from ror_jax.errors import UserError
-from ror_jax.models import create_model, model_config
+from ror_jax.models import create_model, describe_network, model_config
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
 from ror_jax.tasks import Task, create_task, task_labels
@@ -154,12 +154,10 @@ def create_experiment(
         steps_per_epoch=steps,
         steps_per_call=config.steps_per_call,
         total_steps=steps * config.epochs,
-        card={
-            "model": model_options.pop("name"),
-            "overrides": model_options,
-            "heads": task.outputs,
-            "mean": [float(number) for number in mean],
-            "std": [float(number) for number in std],
+        card=describe_network(
+            model_options.pop("name"), model_options, nnx.merge(graph, state.params, state.batch_stats)
+        )
+        | {
             # The card of the folder that the run began with; of a run that goes on, that of its own card.
             "init_from": weights and (weights.card if weights.tensors else weights.card["init_from"]),
         },

@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
 from ror_jax import parallel
-from ror_jax.models.layers import compiler_options
+from ror_jax.models.convolution import compiler_options
 from ror_jax.tasks.answers import Answer
 from ror_jax.tasks.task import Task
 from ror_jax.training.mesh import AXES, divided, replicated

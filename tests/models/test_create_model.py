@@ -1,4 +1,7 @@
-"""`create_model` and what it returns: inputs, outputs, dropout, errors."""
+"""`create_model` and what it returns: inputs, outputs, dropout, errors; models of one's own."""
+
+import dataclasses
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +9,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ror_jax import models
 from ror_jax.errors import UserError
-from ror_jax.models import create_model, list_models, model_config
+from ror_jax.models import create_model, list_models, model_config, register
+from ror_jax.models.backbone import Map
+from ror_jax.outputs import Pool
 
 RAW = np.random.default_rng(1).integers(0, 256, (4, 16, 16, 3)).astype(np.uint8)
 
@@ -78,7 +84,8 @@ def test_dropout_behind_hidden_layers(name, overrides, random_network, jit):
     """In training a share of the features is zero, another one each time; in evaluation none is."""
     rate = 0.3
     graph, params, statistics = random_network(name, dropout=rate, **overrides)
-    for layer in params["backbone"]["hidden"].values():
+    for layer in params["trunks"]["features"]["hidden"].values():
+        layer = layer["linear"]
         layer["kernel"], layer["bias"] = layer["kernel"] * 0, layer["bias"] * 0 + 1
     images = np.zeros((8, overrides["image_size"], overrides["image_size"], 3), np.float32)
 
@@ -153,8 +160,65 @@ def test_errors_name_the_field(name, overrides, message):
 
 
 def test_create_model_checks_too():
-    """`create_model` refuses what `model_config` refuses, and an output that would hide the features."""
+    """`create_model` refuses what `model_config` refuses."""
     with pytest.raises(UserError, match="survival"):
         create_model("ror34", 8, rngs=nnx.Rngs(0), survival=2)
-    with pytest.raises(UserError, match="features"):
-        nnx.eval_shape(lambda: create_model("ror3_8", {"features": 2}, rngs=nnx.Rngs(0)))
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanConfig:
+    """A backbone whose only map is the image itself."""
+
+    scale: float = 1.0
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    trunk: ClassVar[Pool] = Pool()
+
+    def build(self):
+        return Mean(self)
+
+
+class Mean(nnx.Module):
+    def __init__(self, config):
+        self.config = config
+
+    @property
+    def maps(self):
+        return {"last": Map(3, 1)}
+
+    def __call__(self, images, *, train=False, rngs=None):
+        return {"last": self.config.scale * images}
+
+
+@pytest.fixture
+def registered():
+    register("mean_color", MeanConfig())
+    yield
+    del models._MODELS["mean_color"]
+
+
+def test_a_registered_model_is_a_model(registered):
+    """It is listed, takes overrides, and has features and heads as any other."""
+    assert "mean_color" in list_models() and model_config("mean_color", scale=2.0) == MeanConfig(2.0)
+    model = create_model("mean_color", 2, rngs=nnx.Rngs(0), scale=2.0)
+    np.testing.assert_allclose(model(RAW)["features"], 2.0 * RAW.mean((1, 2)), rtol=1e-5)
+    assert model(RAW)["label"].shape == (4, 2)
+    with pytest.raises(UserError, match=r"unknown model 'mean_colour'.*mean_color"):
+        model_config("mean_colour")
+
+
+@dataclasses.dataclass
+class NotFrozen:
+    def build(self): ...
+
+
+def test_what_cannot_be_registered(registered):
+    """A name that is taken, here or by a model of the package; what is no configuration."""
+    for name in ("mean_color", "ror34"):
+        with pytest.raises(UserError, match=f"there is a model '{name}' already"):
+            register(name, MeanConfig())
+    for config in (MeanConfig, NotFrozen(), Pool(), None):
+        with pytest.raises(UserError, match="'other' is no instance of a frozen dataclass with a method build"):
+            register("other", config)
+    assert "other" not in list_models()

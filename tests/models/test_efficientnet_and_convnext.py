@@ -8,7 +8,7 @@ from flax import nnx
 
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, model_config
-from ror_jax.models.blocks import Draw
+from ror_jax.models.blocks import DropPathKeys
 from ror_jax.models.convnext import ConvNextBlock, ConvNextConfig
 from ror_jax.models.efficientnet import EfficientNetConfig, MBConv, Shape
 
@@ -65,7 +65,7 @@ def test_each_image_has_a_coin_of_its_own(family, jit):
             convs, block.layer_scale[...] = (block.depthwise, block.expand, block.project), jnp.ones(8)
         for seed, conv in enumerate(convs):
             conv.kernel[...] = jax.random.normal(jax.random.key(seed), conv.kernel.shape) / 4
-        return block(jnp.asarray(x), Draw(survival, jax.random.key(9)), train)
+        return block(jnp.asarray(x), DropPathKeys(survival, jax.random.key(9)), train)
 
     drawn, kept, evaluated = jit(lambda: (outputs(survival, True), outputs(1.0, True), outputs(survival, False)))()
     added = np.asarray(drawn - x)
@@ -134,14 +134,14 @@ def test_bfloat16(name, random_network, jit):
 
 def test_first_weights():
     """He's variance by the number of outputs that a number goes to, in depthwise kernels the area; ConvNeXt: 0.02."""
-    block = create_model("tiny_efficientnet", 3, rngs=nnx.Rngs(0)).backbone.runs[1].residuals
+    block = create_model("tiny_efficientnet", 3, rngs=nnx.Rngs(0)).backbone.stacks[1].blocks
     kernels = {
         (3 * 3) ** -0.5: block.depthwise.conv.kernel,
         32**-0.5: block.expand.conv.kernel,
         8**-0.5: block.project.conv.kernel,
     }
     backbone = create_model("tiny_convnext", 3, rngs=nnx.Rngs(0)).backbone
-    block = backbone.runs[1].residuals
+    block = backbone.stacks[1].blocks
     expected = [(np.sqrt(2) * std, kernel) for std, kernel in kernels.items()]
     expected += [(0.02, layer.kernel) for layer in (block.depthwise, block.expand, block.project, backbone.convs[1])]
     for std, kernel in expected:

@@ -7,12 +7,13 @@ import pytest
 from flax import nnx
 
 from ror_jax.errors import UserError
-from ror_jax.models import load_model
-from ror_jax.models.export import open_onnx, to_onnx
+from ror_jax.models import describe_network, load_model
+from ror_jax.models.export import has_onnx, open_onnx, to_onnx
 from ror_jax.models.weights import save_weights
+from ror_jax.outputs import Flatten, Fuse, Head, Hidden, Pool
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
-HEADS = {"age_group": 8, "gender": 2, "age": (1, 5)}  # the last with one kernel column
+HEADS = {"age_group": 8, "gender": 2, "age": Head(5, shared_column=True)}  # the last with one kernel column
 TOLERANCE = 1e-4  # of the largest output
 
 SMALL = dict(blocks_per_group=(2, 2), widths=(4, 8))
@@ -42,7 +43,9 @@ CASES = {
 @pytest.fixture
 def network(random_network):
     """`network(name, **overrides)`: one of random numbers with three prediction layers."""
-    return lambda name, **overrides: nnx.merge(*random_network(name, HEADS, mean=MEAN, std=STD, **overrides))
+    return lambda name, heads=HEADS, **overrides: nnx.merge(
+        *random_network(name, heads, mean=MEAN, std=STD, **overrides)
+    )
 
 
 def pixels(count, height, width):
@@ -56,7 +59,7 @@ def assert_same(model, run, images, jit):
     for count in (len(images), 1):
         outputs = run(images[:count])
         shapes = {name: array.shape for name, array in outputs.items()}
-        assert shapes == {"age_group": (count, 8), "gender": (count, 2), "age": (count, 5)}
+        assert shapes == {name: (count, head.size) for name, head in model.head_specs.items() if head.trunk}
         for name, array in outputs.items():
             assert array.dtype == np.float32
             atol = TOLERANCE * np.abs(expected[name]).max()
@@ -71,6 +74,48 @@ def test_onnx_runtime_computes_the_same(case, network, jit, tmp_path):
     to_onnx(model, tmp_path / "model.onnx")
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
     assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(3, side, side), jit)
+
+
+HEADS_OF_ALL_KINDS = {
+    "pyramid_head": Head(3, "pyramid", hidden=(Hidden(4, norm=True, activation="gelu"), Hidden(5))),
+    "fused_head": Head(2, "fused", shared_column=True),
+    "early_head": Head(2, "early"),
+    "constants": Head(2, None),
+    "plain": Head(5),
+}
+TRUNKS = {
+    "pyramid": Pool("group1", (1, 2, 3), norm=True, dropout=0.5, hidden=(Hidden(6),)),
+    "fused": Fuse(("group1", "last"), side=2, width=4, kind="mean", hidden=(Hidden(3, norm=True),)),
+    "early": Pool("group1", (1, 2), "max"),
+}
+TINY = {
+    "post-activation": ("tiny_ror", 37, {}),
+    "pre-activation": ("tiny_preror", 37, {}),
+    "efficientnet": ("tiny_efficientnet", 37, {}),
+    "convnext": ("tiny_convnext", 37, {}),
+    "4c2f": ("cnn_4c2f", 67, dict(image_size=67, trunks=TRUNKS | {"early": Flatten("group2", (Hidden(3),))})),
+    "vgg": ("vgg16", 9, dict(blocks_per_group=(1, 2), widths=(4, 6), hidden=5, image_size=9)),
+}
+
+
+@pytest.mark.parametrize("case", TINY)
+def test_trunks_and_heads_of_all_kinds(case, network, jit, tmp_path):
+    """Pyramids of uneven cells, fused and flattened maps, hidden layers here and there; constants are left out."""
+    name, side, overrides = TINY[case]
+    model = network(name, HEADS_OF_ALL_KINDS, **{"trunks": TRUNKS} | overrides)
+    to_onnx(model, tmp_path / "model.onnx", image_size=side)
+    onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
+    assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(2, side, side), jit)
+
+
+def test_what_no_output_needs_is_left_out(network, tmp_path):
+    """Of a network of which only the first group is read, only that group is in the file, with its own weights."""
+    model = network("tiny_resnet", {"a": Head(2, "early")}, trunks={"early": Pool("group1")})
+    to_onnx(model, tmp_path / "model.onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    kinds = [node.op_type for node in graph.node]
+    assert kinds.count("Conv") == 1 + 2 * 2 and kinds.count("MatMul") == 1
+    assert {constant.name for constant in graph.initializer} <= {name for node in graph.node for name in node.input}
 
 
 def test_residual_networks_take_images_of_any_size(network, jit, tmp_path):
@@ -108,12 +153,13 @@ def test_a_folder_of_weights_becomes_a_file(network, jit, tmp_path):
     model = network("ror3_8", **SMALL)
     _, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
     states = [nnx.to_pure_dict(state) for state in states]
-    card = {"model": "ror3_8", "overrides": SMALL, "heads": HEADS, "mean": MEAN, "std": STD}
+    card = describe_network("ror3_8", SMALL, model)
     save_weights(tmp_path, *states, card)
     to_onnx(load_model(tmp_path), tmp_path / "model.onnx")
     assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(2, 8, 8), jit)
 
-    save_weights(tmp_path, *states, card | {"heads": HEADS | {"gender": 3}})
+    wider = card["heads"] | {"gender": card["heads"]["gender"] | {"size": 3}}
+    save_weights(tmp_path, *states, card | {"heads": wider})
     with pytest.raises(UserError, match=r"has no params\.heads\.gender\.bias, params\.heads\.gender\.kernel"):
         load_model(tmp_path)
     save_weights(tmp_path, *states, card | {"overrides": {}})
@@ -122,15 +168,21 @@ def test_a_folder_of_weights_becomes_a_file(network, jit, tmp_path):
 
 
 def test_what_cannot_be_exported_is_refused(network, tmp_path):
-    """A network without outputs, one that the exporter does not know, a folder that does not exist."""
+    """A network without outputs, one without `to_onnx`, grids of an unknown size, a folder that does not exist."""
+    grid = network("ror3_8", {"a": Head(2, "fused")}, trunks=TRUNKS, **SMALL)
+    with pytest.raises(UserError, match=r"trunk 'fused' .*image_size"):
+        to_onnx(grid, tmp_path / "model.onnx")
+    with pytest.raises(UserError, match="cannot be called 'images'"):
+        to_onnx(network("ror3_8", {"images": 2}, **SMALL), tmp_path / "model.onnx")
+    with pytest.raises(UserError, match="no outputs"):
+        to_onnx(network("ror3_8", {"a": Head(2, None)}, **SMALL), tmp_path / "model.onnx")
     model = network("ror3_8", **SMALL)
+    assert has_onnx(model)
     with pytest.raises(UserError, match="cannot be written"):
         to_onnx(model, tmp_path / "none" / "model.onnx")
     model.backbone = nnx.Dropout(0.5)
+    assert not has_onnx(model)
     with pytest.raises(UserError, match="Dropout cannot be exported"):
-        to_onnx(model, tmp_path / "model.onnx")
-    model.heads = nnx.Dict({})
-    with pytest.raises(UserError, match="no outputs"):
         to_onnx(model, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 

@@ -10,7 +10,8 @@ from flax import nnx
 from jax import lax
 
 from ror_jax.models import create_model
-from ror_jax.models.layers import BatchNorm, LayerNorm, Linear, convolve, initialize
+from ror_jax.models.convolution import convolve
+from ror_jax.models.layers import BatchNorm, LayerNorm, Linear, initialize
 
 CONFIG = types.SimpleNamespace(dtype=jnp.float32, param_dtype=jnp.float32)
 
@@ -252,8 +253,8 @@ def test_zero_shortcuts_start_at_zero(order, make_parameters, jit):
     )
     zero = {path for path, leaf in parameters.items() if not leaf.any() and "bias" not in path}
     last = "['conv']['kernel']" if preactivation else "['norm']['scale']"
-    new = {path for path in parameters if f"['shortcut']{last}" in path and "['residuals']['shortcut']" not in path}
-    final = {path for path in new if "['residuals']['shortcut']" in path.split("['links']")[-1]}
+    new = {path for path in parameters if f"['shortcut']{last}" in path and "['blocks']['shortcut']" not in path}
+    final = {path for path in new if "['blocks']['shortcut']" in path.split("['children']")[-1]}
     assert zero == new - final
     assert len(zero) == 3
 

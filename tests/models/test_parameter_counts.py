@@ -11,6 +11,7 @@ from flax import nnx
 from ror_jax.models import create_model, list_models, model_config
 from ror_jax.models.network import Network
 from ror_jax.models.residual import ResidualConfig
+from ror_jax.outputs import Head
 
 # Deep-RoR, Table II (82 layers need 18 blocks in the third group), and He et al. for 18 and 152 layers.
 GROUPS = {
@@ -86,7 +87,7 @@ def shapes(name, num_classes):
     """The shapes of all parameters, by path. Nothing is computed, and nothing drawn: that is what takes the time."""
 
     def parameters():
-        network = Network(model_config(name).build(), {"label": num_classes}, mean=(0,) * 3, std=(1,) * 3)
+        network = Network(model_config(name).build(), {"label": Head(num_classes)}, mean=(0,) * 3, std=(1,) * 3)
         return nnx.to_pure_dict(nnx.state(network, nnx.Param))
 
     leaves = jax.tree_util.tree_leaves_with_path(jax.eval_shape(parameters))
@@ -128,7 +129,7 @@ def test_create_model_makes_that_network(name):
     assert {key: value.shape for key, value in outputs.items()} == {
         "age": (5, 8),
         "gender": (5, 2),
-        "features": (5, model.backbone.num_features),
+        "features": (5, model.trunks["features"].width),
     }
 
 

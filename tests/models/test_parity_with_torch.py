@@ -16,6 +16,7 @@ TOLERANCE = 1e-4  # of the largest number in an array, or of 0.1 where all are s
 RESIDUAL = {
     # Post-activation: levels 1 to 4, types A, B and C.
     "resnet_imagenet_stem": dict(levels=1, shortcut_types=("B",), stem="imagenet"),
+    "resnet_equal_groups": dict(levels=1, shortcut_types=("B",), blocks_per_group=(2, 1, 1), widths=(4, 4, 4)),
     "ror2_type_c": dict(levels=2, shortcut_types=("C", "C")),
     "ror3_type_b": dict(levels=3, shortcut_types=("B", "B", "B"), blocks_per_group=(2, 2, 2), widths=(4, 8, 12)),
     "ror3_type_a_no_norm": dict(levels=3, shortcut_types=("A", "B", "A"), shortcut_norm=False),
@@ -38,7 +39,7 @@ RESIDUAL = {
 
 @pytest.mark.parametrize("variant", RESIDUAL)
 def test_residual_networks_agree(variant, random_network, jit):
-    """Outputs, gradients and running statistics are those of the equations in PyTorch."""
+    """Outputs, maps, gradients and running statistics are those of the equations in PyTorch."""
     overrides = dict(blocks_per_group=(2, 2), widths=(4, 8)) | RESIDUAL[variant]
     side = 31 if overrides.get("stem") == "imagenet" else 9
     compare("cifar_resnet8", overrides, residual_network, residual_roles, side, random_network, jit)
@@ -68,19 +69,25 @@ def compare(name, overrides, reference, roles, side, random_network, jit):
             outputs = model(images, train=True)["label"]
             return (outputs * direction).sum(), (outputs, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
-        evaluated = nnx.merge(graph, params, statistics)(images)["label"]
+        model = nnx.merge(graph, params, statistics)
+        maps = model.backbone((images - np.float32(MEAN)) / np.float32(STD))
         gradients, (trained, moved) = jax.grad(loss, has_aux=True)(params)
-        return evaluated, trained, gradients, moved
+        return model(images)["label"], maps, trained, gradients, moved
 
-    evaluated, trained, gradients, moved = ours(params)
+    evaluated, maps, trained, gradients, moved = ours(params)
 
     weights = {role: to_torch(value) for role, value in roles(params).items()}
     for weight in weights.values():
         weight.requires_grad_()
     buffers = {role: to_torch(value) for role, value in roles(statistics).items()}
     normalised = torch.tensor((images - np.float32(MEAN)) / np.float32(STD)).permute(0, 3, 1, 2)
-    assert_near(evaluated, reference(normalised, weights | buffers, train=False, **overrides), "outputs, evaluation")
-    outputs = reference(normalised, weights | buffers, train=True, **overrides)
+    their_maps = {}
+    outputs = reference(normalised, weights | buffers, their_maps, train=False, **overrides)
+    assert_near(evaluated, outputs, "outputs, evaluation")
+    assert maps.keys() == their_maps.keys()
+    for map_name, x in their_maps.items():
+        assert_near(maps[map_name], x.permute(0, 2, 3, 1), f"map {map_name}")
+    outputs = reference(normalised, weights | buffers, {}, train=True, **overrides)
     assert_near(trained, outputs, "outputs, training")
     (outputs * torch.tensor(direction)).sum().backward()
     for role, gradient in roles(gradients).items():
@@ -115,12 +122,12 @@ def residual_roles(tree):
     def walk(residual, level):
         if level > 0:
             roles[f"level{level}.{next(counts[level])}"] = residual.get("shortcut", {})
-        for _, link in sorted(residual["links"].items()):
-            if "residuals" not in link:
-                walk(link, level + 1)
+        for _, child in sorted(residual["children"].items()):
+            if "blocks" not in child:
+                walk(child, level + 1)
                 continue
-            for index in range(len(jax.tree.leaves(link)[0])):
-                roles[f"block{next(blocks)}"] = jax.tree.map(lambda leaf: leaf[index], link["residuals"])  # noqa: B023
+            for index in range(len(jax.tree.leaves(child)[0])):
+                roles[f"block{next(blocks)}"] = jax.tree.map(lambda leaf: leaf[index], child["blocks"])  # noqa: B023
 
     walk(backbone["residuals"], 0)
     others = {"head": tree.get("heads", {}), "stem": backbone.get("stem", {}), "norm": backbone["norm"]}
@@ -128,7 +135,7 @@ def residual_roles(tree):
 
 
 def residual_network(
-    x, weights, *, train, blocks_per_group, widths, levels, shortcut_types, kernels=(3, 3), expansion=1,
+    x, weights, maps, *, train, blocks_per_group, widths, levels, shortcut_types, kernels=(3, 3), expansion=1,
     preactivation=False, stem="cifar", stem_width=None, shortcut_norm=None, both_preact=False, downsample="subsample",
 ):  # fmt: skip
     """Equations 1 to 8 of RoR: y_l = h(x_l) + F(x_l), at the last block of a group + g(its input), x_l+1 = f(y_l)."""
@@ -184,6 +191,7 @@ def residual_network(
     if stem == "imagenet":
         x = functional.max_pool2d(x, 3, 2, padding=1)
     assert x.shape[1] == (stem_width or widths[0])
+    maps["stem"] = x
 
     inputs = {}
     for index, (width, stride) in enumerate(chain):
@@ -202,13 +210,16 @@ def residual_network(
                     kind, g = shortcut_types[level - 1], inputs[start]
                     y = y + (identity(g, width, total) if kind == "A" else project(f"level{level}.{number}", g, total))
         x = y if preactivation else y.relu()
+        if index + 1 in stops:
+            maps[f"group{stops.index(index + 1) + 1}"] = x
 
     if preactivation:
         x = norm("norm", x).relu()
+    maps["last"] = x
     return x.mean((2, 3)) @ weights["head/label/kernel"] + weights["head/label/bias"]
 
 
-def cnn_4c2f(x, weights, *, train, image_size, dropout):
+def cnn_4c2f(x, weights, maps, *, train, image_size, dropout):
     """conv 96@7/4, pool, LRN; conv 256@5, pool, LRN; conv 384@3, pool; fc 512; fc 512; fc (Levi and Hassner)."""
     response_norm = torch.nn.LocalResponseNorm(5, 1e-4, 0.75)
     for index, (stride, padding) in enumerate([(4, 0), (1, 2), (1, 1)]):
@@ -216,22 +227,24 @@ def cnn_4c2f(x, weights, *, train, image_size, dropout):
         x = functional.conv2d(x, kernel, bias, stride, padding).relu()
         x = functional.max_pool2d(x, 3, 2, ceil_mode=True)
         x = response_norm(x) if index < 2 else x
+        maps[f"group{index + 1}"] = maps["last"] = x
     return hidden_layers(x, weights)
 
 
-def vgg(x, weights, *, train, blocks_per_group, **_):
+def vgg(x, weights, maps, *, train, blocks_per_group, **_):
     """3x3 convolutions, a 2x2 pool after each group."""
     for group, count in enumerate(blocks_per_group):
         for block in range(count):
             kernel, bias = (weights[f"backbone/groups/{group}/{block}/{kind}"] for kind in ("kernel", "bias"))
             x = functional.conv2d(x, kernel, bias, padding=1).relu()
         x = functional.max_pool2d(x, 2)
+        maps[f"group{group + 1}"] = maps["last"] = x
     return hidden_layers(x, weights)
 
 
 def hidden_layers(x, weights):
     x = x.permute(0, 2, 3, 1).flatten(1)
-    for name in ("backbone/hidden/0", "backbone/hidden/1", "heads/label"):
+    for name in ("trunks/features/hidden/0/linear", "trunks/features/hidden/1/linear", "heads/label"):
         x = x @ weights[f"{name}/kernel"] + weights[f"{name}/bias"]
         x = x if name == "heads/label" else x.relu()
     return x

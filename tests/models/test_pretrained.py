@@ -173,7 +173,7 @@ def test_a_round_trip_is_exact(name, overrides, head):
     """Small widths too, basic blocks and bottlenecks; `num_batches_tracked` is ignored."""
     model = blank(name, 5, **overrides)
     state = random_state(model)
-    assert state[f"{head}.weight"].shape == (5, model.backbone.num_features)
+    assert state[f"{head}.weight"].shape == (5, model.trunks["features"].width)
     assert load_state_dict(model, state | {"bn1.num_batches_tracked": np.array(7)}) == state.keys()
     returned = to_state_dict(model)
     assert returned.keys() == state.keys()

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from ror_jax.models import create_model
-from ror_jax.models.blocks import Draw
+from ror_jax.models.blocks import DropPathKeys
 from ror_jax.models.residual import FinalResidual, ResidualConfig, Shape
 from ror_jax.models.surgery import get_blocks
 
@@ -29,7 +29,7 @@ def test_a_loop_over_blocks_is_the_blocks_one_by_one(random_network, jit):
         for shape, block in zip(shapes, get_blocks(backbone), strict=True):
             residual = FinalResidual(backbone.config, shape)
             nnx.update(residual, block)
-            x = residual(x, Draw(1.0, None), train=True)
+            x = residual(x, DropPathKeys(1.0, None), train=True)
             after.append(nnx.to_pure_dict(nnx.state(residual)))
         return nnx.relu(backbone.norm(x, True)).mean((1, 2)), after
 

@@ -7,10 +7,11 @@ from flax import nnx
 
 from ror_jax.errors import UserError
 from ror_jax.models import create_model
-from ror_jax.models.surgery import get_blocks, replace_head, ror_from_resnet
+from ror_jax.models.surgery import get_blocks, replace_heads, ror_from_resnet
+from ror_jax.outputs import Head, Pool
 
 SMALL = dict(blocks_per_group=(4, 4), widths=(4, 6))
-HEADS = {"age": (1, 3), "gender": 2}  # one with a single kernel column
+HEADS = {"age": Head(3, shared_column=True), "gender": 2}  # one with a single kernel column
 IMAGES = np.random.default_rng(1).uniform(-2, 2, (4, 8, 8, 3)).astype(np.float32)
 RESNETS = {
     "post-activation": ("cifar_resnet8", SMALL),
@@ -25,21 +26,33 @@ def assert_equal(one, other):
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
-@pytest.mark.parametrize(("size", "columns"), [(8, 8), ((1, 8), 1)])
-def test_replace_head_keeps_the_backbone(random_network, size, columns):
-    """The new network has the old backbone's arrays and normalisation, and one fresh layer of the right size."""
+@pytest.mark.parametrize(("head", "columns"), [(Head(8), 8), (Head(8, shared_column=True), 1)])
+def test_replace_heads_keeps_backbone_and_trunks(random_network, head, columns):
+    """The new network has the old backbone's and trunk's arrays and normalisation, and a fresh layer of that size."""
     mean, std = (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)
-    old = nnx.merge(*random_network("tiny_ror", HEADS, mean=mean, std=std))
-    new = replace_head(old, "group", size, rngs=nnx.Rngs(0))
-    assert_equal(nnx.to_pure_dict(nnx.state(new.backbone)), nnx.to_pure_dict(nnx.state(old.backbone)))
+    old = nnx.merge(*random_network("tiny_ror", HEADS, mean=mean, std=std, mlp_widths=(7,)))
+    new = replace_heads(old, {"group": head}, rngs=nnx.Rngs(0))
+    for part in ("backbone", "trunks"):
+        assert_equal(*(nnx.to_pure_dict(nnx.state(getattr(network, part))) for network in (new, old)))
     assert (new.mean, new.std) == (mean, std)
     assert set(new.heads) == {"group"}
     kernel = new.heads["group"].kernel[...]
-    assert kernel.shape == (32, columns)
+    assert kernel.shape == (7, columns)
     assert kernel.all()
     bias = new.heads["group"].bias[...]
     assert bias.shape == (8,) and not bias.any()
-    assert (kernel != replace_head(old, "group", size, rngs=nnx.Rngs(1)).heads["group"].kernel[...]).all()
+    assert (kernel != replace_heads(old, {"group": head}, rngs=nnx.Rngs(1)).heads["group"].kernel[...]).all()
+
+
+def test_replace_heads_needs_the_trunks_that_they_read():
+    """A trunk that an old head reads is there for a new one; others would have no weights."""
+    trunks = {"early": Pool("group1")}
+    old = nnx.eval_shape(lambda: create_model("tiny_ror", {"a": Head(2, "early")}, rngs=nnx.Rngs(0), trunks=trunks))
+    new = nnx.eval_shape(lambda old: replace_heads(old, {"b": Head(3, "early")}, rngs=nnx.Rngs(0)), old)
+    assert new.head_specs == {"b": Head(3, "early")} and new.heads["b"].kernel.shape == (8, 3)
+    assert new.trunk_specs == {"early": Pool("group1"), "features": Pool()}
+    with pytest.raises(UserError, match=r"head 'b': unknown trunk 'erly'.*'early'"):
+        replace_heads(old, {"b": Head(3, "erly")}, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +81,8 @@ def test_he_shortcuts_are_all_that_is_new(resnet, levels, random_network, jit):
     graph, params, statistics = random_network(name, HEADS, **overrides)
 
     def parts(model):
-        old = [nnx.to_pure_dict(nnx.state(part)) for part in (model.backbone.stem, model.backbone.norm, model.heads)]
+        kept = (model.backbone.stem, model.backbone.norm, model.trunks, model.heads)
+        old = [nnx.to_pure_dict(nnx.state(part)) for part in kept]
         return old + get_blocks(model.backbone), nnx.to_pure_dict(nnx.state(model))
 
     @jit

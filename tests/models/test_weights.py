@@ -19,18 +19,21 @@ def test_a_prediction_layer_is_taken_whole_or_not(head, names):
     assert len(take(with_head(*head), with_head(7, 7))) == names
 
 
-MLP = {
-    "params.mlp.linears.0.kernel": np.ones((4, 6)),
-    "params.mlp.norms.0.scale": np.ones(6),
-    "batch_stats.mlp.norms.0.mean": np.ones(6),
+HIDDEN = {
+    "params.trunks.features.hidden.0.linear.kernel": np.ones((4, 6)),
+    "params.trunks.features.hidden.0.norm.scale": np.ones(6),
+    "batch_stats.trunks.features.hidden.0.norm.mean": np.ones(6),
 }
 
 
 def test_hidden_layers_are_fresh_where_the_file_has_none_or_others():
     """Batch norm with its statistics or not at all; of hidden layers that fit, everything is taken."""
-    assert take(BACKBONE, BACKBONE | MLP).keys() == BACKBONE.keys()
-    assert take(BACKBONE | MLP, BACKBONE).keys() == BACKBONE.keys()
-    assert take(BACKBONE | MLP, BACKBONE | MLP).keys() == (BACKBONE | MLP).keys()
-    wider = MLP | {"params.mlp.norms.0.scale": np.ones(7), "batch_stats.mlp.norms.0.mean": np.ones(6)}
-    kept = take(BACKBONE | wider, BACKBONE | MLP).keys()
-    assert kept == {"params.backbone.stem.kernel", "params.mlp.linears.0.kernel"}
+    assert take(BACKBONE, BACKBONE | HIDDEN).keys() == BACKBONE.keys()
+    assert take(BACKBONE | HIDDEN, BACKBONE).keys() == BACKBONE.keys()
+    assert take(BACKBONE | HIDDEN, BACKBONE | HIDDEN).keys() == (BACKBONE | HIDDEN).keys()
+    wider = HIDDEN | {
+        "params.trunks.features.hidden.0.norm.scale": np.ones(7),
+        "batch_stats.trunks.features.hidden.0.norm.mean": np.ones(6),
+    }
+    kept = take(BACKBONE | wider, BACKBONE | HIDDEN).keys()
+    assert kept == {"params.backbone.stem.kernel", "params.trunks.features.hidden.0.linear.kernel"}

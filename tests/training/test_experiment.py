@@ -9,7 +9,7 @@ from PIL import Image
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
-from ror_jax.models.layers import compiler_options
+from ror_jax.models.convolution import compiler_options
 from ror_jax.training.experiment import create_experiment
 
 

@@ -17,8 +17,8 @@ from jax.sharding import Mesh
 
 from ror_jax.config import default_config
 from ror_jax.models import create_model, model_config
+from ror_jax.models.convolution import compiler_options
 from ror_jax.models.export import open_onnx, threads, to_onnx
-from ror_jax.models.layers import compiler_options
 from ror_jax.tasks import Classification
 from ror_jax.training.mesh import create_mesh, shard_batch
 from ror_jax.training.optimizer import create_optimizer

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 
 from input_pipeline.face_renderer import background, render_face, sample_person
-from ror_jax.models import create_model
+from ror_jax.models import create_model, describe_network
 from ror_jax.models.weights import save_weights
 from ror_jax.predict.faces import Preprocessing, open_photograph
 from ror_jax.predict.model import BATCH, ENGINES, Model, save_model_card
@@ -69,10 +69,10 @@ def _repeated(run: Callable[[], object]) -> Callable[[int], object]:
 
 def write_model(folder: Path, name: str, size: int) -> None:
     """A folder as `ror_jax.export` writes it, of a network for age and gender with the weights that it begins with."""
-    heads = {"age": 1, "gender": 1}
-    _, *states = nnx.split(create_model(name, heads, rngs=nnx.Rngs(0), mean=MEAN, std=STD), nnx.Param, nnx.BatchStat)
+    network = create_model(name, {"age": 1, "gender": 1}, rngs=nnx.Rngs(0), mean=MEAN, std=STD)
+    _, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
     card = {
-        **{"model": name, "overrides": {}, "heads": heads, "mean": MEAN, "std": STD},
+        **describe_network(name, {}, network),
         **{
             "task": {"name": "age_gender"},
             "task_state": {"threshold": 0.5},

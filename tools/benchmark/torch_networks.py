@@ -206,12 +206,12 @@ def _modules(tree: dict) -> Iterator[tuple[str, str, np.ndarray]]:
     def walk(residual: dict, level: int):
         if level > 0:
             yield from flat(f"levels.{level - 1}.{next(numbers[level])}", residual.get("shortcut", {}))
-        for _, link in sorted(residual["links"].items()):
-            if "residuals" in link:
-                for block in range(len(next(_leaves(link)))):
-                    yield from flat(f"blocks.{next(blocks)}", link["residuals"], block)
+        for _, child in sorted(residual["children"].items()):
+            if "blocks" in child:
+                for block in range(len(next(_leaves(child)))):
+                    yield from flat(f"blocks.{next(blocks)}", child["blocks"], block)
             else:
-                yield from walk(link, level + 1)
+                yield from walk(child, level + 1)
 
     backbone = tree["backbone"]
     yield from walk(backbone["residuals"], 0)
