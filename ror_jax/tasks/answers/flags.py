@@ -87,7 +87,14 @@ class Flags(Answer):
                 continue
             balanced, f1, positive = self.rates(truth)[number]
             text, count = mean(hits[:, number], known)
-            rows.append([flag, text, *(f"{100 * rate:.1f}" for rate in (balanced, f1, positive)), count])
+            rows.append(
+                [
+                    flag,
+                    text,
+                    *("" if np.isnan(rate) else f"{100 * rate:.1f}" for rate in (balanced, f1, positive)),
+                    count,
+                ]
+            )
         columns = ["", "accuracy", "balanced accuracy", "F1", "have it", "images / subjects"]
         yield Table(
             "In percent; always answering with the more frequent value is right for `have it` or the rest:",
