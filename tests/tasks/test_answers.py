@@ -142,7 +142,7 @@ def test_what_is_told_of_a_distribution_is_its_mean():
 
 
 def test_points_in_a_photograph():
-    """A crop of 10 x 10 pixels at (100, 50), twice as large as in the photograph: its middle is there at (102.5, 52.5)."""
+    """A crop of 5 x 5 pixels of the photograph at (100, 50): its middle is at (102.5, 52.5)."""
     answer = Points(np.array([[[0.5, 0.5], [0.0, 1.0]]]))
     placed = answer.place(np.array([[[5.0, 0, 100], [0, 5.0, 50]]]))
     assert placed.reading("points", 0) == {"points": [[102.5, 52.5], [100.0, 55.0]]}
@@ -153,7 +153,7 @@ def test_the_table_of_flags():
     (table,) = ANSWERS["attributes"].tables(TRUTH["attributes"], mean)
     assert table.rows == [
         ["Bald", "50.0", "50.0", "66.7", "50.0", "2"],
-        ["Big_Nose", "50.0", "nan", "66.7", "100.0", "2"],
+        ["Big_Nose", "50.0", "", "66.7", "100.0", "2"],
     ]
 
 

@@ -131,7 +131,7 @@ class Other(type(create_task("gender", LABELS))):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: MultiTask({"a": create_task("gender", LABELS), "b": Other(LABELS["gender"])}), "'a' and 'b' take.*'gender'"),
+        (lambda: MultiTask({"a": both().parts["gender"], "b": Other(LABELS["gender"])}), "'a' and 'b' take.*'gender'"),
         (lambda: create_task("age_group+older_than", LABELS, group=1), "both have a head 'age_group'"),
         (lambda: create_task("gender+gender", LABELS), "names a task twice"),
         (lambda: create_task("gender+age_grup", LABELS), "unknown task 'age_grup'; did you mean 'age_group'"),
