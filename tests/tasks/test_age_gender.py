@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ror_jax.errors import UserError
+from ror_jax.outputs import Head
 from ror_jax.tasks import create_task
 from ror_jax.tasks.age_gender import best_threshold
 from ror_jax.tasks.metrics import errors, harmonic, macro_f1, summarize_errors
@@ -75,7 +76,7 @@ def test_an_image_with_one_label_counts_for_that_one():
 def test_uncertainty_weighting_by_hand():
     """Equation 10: L_age / (2 s_1) + log(s_1) / 2 + L_gender / s_2 + log(s_2) / 2, with variances 2 and 4."""
     task, batch = task_of(balance="uncertainty"), batch_of([30, -1, 40], [0, 1, -1])
-    assert task.outputs == {"age": 1, "gender": 1, "log_variances": (0, 2)}
+    assert task.outputs == {"age": Head(1), "gender": Head(1), "log_variances": Head(2, trunk=None)}
     logs = jnp.broadcast_to(jnp.log(jnp.array([2.0, 4.0])), (3, 2))
     outputs = outputs_of([35, 70, 47], [1, 0, 2], log_variances=logs)
     value, parts = task.loss(outputs, batch, 0, {})

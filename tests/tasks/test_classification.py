@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ror_jax.errors import UserError
+from ror_jax.outputs import Head
 from ror_jax.tasks import create_task
 
 NAMES = {"age_group": tuple("abcd"), "gender": ("female", "male"), "label": tuple("xyz")}
@@ -58,7 +59,7 @@ def test_gender_and_classification_have_accuracy():
     logits, batch = [[1.0, 0], [0, 1], [0, 1]], {"gender": jnp.array([0, 1, 0]), "mask": jnp.ones(3)}
     results = task.summarize(sums_of(task, logits, batch))
     assert task.score(results) == results["accuracy"] == pytest.approx(2 / 3)
-    assert create_task("classification", NAMES).outputs == {"label": 3}
+    assert create_task("classification", NAMES).outputs == {"label": Head(3)}
 
 
 def test_the_cross_entropy_is_that_of_the_probabilities():

@@ -10,6 +10,7 @@ import pytest
 
 from ror_jax.errors import UserError
 from ror_jax.models import load_model
+from ror_jax.outputs import Head
 from ror_jax.run import train_and_test
 from ror_jax.tasks import create_task
 from ror_jax.training.logging import read_rows
@@ -82,7 +83,7 @@ def test_an_age_beyond_the_last_class_is_of_the_last():
 def test_older_than():
     """Older than the second group: groups 2 and 3 of 0 ... 3 are. One of four is wrong, two do not count."""
     task = create_task("older_than", NAMES, group=2)
-    assert task.names == ("0-2 ... 4-6", "older") and task.outputs == {"age_group": 2}
+    assert task.names == ("0-2 ... 4-6", "older") and task.outputs == {"age_group": Head(2)}
     assert create_task("older_than", NAMES, group=1).names == ("0-2", "older")
     groups, answers, mask = [0, 1, 2, 3, -1, 3], [0, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]
     results = results_of(task, np.eye(2)[answers], groups, mask)
