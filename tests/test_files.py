@@ -9,7 +9,7 @@ from ror_jax.files import NotWrittenError, replace_json, replace_text
 from ror_jax.models.weights import save_weights
 from ror_jax.report.figures import save_confusion
 
-CARD = {"model": "ror3_8", "overrides": {}, "heads": {"label": 2}, "mean": [0.0] * 3, "std": [1.0] * 3}
+CARD = {"model": "ror3_8", "overrides": {}, "heads": {}, "trunks": {}, "mean": [0.0] * 3, "std": [1.0] * 3}
 WRITERS = {
     "some.txt": lambda folder: replace_text(folder / "some.txt", "x" * 3000),
     "some.json": lambda folder: replace_json(folder / "some.json", {"x": "x" * 3000}),

@@ -72,7 +72,7 @@ def test_a_stage_begins_with_the_weights_of_the_one_before_it(folds):
     _, workdir = folds
     age, gender = load_weights(workdir / "fold_1"), load_weights(workdir.parent / "tiny_gender" / "fold_1")
     assert age.card["init_from"] == gender.card
-    assert gender.card["heads"] == {"gender": 2} and age.card["heads"] == {"age_group": 8}
+    assert list(gender.card["heads"]) == ["gender"] and list(age.card["heads"]) == ["age_group"]
 
 
 def test_a_stage_that_does_not_train_has_the_weights_of_the_one_before_it(two_stages, tmp_path):

@@ -128,8 +128,8 @@ class Graph:
         for node in reversed(self._nodes):
             if names & set(node.output):
                 names |= set(node.input)
-                nodes.insert(0, node)
-        return nodes, [constant for name, constant in self._constants.items() if name in names]
+                nodes.append(node)
+        return nodes[::-1], [constant for name, constant in self._constants.items() if name in names]
 
     def relu(self, x: str) -> str:
         """Returns what there is already where x is a ReLU, as nested residuals begin with one each, or has one."""

@@ -109,7 +109,7 @@ class Network(nnx.Module):
         maps = self.backbone(normalized, train=train, rngs=rngs)
         features = {name: trunk(maps, train=train, rngs=rngs) for name, trunk in self.trunks.items()}
         outputs = {
-            name: head(features[head.spec.trunk], train=train, rngs=rngs) if head.spec.trunk else head(len(images))
+            name: head(features[head.spec.trunk], train=train, rngs=rngs) if head.spec.trunk else head(images.shape[0])
             for name, head in self.heads.items()
         }
         return outputs | features

@@ -123,7 +123,7 @@ class PoolTrunk(_Features):
 
     def read(self, maps, train, rngs):
         x = maps[self.spec.reads]
-        levels = [pool(x, level, self.spec.kind).reshape(len(x), -1) for level in self.spec.levels]
+        levels = [pool(x, level, self.spec.kind).reshape(x.shape[0], -1) for level in self.spec.levels]
         x = jnp.concatenate(levels, 1)
         return _drop(x if self.norm is None else self.norm(x), self.spec.dropout, train, rngs)
 
@@ -131,7 +131,7 @@ class PoolTrunk(_Features):
         x, size = maps[self.spec.reads], sizes and sizes[self.spec.reads]
         pooled = {level: _pool_to_onnx(graph, x, level, self.spec.kind, size) for level in self.spec.levels}
         levels = [_flatten_to_onnx(graph, pooled[level], level) for level in self.spec.levels]
-        x = levels[0] if len(levels) == 1 else graph.node("Concat", *levels, axis=1)
+        x = graph.node("Concat", *levels, axis=1)
         return x if self.norm is None else self.norm.to_onnx(graph, x)
 
 
@@ -152,7 +152,7 @@ class FlattenTrunk(_Features):
 
     def read(self, maps, train, rngs):
         x = maps[self.spec.reads]
-        return x.reshape(len(x), -1)
+        return x.reshape(x.shape[0], -1)
 
     def read_to_onnx(self, graph, maps, sizes):
         return _flatten_to_onnx(graph, maps[self.spec.reads], self.side)
@@ -172,12 +172,12 @@ class FuseTrunk(_Features):
     def read(self, maps, train, rngs):
         spec = self.spec
         x = jnp.concatenate([pool(maps[name], spec.side, spec.kind) for name in spec.reads], -1)
-        return nnx.relu(self.conv(x)).reshape(len(x), -1)
+        return nnx.relu(self.conv(x)).reshape(x.shape[0], -1)
 
     def read_to_onnx(self, graph, maps, sizes):
         spec = self.spec
         pooled = [_pool_to_onnx(graph, maps[name], spec.side, spec.kind, sizes and sizes[name]) for name in spec.reads]
-        x = pooled[0] if len(pooled) == 1 else graph.node("Concat", *pooled, axis=1)
+        x = graph.node("Concat", *pooled, axis=1)
         return _flatten_to_onnx(graph, graph.relu(self.conv.to_onnx(graph, x)), spec.side)
 
 

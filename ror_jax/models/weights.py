@@ -72,11 +72,9 @@ def load_card(folder: Path) -> dict:
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        numbers = [*card["mean"], *card["std"]]
-        old = "trunks" not in card
-        dicts = all(isinstance(card[name], dict) for name in ("overrides", "heads", *([] if old else ["trunks"])))
+        numbers, parts = [*card["mean"], *card["std"]], [card["overrides"], card["heads"], card.get("trunks", {})]
         sound = len(numbers) == 6 and np.isfinite(numbers).all() and min(card["std"]) > 0
-        sound = sound and isinstance(card["model"], str) and dicts
+        sound = sound and isinstance(card["model"], str) and all(isinstance(part, dict) for part in parts)
     except OSError as error:
         hint = f"python -m tools.convert_torchvision --weights FILE --model NAME --output {folder} makes it"
         raise UserError(f"no weights in {folder}: {CARD}: {error.strerror}; {hint}") from error
@@ -84,10 +82,10 @@ def load_card(folder: Path) -> dict:
         sound = False
     if not sound:
         raise UserError(f"{path} is damaged: it must be JSON with model, overrides, heads, trunks, mean and std")
-    if old:
+    if "trunks" not in card:
         raise UserError(
-            f"{path} is of ror_jax 0.1, which knew no trunks: convert, train or export the model again, or use that"
-            " version"
+            f"{path} was written by ror_jax before 0.2 and has no trunks: convert, train or export the model again, or"
+            " use that version"
         )
     return card
 

@@ -38,8 +38,8 @@ def test_small_ones(backbone):
     model = {name: value for name, value in config.model.items() if value is not None}
     model |= {"image_size": config.image_size} if backbone == "vgg16" else {}
 
-    network = nnx.eval_shape(lambda: create_model(num_classes={"age": 1}, rngs=nnx.Rngs(0), **model))
-    assert network.mlp is not None and jax.tree.leaves(nnx.state(network.backbone))
+    network = nnx.eval_shape(lambda: create_model(heads={"age": 1}, rngs=nnx.Rngs(0), **model))
+    assert len(network.trunks["features"].hidden) >= 2 and jax.tree.leaves(nnx.state(network.backbone))
     assert config.image_size == 64 and model["name"].startswith(("small_", backbone))
 
 

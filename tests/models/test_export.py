@@ -1,5 +1,7 @@
 """ONNX files: ONNX Runtime computes from them what JAX computes."""
 
+import jax
+import jax.export
 import numpy as np
 import onnx
 import onnxruntime
@@ -106,6 +108,19 @@ def test_trunks_and_heads_of_all_kinds(case, network, jit, tmp_path):
     to_onnx(model, tmp_path / "model.onnx", image_size=side)
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
     assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(2, side, side), jit)
+
+
+@pytest.mark.parametrize("case", ["post-activation", "vgg"])
+def test_stablehlo_takes_any_number_of_images(case, network, jit):
+    """Trunks and heads of all kinds, constants among them, in one program for all batch sizes."""
+    name, side, overrides = TINY[case]
+    model = network(name, HEADS_OF_ALL_KINDS, **{"trunks": TRUNKS} | overrides)
+    graph, state = nnx.split(model)
+    run = jit(lambda state, images: nnx.merge(graph, state)(images))
+    images = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"b, {side}, {side}, 3"), np.uint8)
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
+    exported = jax.export.export(run)(shapes, images).out_avals
+    assert all(str(aval.shape[0]) == "b" for aval in exported)
 
 
 def test_what_no_output_needs_is_left_out(network, tmp_path):

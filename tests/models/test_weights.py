@@ -1,9 +1,12 @@
-"""Weights for a network: which tensors of a file it takes."""
+"""Weights for a network: which tensors of a file it takes, and cards that it does not take."""
+
+import json
 
 import numpy as np
 import pytest
 
-from ror_jax.models.weights import take
+from ror_jax.errors import UserError
+from ror_jax.models.weights import load_card, take
 
 BACKBONE = {"params.backbone.stem.kernel": np.ones((3, 3, 3, 4))}
 
@@ -37,3 +40,15 @@ def test_hidden_layers_are_fresh_where_the_file_has_none_or_others():
     }
     kept = take(BACKBONE | wider, BACKBONE | HIDDEN).keys()
     assert kept == {"params.backbone.stem.kernel", "params.trunks.features.hidden.0.linear.kernel"}
+
+
+@pytest.mark.parametrize("heads", [{"age_group": 8}, {"age": [1, 7], "shared": [0, 2]}, {}])
+def test_cards_without_trunks_are_of_an_older_program(heads, tmp_path):
+    """The message says in one line what to do."""
+    card = {"model": "ror34", "overrides": {}, "heads": heads, "mean": [0.0] * 3, "std": [1.0] * 3}
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"before 0\.2 .*convert, train or export") as error:
+        load_card(tmp_path)
+    assert "\n" not in str(error.value)
+    (tmp_path / "model.json").write_text(json.dumps(card | {"trunks": {}}))
+    assert load_card(tmp_path)["heads"] == heads

@@ -44,7 +44,7 @@ def test_a_folder_that_stands_alone(export, run, tmp_path):
         np.testing.assert_allclose(program.call(images[:count])["age_group"], wanted[:count], atol=1e-4)
     card = json.loads((out / "model.json").read_text())
     assert card["licence"] == "ours alone" and card["versions"]["ror_jax"] == ror_jax.__version__
-    assert card["task"] == {"name": "age_group"} and card["heads"] == {"age_group": 8}
+    assert card["task"] == {"name": "age_group"} and card["heads"]["age_group"]["size"] == 8
     seen = card["preprocessing"]
     (left, top), (right, _) = seen["landmarks"]["cascade"]  # of faces as the program draws them
     assert seen["landmarks_from"]["cascade"] >= 20 and 0.3 < left < 0.5 < right < 0.7 and 0.3 < top < 0.6

@@ -28,7 +28,15 @@ def leave_fold():
                 target[last] = value
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(config.to_json_best_effort())
-        card = {"model": "", "overrides": {}, "heads": {}, "mean": [0] * 3, "std": [1] * 3, "init_from": start}
+        card = {
+            "model": "",
+            "overrides": {},
+            "heads": {},
+            "trunks": {},
+            "mean": [0] * 3,
+            "std": [1] * 3,
+            "init_from": start,
+        }
         (folder / "model.json").write_text(json.dumps(card))
         with (folder / "predictions.csv").open("w", newline="") as out:
             csv.writer(out).writerows([COLUMNS, *answers])

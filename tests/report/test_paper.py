@@ -109,6 +109,7 @@ def test_imagenet_says_what_a_network_was_made_from(tmp_path, report):
             "model": row,
             "overrides": {},
             "heads": {},
+            "trunks": {},
             "mean": [0] * 3,
             "std": [1] * 3,
         }

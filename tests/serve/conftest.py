@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 
 from input_pipeline.detection import Cascade
 from input_pipeline.face_renderer import render_face, sample_person
-from ror_jax.models import create_model
+from ror_jax.models import create_model, describe_network
 from ror_jax.models.weights import save_weights
 from ror_jax.predict.model import save_model_card
 from ror_jax.serve.app import create_app
@@ -53,15 +53,13 @@ def two_faces(drawn):
 def exported(tmp_path_factory):
     """The folder of a model of age and gender, of random numbers."""
     folder, overrides = tmp_path_factory.mktemp("model"), {"blocks_per_group": (1, 1), "widths": (4, 8)}
-    make = jax.jit(lambda: nnx.split(create_model("ror3_8", {"age": 1, "gender": 1}, rngs=nnx.Rngs(0), **overrides))[1])
-    params, statistics = nnx.split_state(make(), nnx.Param, nnx.BatchStat)
+    heads, pixels = {"age": 1, "gender": 1}, {"mean": (120.0,) * 3, "std": (60.0,) * 3}
+    make = lambda: create_model("ror3_8", heads, rngs=nnx.Rngs(0), **pixels, **overrides)  # noqa: E731
+    state = jax.jit(lambda: nnx.split(make())[1])()
+    params, statistics = nnx.split_state(state, nnx.Param, nnx.BatchStat)
     card = {
         "name": "random",
-        "model": "ror3_8",
-        "overrides": overrides,
-        "heads": {"age": 1, "gender": 1},
-        "mean": [120.0] * 3,
-        "std": [60.0] * 3,
+        **describe_network("ror3_8", overrides, nnx.eval_shape(make)),
         "views": "single",
         "task": {"name": "age_gender"},
         "task_state": {"threshold": 0.5},

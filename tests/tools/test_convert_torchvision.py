@@ -15,10 +15,11 @@ from flax import nnx
 from safetensors.numpy import load_file, save_file
 
 from ror_jax.errors import UserError
-from ror_jax.models import create_model
+from ror_jax.models import create_model, describe_network
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_dict, to_state_dict
 from ror_jax.models.surgery import ror_from_resnet
 from ror_jax.models.weights import flatten, load_weights, save_weights
+from ror_jax.outputs import Head, Pool, from_json, to_json
 from ror_jax.run import evaluate_checkpoint, train_and_test
 from ror_jax.training.experiment import create_experiment
 from tools.convert_torchvision import convert, main, read_weights
@@ -63,7 +64,8 @@ def from_folder(folder):
     """The network that a folder of weights describes, every one of its tensors from there."""
     tensors, card = load_weights(folder)
     names = {"mean": card["mean"], "std": card["std"]} | card["overrides"]
-    model = nnx.eval_shape(lambda: create_model(card["model"], card["heads"], rngs=nnx.Rngs(0), **names))
+    names |= {part: from_json(card[part]) for part in ("heads", "trunks")}
+    model = nnx.eval_shape(lambda: create_model(card["model"], rngs=nnx.Rngs(0), **names))
     graph, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
     trees = dict(zip(("params", "batch_stats"), map(nnx.to_pure_dict, states), strict=True))
     trees = jax.tree_util.tree_map_with_path(
@@ -186,7 +188,8 @@ def test_a_resnet_keeps_everything(file, state, resnet, tmp_path):
     assert card == {
         "model": "tiny_resnet",
         "overrides": {},
-        "heads": {"label": 6},
+        "heads": to_json({"label": Head(6)}),
+        "trunks": to_json({"features": Pool()}),
         "mean": [123.675, 116.28, 103.53],
         "std": pytest.approx([58.395, 57.12, 57.375]),
         "source": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
@@ -329,9 +332,9 @@ def test_a_run_that_goes_on_needs_the_folder_no_more(tiny_config, tmp_path, caps
     small = {"blocks_per_group": (1, 1), "widths": (4, 8)}
     model = {f"model__{name}": value for name, value in small.items()} | {"model__name": "cifar_resnet8"}
     config = tiny_config(init_from=str(folder), epochs=1, **model)
-    _, *states = nnx.split(create_model("cifar_resnet8", {}, rngs=nnx.Rngs(0), **small), nnx.Param, nnx.BatchStat)
-    card = {"model": "cifar_resnet8", "overrides": small, "heads": {}, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    save_weights(folder, *map(nnx.to_pure_dict, states), card)
+    model = create_model("cifar_resnet8", {}, rngs=nnx.Rngs(0), mean=IMAGENET_MEAN, std=IMAGENET_STD, **small)
+    _, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
+    save_weights(folder, *map(nnx.to_pure_dict, states), describe_network("cifar_resnet8", small, model))
 
     cache = jax.config.jax_compilation_cache_dir
     train_and_test(config, workdir)
