@@ -22,7 +22,7 @@ class InverseFrequency:
 
     Args:
         dataset: whose records for training are drawn.
-        label: one of its labels.
+        label: one of its labels: images are drawn by the inverse frequency of it.
         bin_width: of the bins of ages, in years: from 0 to below this age, and so on; the last bin ends with the oldest
             age. Of other labels every class is a bin.
 
@@ -35,7 +35,7 @@ class InverseFrequency:
         DataError: there is no such label or none that is known, it is not in memory, or the width is out of range.
     """
 
-    def __init__(self, dataset: Dataset, label: str, bin_width: float):
+    def __init__(self, dataset: Dataset, label: str, bin_width: float = 5.0):
         if label not in dataset.labels:
             raise unknown_name("sampling.label", label, dataset.labels)
         values = getattr(dataset.train, "columns", {}).get(label)

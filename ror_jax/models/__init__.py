@@ -1,11 +1,13 @@
 """Models: images in, features and named outputs out.
 
-`create_model` builds any of `list_models` by name, `load_model` the one whose weights are in a folder.
+`create_model` builds any of `list_models` by name, `load_model` the one whose weights are in a folder; `register` adds
+a model.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +27,26 @@ AROUND = ("mlp_widths", "mlp_dropout")  # settings of a network that are none of
 def list_models() -> list[str]:
     """The names that `create_model` knows, sorted."""
     return sorted(_MODELS)
+
+
+def registered() -> Mapping[str, Any]:
+    """The configurations of the models' backbones, by name."""
+    return _MODELS
+
+
+def register(name: str, config: Any) -> None:
+    """Adds a model to those that `create_model` knows.
+
+    Args:
+      config: of the backbone: a frozen dataclass with the fields `dtype` and `param_dtype` and the method
+        `build() -> nnx.Module`, see `network.Network`. Its fields become settings, `config.model.FIELD`.
+
+    Raises:
+      UserError: there is a model of that name.
+    """
+    if name in _MODELS:
+        raise UserError(f"there is a model {name!r} already; register yours under another name")
+    _MODELS[name] = config
 
 
 def model_config(name: str, **overrides):
@@ -69,7 +91,8 @@ def create_model(
         and the same for all images.
       rngs: the parameters are drawn from its `params` stream.
       mean, std: of the training pixels in 0...255, a number a channel; the network normalises its input by them.
-      mlp_widths, mlp_dropout: hidden layers that all outputs share, see `network.Mlp`, and the rate of their dropout.
+      mlp_widths: of hidden layers between the backbone and all outputs, see `network.Mlp`.
+      mlp_dropout: rate of dropout behind them.
       **overrides: fields of the model's configuration, such as `survival=0.5` or `dtype=jnp.bfloat16`.
 
     Returns:

@@ -13,7 +13,14 @@ from ror_jax.models.layers import Conv, Linear, dropout
 
 @dataclasses.dataclass(frozen=True)
 class Config4c2f:
-    """Overrides: `image_size` (pixels a side, 227 in the paper), `dropout`, `dtype`, `param_dtype`."""
+    """The network of the paper. Each field is an override of `create_model`.
+
+    Attributes:
+      image_size: pixels a side.
+      dropout: rate behind the two hidden layers.
+      dtype: of the computation, "float32" or "bfloat16".
+      param_dtype: of the parameters.
+    """
 
     image_size: int = 227
     dropout: float = 0.5

@@ -32,8 +32,10 @@ class EfficientNetConfig:
       survival: 1 - drop connect rate; the survival probability falls from 1 at the first block in equal steps that
         would reach this behind the last.
       dropout: on the features, in training.
-      remat, unroll: see `ResidualConfig`.
-      dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
+      remat: keep only the input of every block for the backward pass: less memory, a third more arithmetic.
+      unroll: run equal blocks one after the other instead of in a loop.
+      dtype: of the computation, "float32" or "bfloat16".
+      param_dtype: of the parameters. BN statistics are float32.
     """
 
     blocks_per_group: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)

@@ -55,7 +55,8 @@ class ResidualConfig:
         a third more arithmetic.
       unroll: run equal blocks one after the other instead of in a loop: the same numbers to rounding, a longer
         compilation. On CPU it is slower, too.
-      dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
+      dtype: of the computation, "float32" or "bfloat16".
+      param_dtype: of the parameters. BN statistics are float32.
     """
 
     blocks_per_group: tuple[int, ...]

@@ -18,6 +18,11 @@ TASKS = {
 }
 
 
+def registered() -> Mapping[str, type]:
+    """The tasks that `create_task` knows, by name. The fields of their classes but `names` are their options."""
+    return TASKS
+
+
 def find_task(name: str) -> type:
     """The class of the task `name`; raises UserError for an unknown one."""
     if name not in TASKS:

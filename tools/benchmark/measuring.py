@@ -147,7 +147,7 @@ class Ours:
     """The project's own training step with its state and one batch, on one device unless there is another mesh."""
 
     def __init__(self, work: Workload, mesh: Mesh | None = None):
-        mesh = create_mesh(1) if mesh is None else mesh
+        mesh = create_mesh(data=1) if mesh is None else mesh
         task = Classification(names=tuple(str(number) for number in range(work.classes)))
         settings = default_config().optimizer.to_dict() | {"learning_rate": LEARNING_RATE, "decay_epochs": ()}
         settings = {name: value for name, value in settings.items() if value is not None}
