@@ -22,9 +22,9 @@ class InverseFrequency:
 
     Args:
         dataset: whose records for training are drawn.
-        label: one of its labels: images are drawn by the inverse frequency of it.
-        bin_width: of the bins of ages, in years: from 0 to below this age, and so on; the last bin ends with the oldest
-            age. Of other labels every class is a bin.
+        label: one of its labels; records are drawn by its inverse frequency.
+        bin_width: width of the bins of ages, in years: from 0 to below this age, and so on; the last bin ends with the
+            oldest age. Of other labels every class is a bin.
 
     Attributes:
         label: as above.

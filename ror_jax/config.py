@@ -31,10 +31,10 @@ class RunSettings:
     """What a run is called, where it begins, and where things lie.
 
     Attributes:
-      name: of the run; its folder is runs/NAME unless --workdir says otherwise.
+      name: name of the run; its folder is runs/NAME unless --workdir says otherwise.
       row: FILE:ROW of `configs/`, the experiment of a paper that this is; see `ror_jax.report`.
-      seed: of parameters, order of images, augmentation and stochastic depth.
-      deterministic: the same numbers each time on a GPU, too, by slower algorithms; elsewhere always.
+      seed: seed of parameters, order of images, augmentation and stochastic depth.
+      deterministic: compute the same numbers each time on a GPU, too, by slower algorithms; elsewhere always.
       init_from: folder of weights to start from, as tools/convert_torchvision.py makes it.
       stages: names of the stages that a recipe trains before itself, in this order, each from the weights of the one
         before it. stage.NAME holds what sets a stage apart; its folder is beside the recipe's, under its own name.
@@ -42,7 +42,7 @@ class RunSettings:
       cache_dir: folder of prepared data sets and compiled programs.
       allow_changed_data: go on with a run although its images or labels are other ones now.
       profile: trace a few steps of this start for TensorBoard and Perfetto, in the run's folder.
-      closing_words: printed when all is done.
+      closing_words: text that is printed when all is done.
     """
 
     name: str = ""
@@ -67,13 +67,13 @@ class ImageSettings:
 
     Attributes:
       image_size: pixels a side, as the network sees them.
-      augmentation: of training images: "scale_and_aspect", "scale", "pad_and_crop"; "center": as a test image; "none":
-        the same without flips.
+      augmentation: random crops of training images, "scale_and_aspect", "scale" or "pad_and_crop"; "center": as a test
+        image; "none": the same without flips.
       min_area: share of the image that a random crop of "scale_and_aspect" or "scale" keeps at least.
       flip: probability of mirroring a training image, with any augmentation but "none".
       resize: side of a test image before its centre is cut out; None: in proportion 256 for an image_size of 224.
       fit: whether `resize` is the shorter side, "crop"; or the longer one, "pad", and a border makes it a square.
-      views: of a test image: "single", its centre; or "flip", "five_crop", "ten_crop"; probabilities are averaged.
+      views: crops of a test image: "single", its centre; or "flip", "five_crop", "ten_crop". Answers are averaged.
       normalize_by: whose pixels' mean and deviation: "data" or "imagenet"; with init_from, those of its weights.
       data_on_device: keep all images, of one size, on the accelerator and augment them there, by other random numbers
         than on the host.
@@ -111,14 +111,14 @@ class TrainingSettings:
     """How long a run trains, in which batches, and when it tests and saves.
 
     Attributes:
-      epochs: of training; 0: only test, such as weights of init_from.
+      epochs: epochs of training; 0: only test, such as weights of init_from.
       batch_size: training images a step, over all devices.
       test_batch_size: test images at a time, over all devices.
       steps_per_call: steps of training in one call of the accelerator: for small networks, with data_on_device.
       test_every: epochs between tests.
-      test_every_steps: test also so often within an epoch.
+      test_every_steps: steps between further tests within an epoch.
       log_every: steps between lines of metrics.jsonl within an epoch, rounded up to whole calls.
-      checkpoint_minutes: between checkpoints within long epochs; the end of every epoch is saved anyway.
+      checkpoint_minutes: minutes between checkpoints within long epochs; the end of every epoch is saved anyway.
     """
 
     epochs: int = 164
@@ -147,8 +147,9 @@ class EarlyStopping:
 
     Attributes:
       patience: epochs without a better result on the images for validation, after which training ends; None: never.
-      metric: a result by name, such as "rmse"; None: what epochs are compared by, and the best checkpoint always is.
-      min_epochs: no sooner than this: the first epochs may be all ups and downs.
+      metric: name of the result that must get better, such as "rmse"; None: the one by which the best checkpoint is
+        chosen.
+      min_epochs: training ends no sooner than this: the first epochs may be all ups and downs.
     """
 
     patience: int | None = None

@@ -91,8 +91,8 @@ def create_model(
         and the same for all images.
       rngs: the parameters are drawn from its `params` stream.
       mean, std: of the training pixels in 0...255, a number a channel; the network normalises its input by them.
-      mlp_widths: of hidden layers between the backbone and all outputs, see `network.Mlp`.
-      mlp_dropout: rate of dropout behind them.
+      mlp_widths: widths of hidden layers between the backbone and all outputs, see `network.Mlp`.
+      mlp_dropout: rate of dropout after each of these layers.
       **overrides: fields of the model's configuration, such as `survival=0.5` or `dtype=jnp.bfloat16`.
 
     Returns:

@@ -17,9 +17,9 @@ class Config4c2f:
 
     Attributes:
       image_size: pixels a side.
-      dropout: rate behind the two hidden layers.
-      dtype: of the computation, "float32" or "bfloat16".
-      param_dtype: of the parameters.
+      dropout: rate of dropout after the two hidden layers.
+      dtype: data type of the computation, "float32" or "bfloat16".
+      param_dtype: data type of the parameters.
     """
 
     image_size: int = 227

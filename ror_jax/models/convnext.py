@@ -28,8 +28,8 @@ class ConvNextConfig:
         the last.
       remat: keep only the input of every block for the backward pass: less memory, a third more arithmetic.
       unroll: run equal blocks one after the other instead of in a loop.
-      dtype: of the computation, "float32" or "bfloat16".
-      param_dtype: of the parameters. The normalisations' statistics are float32.
+      dtype: data type of the computation, "float32" or "bfloat16".
+      param_dtype: data type of the parameters. The normalisations' statistics are float32.
     """
 
     blocks_per_group: tuple[int, ...]

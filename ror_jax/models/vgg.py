@@ -19,9 +19,9 @@ class VggConfig:
       widths: the width of each group's convolutions.
       hidden: width of the two hidden layers.
       image_size: pixels a side.
-      dropout: rate behind the hidden layers.
-      dtype: of the computation, "float32" or "bfloat16".
-      param_dtype: of the parameters.
+      dropout: rate of dropout after the hidden layers.
+      dtype: data type of the computation, "float32" or "bfloat16".
+      param_dtype: data type of the parameters.
     """
 
     blocks_per_group: tuple[int, ...] = (2, 2, 3, 3, 3)

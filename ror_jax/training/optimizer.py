@@ -37,8 +37,8 @@ def sgd(
     """SGD with momentum (dampening 0) and L2 decay added to the gradient, before the momentum, as Torch does it.
 
     Args:
-      momentum: of SGD, in [0, 1).
-      nesterov: Nesterov's momentum.
+      momentum: momentum, in [0, 1).
+      nesterov: use Nesterov's form of momentum.
     """
     check_values({"optimizer.momentum": (momentum, 0 <= momentum < 1, "in [0, 1)")})
     decay = optax.add_decayed_weights(weight_decay, mask=None if decay_vectors else _decay_mask)
@@ -56,8 +56,8 @@ def adamw(
     """Adam with decay of the parameters beside the gradient (Loshchilov and Hutter, ICLR 2019), as Torch's AdamW.
 
     Args:
-      beta1: decay of the mean of the gradients, in [0, 1).
-      beta2: decay of the mean of their squares, in [0, 1).
+      beta1: decay rate of the running mean of the gradients, in [0, 1).
+      beta2: decay rate of the running mean of their squares, in [0, 1).
     """
     betas = {"optimizer.beta1": beta1, "optimizer.beta2": beta2}
     check_values({name: (beta, 0 <= beta < 1, "in [0, 1)") for name, beta in betas.items()})
@@ -91,17 +91,17 @@ def create_optimizer(
     The defaults are those of Deep-RoR's training from scratch (section IV.A).
 
     Args:
-      learning_rate: before the schedule and the warm-up.
+      learning_rate: the learning rate that schedule and warm-up are factors of.
       schedule: "step", see `step_schedule`; or "cosine", half a cosine from the learning rate to 0 over all epochs
         (Torch's CosineAnnealingLR, but step by step).
-      warmup_epochs: in which the learning rate is multiplied by what rises from 0 to 1.
-      decay_epochs: of the schedule "step": after each of these the learning rate is multiplied by `decay_factor`.
-      decay_factor: of the schedule "step", in (0, 1].
-      weight_decay: of the parameters, in [0, 1).
-      decay_vectors: weight decay on BN parameters and biases too, as in Torch.
+      warmup_epochs: epochs in which a factor of the learning rate rises from 0 to 1.
+      decay_epochs: after each of these epochs the schedule "step" multiplies the learning rate by `decay_factor`.
+      decay_factor: factor of the schedule "step", in (0, 1].
+      weight_decay: strength of the decay of the parameters, in [0, 1).
+      decay_vectors: apply weight decay to BN parameters and biases too, as in Torch.
       clip_norm: gradients whose norm, over all parameters that are not frozen, is larger are scaled down to this.
-      rates: by which the learning rate of a part of the network is multiplied, by its name.
-      frozen: names of parts that stay as they are, such as "backbone.stem". Their batch statistics move on.
+      rates: factor of the learning rate of a part of the network, by the part's name.
+      frozen: parts of the network that are not trained, such as "backbone.stem". Their batch statistics move on.
       epochs: of the whole training.
       steps_per_epoch: steps of an epoch.
       **options: of the optimiser, see there.

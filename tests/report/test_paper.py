@@ -144,6 +144,11 @@ def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
     assert "1 runs of the paper's rows" in printed.out
 
 
+def test_rows_are_those_of_a_folder_of_configs(tmp_path):
+    with pytest.raises(SystemExit, match=f"error: there is no config file {tmp_path}/cifar10.py"):
+        main(["--paper=ror", "--list", f"--configs={tmp_path}"])
+
+
 def test_without_runs_the_published_numbers_stand_alone(tmp_path, report):
     with pytest.raises(SystemExit, match=f"error: {tmp_path} is empty; train something first"):
         report()
