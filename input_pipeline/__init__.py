@@ -1,13 +1,15 @@
 """Files on disk -> batches.
 
-`create_dataset` finds a data set by name, `transforms` cuts and flips its images, `jitter` changes them further,
-`sampling` draws rare ones oftener, `pipeline` makes batches of them; `on_device` does most of this on the accelerator.
+`create_dataset` finds a data set by name, `register` adds one. `transforms` cuts and flips its images, `jitter` changes
+them further, `sampling` draws rare ones oftener, `pipeline` makes batches of them; `on_device` does most of this on the
+accelerator.
 """
 
 import dataclasses
 import inspect
 import os
 import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +17,11 @@ import numpy as np
 from input_pipeline.errors import DataError, unknown_name
 from input_pipeline.records import Dataset, Source, Subset, check_labels
 
-__all__ = ["DataError", "Dataset", "create_dataset", "list_datasets"]
+__all__ = ["DataError", "Dataset", "create_dataset", "find_dataset", "list_datasets", "register"]
 
-# Where to find a data set's function `(data_dir, cache_dir, *, options) -> Dataset`.
+# A data set's function `(data_dir, cache_dir, *, labels, options) -> Dataset`, or where to find it.
 # Named, not imported: the libraries behind a data set are loaded when it is asked for.
-_CREATORS = {
+_CREATORS: dict[str, str | Callable[..., Dataset]] = {
     "adience": "input_pipeline.datasets.adience:create",
     "cifar10": "input_pipeline.datasets.cifar:create_cifar10",
     "cifar100": "input_pipeline.datasets.cifar:create_cifar100",
@@ -34,6 +36,32 @@ _CREATORS = {
 def list_datasets() -> tuple[str, ...]:
     """The names that `create_dataset` knows, sorted."""
     return tuple(sorted(_CREATORS))
+
+
+def register(name: str, create: Callable[..., Dataset]) -> None:
+    """Adds a data set to those that `create_dataset` knows.
+
+    Args:
+        create: `(data_dir, cache_dir, *, labels, **options) -> Dataset`, where `labels` are keys of which a record must
+            have one. Its other keyword-only parameters are options; with one called `validation`, see `create_dataset`,
+            the data set can hold out subjects.
+
+    Raises:
+        DataError: there is a data set of that name, or `create` has no keyword-only parameter `labels`.
+    """
+    if name in _CREATORS:
+        raise DataError(f"there is a data set {name!r} already; register yours under another name")
+    if "labels" not in _options(create):
+        raise DataError(f"the function of data set {name!r} has no keyword-only parameter 'labels'; it needs one")
+    _CREATORS[name] = create
+
+
+def find_dataset(name: str) -> Callable[..., Dataset]:
+    """The function that makes the data set `name`; raises DataError for an unknown one."""
+    if name not in _CREATORS:
+        raise unknown_name("data set", name, _CREATORS)
+    create = _CREATORS[name]
+    return pkgutil.resolve_name(create) if isinstance(create, str) else create
 
 
 def create_dataset(
@@ -60,11 +88,8 @@ def create_dataset(
         DataError: there is no such data set or option, or the files are not what the data set expects, or a label is
             out of range.
     """
-    if name not in _CREATORS:
-        raise unknown_name("data set", name, _CREATORS)
-    create = pkgutil.resolve_name(_CREATORS[name])
-    parameters = inspect.signature(create).parameters.values()
-    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    create = find_dataset(name)
+    known = _options(create)
     for option in options:
         if option not in known:
             raise unknown_name(f"option of data set {name}", option, known)
@@ -82,6 +107,12 @@ def create_dataset(
     splits = {name: _limited(source, limit) for name, source in splits.items() if source is not None}
     note = f" (limited to {' and '.join(str(len(source)) for source in splits.values())} images)"
     return dataclasses.replace(dataset, **splits, description=dataset.description + note)
+
+
+def _options(create: Callable[..., Dataset]) -> list[str]:
+    """The names of a data set's options, `labels` and perhaps `validation` among them."""
+    parameters = inspect.signature(create).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def _limited(source: Source, limit: int) -> Subset:

@@ -33,20 +33,20 @@ class Jitter:
 
     Args:
         fill: colour [3], 0..255, of pixels outside the image.
-        shift_scale_rotate: probability.
+        shift_scale_rotate: probability of moving, enlarging and turning the image.
         shift: share of the width to the right, and of the height down.
         scale: share by which the image is enlarged.
         rotation: degrees, counter-clockwise, about the centre.
-        brightness_contrast: probability.
+        brightness_contrast: probability of changing both.
         brightness: share of 255 levels that is added.
         contrast: share by which the distance from the mean level of the image grows.
-        hue_saturation: probability.
+        hue_saturation: probability of changing hue, saturation and value.
         hue: degrees on the colour wheel, from red towards green; in steps of 2.
-        saturation: share by which it grows; grey stays grey.
+        saturation: share by which saturation grows; grey stays grey.
         value: share by which the brightest channel grows.
-        noise: probability.
-        noise_std: standard deviation of Gaussian noise in levels, of each channel by itself.
-        blur: probability.
+        noise: probability of adding noise.
+        noise_std: standard deviation of Gaussian noise in levels, independent in each channel.
+        blur: probability of blurring.
         blur_sigma: standard deviation of a Gaussian in pixels.
 
     Raises:
@@ -54,21 +54,21 @@ class Jitter:
     """
 
     fill: tuple[float, ...] = (0, 0, 0)
-    shift_scale_rotate: float = 0
-    shift: float = 0
-    scale: float = 0
-    rotation: float = 0
-    brightness_contrast: float = 0
-    brightness: float = 0
-    contrast: float = 0
-    hue_saturation: float = 0
-    hue: float = 0
-    saturation: float = 0
-    value: float = 0
-    noise: float = 0
-    noise_std: float = 0
-    blur: float = 0
-    blur_sigma: float = 0
+    shift_scale_rotate: float = 0.0
+    shift: float = 0.0625
+    scale: float = 0.1
+    rotation: float = 15.0
+    brightness_contrast: float = 0.0
+    brightness: float = 0.2
+    contrast: float = 0.2
+    hue_saturation: float = 0.0
+    hue: float = 10.0
+    saturation: float = 0.2
+    value: float = 0.2
+    noise: float = 0.0
+    noise_std: float = 10.0
+    blur: float = 0.0
+    blur_sigma: float = 1.5
 
     def __post_init__(self):
         for name, number in dataclasses.asdict(self).items():

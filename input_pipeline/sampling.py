@@ -22,9 +22,9 @@ class InverseFrequency:
 
     Args:
         dataset: whose records for training are drawn.
-        label: one of its labels.
-        bin_width: of the bins of ages, in years: from 0 to below this age, and so on; the last bin ends with the oldest
-            age. Of other labels every class is a bin.
+        label: one of its labels; records are drawn by its inverse frequency.
+        bin_width: width of the bins of ages, in years: from 0 to below this age, and so on; the last bin ends with the
+            oldest age. Of other labels every class is a bin.
 
     Attributes:
         label: as above.
@@ -35,7 +35,7 @@ class InverseFrequency:
         DataError: there is no such label or none that is known, it is not in memory, or the width is out of range.
     """
 
-    def __init__(self, dataset: Dataset, label: str, bin_width: float):
+    def __init__(self, dataset: Dataset, label: str, bin_width: float = 5.0):
         if label not in dataset.labels:
             raise unknown_name("sampling.label", label, dataset.labels)
         values = getattr(dataset.train, "columns", {}).get(label)

@@ -1,165 +1,197 @@
-"""Every setting of a run, with its default. A file in `configs/` starts from here and changes what it means."""
+"""The settings of a run: what there is, with types, defaults and descriptions; a file in `configs/` changes some.
 
+The settings of models, tasks, data sets, optimizers and the like are declared by the functions and classes that read
+them, see `ror_jax.settings`; those of the run itself are declared here.
+"""
+
+import dataclasses
+import functools
+import runpy
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
+from input_pipeline import create_dataset, find_dataset, list_datasets, transforms
+from input_pipeline.jitter import Jitter
+from input_pipeline.sampling import InverseFrequency
+from ror_jax import models, tasks
+from ror_jax.errors import UserError, check_fields, unknown
+from ror_jax.settings import Setting, declared, optional, to_config
+from ror_jax.training.mesh import create_mesh
+from ror_jax.training.optimizer import OPTIMIZERS, create_optimizer
+from ror_jax.training.step import make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """What a run is called, where it begins, and where things lie.
+
+    Attributes:
+      name: name of the run; its folder is runs/NAME unless --workdir says otherwise.
+      row: FILE:ROW of `configs/`, the experiment of a paper that this is; see `ror_jax.report`.
+      seed: seed of parameters, order of images, augmentation and stochastic depth.
+      deterministic: compute the same numbers each time on a GPU, too, by slower algorithms; elsewhere always.
+      init_from: folder of weights to start from, as tools/convert_torchvision.py makes it.
+      stages: names of the stages that a recipe trains before itself, in this order, each from the weights of the one
+        before it. stage.NAME holds what sets a stage apart; its folder is beside the recipe's, under its own name.
+      data_dir: folder with the data set's own files.
+      cache_dir: folder of prepared data sets and compiled programs.
+      allow_changed_data: go on with a run although its images or labels are other ones now.
+      profile: trace a few steps of this start for TensorBoard and Perfetto, in the run's folder.
+      closing_words: text that is printed when all is done.
+    """
+
+    name: str = ""
+    row: str | None = None
+    seed: int = 0
+    deterministic: bool = False
+    init_from: str | None = None
+    stages: tuple[str, ...] = ()
+    data_dir: str | None = None
+    cache_dir: str = "~/.cache/ror_jax"
+    allow_changed_data: bool = False
+    profile: bool = False
+    closing_words: str = ""
+
+    def __post_init__(self):
+        check_fields(self, {"seed": (self.seed >= 0, "0 or more")})
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSettings:
+    """What becomes of an image before the network sees it.
+
+    Attributes:
+      image_size: pixels a side, as the network sees them.
+      augmentation: random crops of training images, "scale_and_aspect", "scale" or "pad_and_crop"; "center": as a test
+        image; "none": the same without flips.
+      min_area: share of the image that a random crop of "scale_and_aspect" or "scale" keeps at least.
+      flip: probability of mirroring a training image, with any augmentation but "none".
+      resize: side of a test image before its centre is cut out; None: in proportion 256 for an image_size of 224.
+      fit: whether `resize` is the shorter side, "crop"; or the longer one, "pad", and a border makes it a square.
+      views: crops of a test image: "single", its centre; or "flip", "five_crop", "ten_crop". Answers are averaged.
+      normalize_by: whose pixels' mean and deviation: "data" or "imagenet"; with init_from, those of its weights.
+      data_on_device: keep all images, of one size, on the accelerator and augment them there, by other random numbers
+        than on the host.
+      workers: processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores.
+    """
+
+    image_size: int = 224
+    augmentation: str = "scale_and_aspect"
+    min_area: float = transforms.MIN_AREA
+    flip: float = 0.5
+    resize: int | None = None
+    fit: str = "crop"
+    views: str = "single"
+    normalize_by: str = "data"
+    data_on_device: bool = False
+    workers: int = -1
+
+    def __post_init__(self):
+        wanted = {
+            "image_size": (self.image_size >= 8, "8 or more"),
+            "flip": (0 <= self.flip <= 1, "from 0 to 1"),
+            "resize": (
+                self.resize is None or self.resize >= self.image_size,
+                f"image_size, {self.image_size}, or more",
+            ),
+            "fit": (self.fit in transforms.FITS, f"one of {', '.join(transforms.FITS)}"),
+            "views": (self.views in transforms.VIEWS, f"one of {', '.join(transforms.VIEWS)}"),
+            "normalize_by": (self.normalize_by in ("data", "imagenet"), "data or imagenet"),
+        }
+        check_fields(self, wanted)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """How long a run trains, in which batches, and when it tests and saves.
+
+    Attributes:
+      epochs: epochs of training; 0: only test, such as weights of init_from.
+      batch_size: training images a step, over all devices.
+      test_batch_size: test images at a time, over all devices.
+      steps_per_call: steps of training in one call of the accelerator: for small networks, with data_on_device.
+      test_every: epochs between tests.
+      test_every_steps: steps between further tests within an epoch.
+      log_every: steps between lines of metrics.jsonl within an epoch, rounded up to whole calls.
+      checkpoint_minutes: minutes between checkpoints within long epochs; the end of every epoch is saved anyway.
+    """
+
+    epochs: int = 164
+    batch_size: int = 64
+    test_batch_size: int = 64
+    steps_per_call: int = 1
+    test_every: int = 1
+    test_every_steps: int | None = None
+    log_every: int = 20
+    checkpoint_minutes: float = 10.0
+
+    def __post_init__(self):
+        counts = ("batch_size", "test_batch_size", "steps_per_call", "test_every", "log_every")
+        wanted = {
+            "epochs": (self.epochs >= 0, "0 or more"),
+            **{name: (getattr(self, name) >= 1, "1 or more") for name in counts},
+            "test_every_steps": (self.test_every_steps is None or self.test_every_steps > 0, "1 or more, or None"),
+            "checkpoint_minutes": (self.checkpoint_minutes > 0, "positive"),
+        }
+        check_fields(self, wanted)
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyStopping:
+    """When training ends before its last epoch: as images for validation, which there must be, say.
+
+    Attributes:
+      patience: epochs without a better result on the images for validation, after which training ends; None: never.
+      metric: name of the result that must get better, such as "rmse"; None: the one by which the best checkpoint is
+        chosen.
+      min_epochs: training ends no sooner than this: the first epochs may be all ups and downs.
+    """
+
+    patience: int | None = None
+    metric: str | None = None
+    min_epochs: int = 0
+
+    def __post_init__(self):
+        wanted = {
+            "patience": (self.patience is None or self.patience > 0, "1 or more, or None"),
+            "min_epochs": (self.min_epochs >= 0, "0 or more"),
+            "metric": (self.metric is None or self.patience, "None without early_stopping.patience"),
+        }
+        check_fields(self, wanted, "early_stopping.")
+
+
+RUN = (RunSettings, ImageSettings, TrainingSettings)
+NAMES = {"dataset": list_datasets, "model": models.list_models, "task": tasks.registered, "optimizer": OPTIMIZERS.keys}
+
+
+def declarations() -> dict[str, dict[str, Setting]]:
+    """Returns all settings by group and name; those of the run itself are in the group "".
+
+    An option of a data set, model, task or optimizer has the default None: that of the one that is chosen by name.
+    """
+    kinds = {type(backbone): name for name, backbone in models.registered().items()}
+    one_of_each = {"model": kinds.values()}
+    options = {
+        group: optional(_options(group, name) for name in one_of_each.get(group, names()))
+        for group, names in NAMES.items()
+    }
+    return {group: settings | options.get(group, {}) for group, settings in _always_read().items()}
+
 
 def default_config() -> ConfigDict:
-    """The settings of Deep-RoR's training from scratch (section IV.A); a config file names data, model and task.
-
-    A `placeholder` is a setting that the data set, model or task has a default for; leave it out and that holds.
-    """
+    """Returns the settings of Deep-RoR's training from scratch (section IV.A), without data set, model and task."""
     config = ConfigDict()
-
-    config.name = ""  # of the run; its folder is runs/NAME unless --workdir says otherwise
-    config.row = placeholder(str)  # FILE:ROW, the experiment of a paper that this is; see `ror_jax.report`
-    config.seed = 0  # of parameters, order of images, augmentation, stochastic depth
-    config.deterministic = False  # the same numbers each time on a GPU, too, by slower algorithms; elsewhere always
-    config.init_from = placeholder(str)  # folder of weights to start from, as tools/convert_torchvision.py makes it
-    # A recipe trains these stages before itself, in this order, each from the weights of the one before it. What sets
-    # NAME apart is `stage.NAME`, see `stage_config`; its folder is beside the recipe's, under the stage's own name.
-    config.stages = ()
+    for group, settings in declarations().items():
+        if group:
+            config[group] = to_config(settings)
+        else:
+            config.update(to_config(settings))
     config.stage = ConfigDict()
-    config.data_dir = placeholder(str)  # folder with the data set's own files
-    config.allow_changed_data = False  # go on with a run although its images or labels are other ones now
-    config.cache_dir = "~/.cache/ror_jax"  # prepared data sets and compiled programs
-
-    config.dataset = dataset = ConfigDict()
-    dataset.name = ""
-    dataset.fold = placeholder(int)  # faces: the fold to test on, 0 ... 4; the others train
-    dataset.validation = placeholder(float)  # faces: the share of the subjects that train to hold out for validation
-    dataset.protocol = placeholder(str)  # adience: "levi" or "all"
-    dataset.mid_ages = placeholder(bool)  # adience: take the middle of a span for the age; else spans have none
-    dataset.people = placeholder(int)  # rendered_faces
-    dataset.pictures_per_person = placeholder(int)  # rendered_faces
-    dataset.resolution = placeholder(int)  # faces: pixels a side of the stored images
-    dataset.whole_image = placeholder(bool)  # faces_csv, imdb_wiki: store the whole image, not its central square
-    dataset.align = placeholder(
-        bool
-    )  # faces_csv: cut the largest face of an image out, upright; whatever whole_image says
-    dataset.test_share = placeholder(float)  # faces_csv, imdb_wiki: the share to test on where no file says which
-    dataset.by_person = placeholder(bool)  # faces_csv, imdb_wiki: that share is one of the people, not of the images
-    dataset.split_seed = placeholder(int)  # faces_csv, imdb_wiki: it decides which
-    dataset.min_face_score = placeholder(float)  # imdb_wiki: of the face detector, to keep an image
-    dataset.max_second_face_score = placeholder(float)  # imdb_wiki: by default a second face of any score is too much
-    dataset.need_gender = placeholder(bool)  # imdb_wiki: keep no image without
-    dataset.min_size = placeholder(int)  # imdb_wiki: pixels of the shorter side of an image to keep
-    dataset.extra = placeholder(bool)  # svhn: train on its `extra` images too
-    dataset.classes = placeholder(int)  # imagenet: how many there must be; 0: any number
-    dataset.limit = placeholder(int)  # images of each split, for a quick look
-
-    config.image_size = 224  # pixels a side, as the network sees them
-    config.augmentation = "scale_and_aspect"  # or "scale", "pad_and_crop"; "center": as a test image; "none": no flip
-    config.min_area = 0.08  # of the image, that a random crop of "scale_and_aspect" or "scale" keeps
-    config.flip = 0.5  # probability of mirroring a training image, with any augmentation but "none"
-    config.resize = placeholder(int)  # side of a test image before its centre is cut out; default: 256 for 224
-    config.fit = "crop"  # that is its shorter side; "pad": the longer one, and a border makes it a square
-    config.views = "single"  # of a test image: its centre; or "flip", "five_crop", "ten_crop"; probabilities averaged
-    # Keep all images, of one size, on the accelerator and augment them there, by other random numbers than on the host.
-    config.data_on_device = False
-    config.steps_per_call = 1  # of training, in one call of the accelerator: for small networks, with data_on_device
-    config.workers = -1  # processes that decode and augment; 0: threads of this one; -1: 0 on CPU, else half the cores
-
-    # What becomes of a training image then, in this order, on the host; see `input_pipeline.jitter`. Amounts are drawn
-    # up to these, and down to minus these.
-    config.jitter = jitter = ConfigDict()
-    jitter.shift_scale_rotate = 0.0  # probability
-    jitter.shift = 0.0625  # share of the side, right and down
-    jitter.scale = 0.1  # share of the size
-    jitter.rotation = 15.0  # degrees
-    jitter.brightness_contrast = 0.0  # probability
-    jitter.brightness = 0.2  # share of 255 levels
-    jitter.contrast = 0.2  # share of the distance from the mean level
-    jitter.hue_saturation = 0.0  # probability
-    jitter.hue = 10.0  # degrees
-    jitter.saturation = 0.2  # share of it
-    jitter.value = 0.2  # share of the brightest channel
-    jitter.noise = 0.0  # probability
-    jitter.noise_std = 10.0  # levels, from 0 on
-    jitter.blur = 0.0  # probability
-    jitter.blur_sigma = 1.5  # pixels, from 0 on
-
-    config.sampling = sampling = ConfigDict()
-    sampling.label = placeholder(str)  # draw images by the inverse frequency of it ("age"); None: each once an epoch
-    sampling.bin_width = 5.0  # years, of ages; of other labels every class is a bin
-
-    config.model = model = ConfigDict()
-    model.name = ""
-    model.mlp_widths = placeholder(tuple)  # of hidden layers between the backbone and all outputs; default: none
-    model.mlp_dropout = placeholder(float)
-    model.levels = placeholder(int)
-    model.shortcut_types = placeholder(tuple)
-    model.blocks_per_group = placeholder(tuple)
-    model.widths = placeholder(tuple)
-    model.survival = placeholder(float)
-    model.drop_path = placeholder(str)
-    model.dropout = placeholder(float)
-    model.new_shortcut_init = placeholder(str)
-    model.remat = placeholder(bool)  # less memory for more arithmetic
-    model.unroll = placeholder(bool)  # equal blocks one after the other instead of in a loop
-    model.dtype = placeholder(str)  # "float32" or "bfloat16"
-    model.param_dtype = placeholder(str)
-
-    config.task = task = ConfigDict()
-    task.name = ""
-    task.weights = placeholder(object)  # "LW0" ... "LW3", or a number for each class
-    task.normalize_by = placeholder(str)
-    task.objective = placeholder(str)  # age_group, age_years: the loss, "cross_entropy", "ladder", "coral", "corn" ...
-    task.sigma = placeholder(float)  # width of the objective "label_distribution", in classes
-    task.age_weight = placeholder(float)  # age_gender: of the loss of age
-    task.gender_weight = placeholder(float)  # age_gender: of the loss of gender
-    task.age_scale = placeholder(float)  # age_gender: years that the loss counts as 1
-    task.balance = placeholder(str)  # age_gender: "fixed" or "uncertainty", how the two losses are weighed
-    task.threshold = placeholder(object)  # age_gender: the probability above which a face is male, or "validation"
-    task.group = placeholder(int)  # older_than: than which group, 1 ... 7
-
-    config.normalize_by = "data"  # or "imagenet": whose pixels' mean and deviation; of init_from, those of its weights
-    config.epochs = 164  # 0: only test, such as weights of init_from
-    config.batch_size = 64  # over all devices
-    config.test_batch_size = 64
-    config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "sgd"  # or "adamw"
-    optimizer.learning_rate = 0.1
-    optimizer.schedule = "step"  # or "cosine", which falls to 0 until the end
-    optimizer.warmup_epochs = 0.0  # in which the learning rate rises from 0
-    optimizer.decay_epochs = (80, 122)  # "step": after these the learning rate is multiplied by decay_factor
-    optimizer.decay_factor = 0.1
-    optimizer.momentum = placeholder(float)  # sgd
-    optimizer.nesterov = placeholder(bool)  # sgd
-    optimizer.beta1 = placeholder(float)  # adamw
-    optimizer.beta2 = placeholder(float)  # adamw
-    optimizer.weight_decay = 1e-4
-    optimizer.decay_vectors = True  # weight decay on BN parameters and biases too, as in Torch
-    optimizer.clip_norm = placeholder(float)  # the largest norm of all gradients together
-    optimizer.rates = rates = ConfigDict()  # times the learning rate, for parts of the network
-    rates.backbone = rates.mlp = rates.heads = 1.0
-    optimizer.frozen = ()  # names of parts that are not trained, such as "backbone.stem"
-
-    # After so many epochs without a better result on the images for validation, which there must be, training ends.
-    config.early_stopping = early_stopping = ConfigDict()
-    early_stopping.patience = placeholder(int)  # epochs; default: train to the end
-    # A result by name, such as "rmse"; by default what epochs are compared by, and the best checkpoint always is.
-    early_stopping.metric = placeholder(str)
-    early_stopping.min_epochs = 0  # no sooner than this: the first epochs may be all ups and downs
-
-    # A step is bad if its loss, gradients, new parameters or batch statistics are not finite, or as is said here.
-    config.guard = guard = ConfigDict()
-    guard.max_skips = 0  # bad steps in a row that are left out, schedule and all; the next one ends the run
-    guard.loss_spike = placeholder(float)  # a loss of more than so many times its running mean is bad
-    guard.max_batch_stat = 1e10  # a running mean or variance of more than this is bad
-
-    config.mesh = mesh = ConfigDict()
-    mesh.data = -1  # copies of parameters and optimiser state; -1: as many as there are devices for
-    mesh.model = 1  # devices that share a copy (FSDP). A batch is divided over all data x model devices
-
-    config.test_every = 1  # epochs
-    config.test_every_steps = placeholder(int)  # and so often within an epoch
-    config.log_every = 20  # steps between lines of metrics.jsonl within an epoch, rounded up to whole calls
-    config.checkpoint_minutes = 10.0  # within long epochs; the end of every epoch is saved anyway
-    config.profile = False  # trace a few steps of this start for TensorBoard and Perfetto, in the run's folder
-    config.closing_words = ""  # printed when all is done
     return config.lock()
 
 
@@ -182,3 +214,110 @@ def stage_config(**settings: Any) -> ConfigDict:
     del stage.stages, stage.stage, stage.closing_words
     stage.update(settings)
     return stage.lock()
+
+
+def given(settings: ConfigDict) -> dict:
+    """Returns the settings that are not None, as a dict of dicts; the others are left to whoever has a default."""
+    nested = {key: given(value) if isinstance(value, ConfigDict) else value for key, value in settings.items()}
+    return {key: value for key, value in nested.items() if value is not None and value != {}}
+
+
+def load_config(argument: str) -> ConfigDict:
+    """Returns the config that `--config=FILE` or `--config=FILE:ROW` means.
+
+    Raises:
+      UserError: there is no such file.
+    """
+    file, _, row = argument.partition(":")
+    if not Path(file).is_file():
+        raise UserError(f"there is no config file {file}")
+    return _functions(Path(file).resolve())["get_config"](*[row] if row else [])
+
+
+def describe(config: ConfigDict) -> str:
+    """Returns all settings that a run of this config reads, with values and descriptions, as text for a terminal."""
+    known, read = declarations(), _always_read()
+    for group in NAMES:
+        read[group] |= _options(group, config[group].name)
+    rows = list(_rows(read, config))
+    for name, stage in config.stage.items():
+        rows += [row for row in _rows(known, stage, f"stage.{name}.") if row[1] is not None]
+    width = max(len(name) for name, *_ in rows)
+    lines = [f"{name:{width}}  {_words(*row)}\n    {row[1].description}" for name, *row in rows]
+    unread = [f"{group}.{name}" for group in NAMES for name in known[group] if name not in read[group]]
+    chosen = ", ".join(config[group].name for group in NAMES)
+    rest = f"Other settings, which {chosen} do not read: {', '.join(unread)}"
+    return "\n".join([*lines, "", textwrap.fill(rest, 120, break_on_hyphens=False)])
+
+
+@functools.cache
+def _functions(file: Path) -> dict[str, Any]:
+    """What a config file defines; it is run once, as what it registers can be registered once."""
+    return runpy.run_path(str(file))
+
+
+def _always_read() -> dict[str, dict[str, Setting]]:
+    """The settings that every run reads, by group and name."""
+    settings: dict[str, Setting] = {}
+    for part in RUN:
+        settings |= declared(part)
+    return {
+        "": settings,
+        "dataset": {"name": _name(list_datasets())},
+        "model": {"name": Setting(str, "", "one of `ror_jax.models.list_models()`, such as ror34")},
+        "task": {"name": _name(tasks.registered())},
+        "optimizer": {"name": _name(OPTIMIZERS, "sgd")} | declared(create_optimizer, ("epochs", "steps_per_epoch")),
+        "jitter": declared(Jitter, ("fill",)),
+        "sampling": declared(InverseFrequency, ("dataset",)),
+        "early_stopping": declared(EarlyStopping),
+        "guard": declared(make_train_step, ("deterministic",)),
+        "mesh": declared(create_mesh, ("devices",)),
+    }
+
+
+def _name(known: Iterable[str], default: str = "") -> Setting:
+    return Setting(str, default, f"one of {', '.join(sorted(known))}")
+
+
+def _options(group: str, name: str) -> dict[str, Setting]:
+    """The options of the data set, model, task or optimizer of that name, with its own defaults."""
+    if name not in NAMES[group]():
+        raise unknown(f"{group}.name", name, NAMES[group]())
+    if group == "dataset":
+        own, shared = declared(find_dataset(name), ("labels",)), declared(create_dataset, ("data_dir", "cache_dir"))
+        return own | {option: setting for option, setting in shared.items() if option in ("limit", *own)}
+    if group == "model":
+        backbone, around = models.registered()[name], declared(models.create_model)
+        own = declared(type(backbone), ("image_size",))
+        own = {field: setting._replace(default=getattr(backbone, field)) for field, setting in own.items()}
+        return own | {option: around[option] for option in models.AROUND}
+    if group == "task":
+        return declared(tasks.registered()[name], ("names",))
+    return declared(OPTIMIZERS[name], ("weight_decay", "decay_vectors"))
+
+
+def _rows(
+    groups: Mapping[str, Mapping[str, Setting]], values: ConfigDict, prefix: str = ""
+) -> Iterator[tuple[str, Any, Setting]]:
+    """The dotted name, the value and the declaration of each setting that `values` has."""
+    for group, settings in groups.items():
+        here, dotted = (values[group], f"{prefix}{group}.") if group else (values, prefix)
+        for name, setting in settings.items():
+            if isinstance(setting.default, Mapping):
+                parts = {
+                    part: setting._replace(type=type(each), default=each) for part, each in setting.default.items()
+                }
+                yield from _rows({name: parts}, here, dotted)
+            elif name in here:
+                yield f"{dotted}{name}", here[name], setting
+
+
+def _words(value: Any, setting: Setting) -> str:
+    """The type and the value, and the default where there is no value."""
+    default = f" (default: {_word(setting.default)})" if value is None and setting.default is not None else ""
+    return f"{'any' if setting.type is object else setting.type.__name__:5}  {_word(value)}{default}"
+
+
+def _word(value: Any) -> str:
+    word = value.__name__ if isinstance(value, type) else repr(value)
+    return word if len(word) < 60 else f"{word[:56]} ..."

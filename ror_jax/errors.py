@@ -15,12 +15,18 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(nearest(kind, name, known))
 
 
-def check_fields(settings: Any, wanted: Mapping[str, tuple[bool, str]]) -> None:
+def check_fields(settings: Any, wanted: Mapping[str, tuple[bool, str]], prefix: str = "") -> None:
     """Raises UserError at the first invalid attribute of `settings`.
 
     Args:
       wanted: by name of the attribute, whether its value is valid, and what it must be.
+      prefix: of the names in the message.
     """
-    for name, (valid, what) in wanted.items():
+    check_values({f"{prefix}{name}": (getattr(settings, name), *rule) for name, rule in wanted.items()})
+
+
+def check_values(wanted: Mapping[str, tuple[Any, bool, str]]) -> None:
+    """Raises UserError at the first invalid value; `wanted` is as in `check_fields`, with the value before the rest."""
+    for name, (value, valid, what) in wanted.items():
         if not valid:
-            raise UserError(f"{name} is {getattr(settings, name)!r}; it must be {what}")
+            raise UserError(f"{name} is {value!r}; it must be {what}")

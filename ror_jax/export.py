@@ -31,7 +31,7 @@ from input_pipeline.pipeline import record_image
 from input_pipeline.records import Source
 from input_pipeline.transforms import crop_views
 from ror_jax import __version__
-from ror_jax.config import default_config
+from ror_jax.config import default_config, given
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replacing, writing
 from ror_jax.models import load_model
@@ -44,6 +44,7 @@ from ror_jax.report.model_card import write_model_card
 from ror_jax.report.predictions import read_predictions
 from ror_jax.training.checks import resize
 from ror_jax.training.experiment import open_task
+from ror_jax.training.workdir import read_settings
 
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
@@ -109,7 +110,7 @@ def export(
     intervals = {name: answer.calibrate(truth) for name, (answer, truth) in predictions.judged().items()}
     card = load_card(workdir) | {
         "name": config.name,
-        "task": {name: value for name, value in config.task.items() if value is not None},
+        "task": given(config.task),
         "labels": {name: dataset.labels[name] for name in task.labels},
         "preprocessing": dataclasses.asdict(preprocessing),
         "views": config.views if config.views in VIEWS else "single",
@@ -146,15 +147,9 @@ def _check_output(folder: Path) -> None:
 
 
 def _config(workdir: Path, data_dir: str | None) -> ConfigDict:
-    """The settings of a run."""
-
-    def merged(usual: dict, found: dict) -> dict:  # a setting that is newer than the run had its default then
-        return usual | {
-            name: merged(usual[name], value) if isinstance(usual.get(name), dict) and isinstance(value, dict) else value
-            for name, value in found.items()
-        }
-
-    config = ConfigDict(merged(default_config().to_dict(), read_json(workdir / "config.json")))
+    """The settings of a run; one that is newer than the run had its default then."""
+    config, settings = default_config().unlock(), read_settings(workdir / "config.json")
+    config.update_from_flattened_dict({name: settings[name] for name in settings if not name.startswith("stage.")})
     config.data_dir = data_dir or config.data_dir
     return config
 

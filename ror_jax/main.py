@@ -3,8 +3,8 @@
     python -m ror_jax.main --config=configs/quickstart.py
     python -m ror_jax.main --config=configs/adience_fold0.py --config.data_dir=DIR
 
-Every setting of ror_jax/config.py can be changed on the command line: --config.model.survival=1. A run that was
-stopped goes on where it was when the same command is given again.
+Every setting can be changed on the command line: --config.model.survival=1. With --settings, all of them are printed. A
+run that was stopped goes on where it was when the same command is given again.
 """
 
 import os
@@ -19,6 +19,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from input_pipeline import DataError
+from ror_jax.config import describe
 from ror_jax.errors import UserError
 from ror_jax.run import evaluate_checkpoint, train_and_test
 from ror_jax.studies import STUDIES, cross_validate
@@ -26,6 +27,7 @@ from ror_jax.training import distributed
 from ror_jax.training.loop import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
+SETTINGS = flags.DEFINE_boolean("settings", False, "Print all settings of the config, with descriptions, and leave.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/NAME, with the name in the config.")
 MODE = flags.DEFINE_enum(
     "mode",
@@ -51,6 +53,8 @@ def main(argv) -> None:
     config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:
+        if SETTINGS.value:
+            return print(describe(config))
         distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
         if FOLDS.value is not None and MODE.value != "cross_validate":
             raise UserError("--folds belongs to --mode=cross_validate; one fold alone is --config.dataset.fold")
@@ -100,7 +104,7 @@ def parse(argv: list[str]) -> list[str]:
         sys.exit(f"error: the config: {str(error).strip().rpartition('] ')[2]}")
     except (AttributeError, KeyError) as error:  # of ConfigDict, whose words are quoted more than once
         words = str(error).replace("\\n", " ").replace("\\", "").replace("'", "").replace('"', "")
-        sys.exit(f"error: there is no setting {words.replace(' Did', '; did')} (all of them are in ror_jax/config.py)")
+        sys.exit(f"error: there is no setting {words.replace(' Did', '; did')} (--settings prints all of them)")
 
 
 if __name__ == "__main__":

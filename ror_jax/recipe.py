@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from ror_jax.config import default_config
+from ror_jax.config import default_config, given
 from ror_jax.errors import UserError
 
 
@@ -54,7 +54,7 @@ def _stage_config(config: ConfigDict, name: str | None, before: tuple[str, ...])
     if name not in config.stage:
         known = ", ".join(config.stage) or "none"
         raise UserError(f"stages names {name!r}, but there is no stage.{name} that says what it is; there are: {known}")
-    changes, usual = _given(config.stage[name]), default_config()
+    changes, usual = given(config.stage[name]), default_config()
     for part in ("dataset", "task"):
         if "name" in changes.get(part, {}):
             own[part], own.sampling = usual[part], usual.sampling
@@ -63,9 +63,3 @@ def _stage_config(config: ConfigDict, name: str | None, before: tuple[str, ...])
     own.closing_words = ""  # they are the recipe's
     own.update(changes)
     return own
-
-
-def _given(settings: ConfigDict) -> dict:
-    """Those that are not None, as a dict of dicts."""
-    nested = {key: _given(value) if isinstance(value, ConfigDict) else value for key, value in settings.items()}
-    return {key: value for key, value in nested.items() if value is not None and value != {}}

@@ -185,7 +185,8 @@ def create(
         fold: the fold to test on, 0..4.
         labels: rows that have at least one of these are kept: "age_group", "gender", "age" (see `mid_ages`).
         validation: see `create_dataset`.
-        protocol: "levi" or "all", see `age_group`, which alone it decides. The published numbers use "levi".
+        protocol: how labels become age groups, see `age_group`: "levi", the eight exact ones alone, as in the published
+            numbers; or "all", any age or span, by the nearest group.
         mid_ages: the age is the middle of the span that the list says, 28.5 for "(25, 32)", 80 for "(60, 100)", as well
             as a single age, "35". If not, only single ages are known. Ages that a network learns from these are coarse.
         resolution: side of the prepared images in pixels.

@@ -163,10 +163,13 @@ def create(
         cache_dir: where the prepared files are kept.
         labels: rows that have at least one of these are kept: "age_group" (nearest to the age), "gender", "age".
         fold: the fold to test on; all others train. Needed for a file with a column fold and no column split.
-        by_person, test_share, split_seed: see `face_files.open_at_random`.
+        test_share: the share of the images or people to test on where no column says which.
+        by_person: draw people, so that nobody is both trained and tested on, where the file says who is who.
+        split_seed: with the same seed the split is the same.
         validation: see `create_dataset`. Not for a file whose column split names rows for validation.
         resolution: side of the prepared images in pixels.
-        whole_image, align: see `face_files.FaceFiles`.
+        whole_image: store the whole image, its longer side of `resolution` pixels, not its central square.
+        align: cut out the largest face of an image, upright, whatever `whole_image` says.
 
     Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised), `split` (str) and, if
     the file has it, `id` (str). The `identity` of who is unknown is the path.

@@ -69,14 +69,16 @@ def create(
         data_dir: the folder of imdb_crop and wiki_crop, or one of the two.
         cache_dir: where the prepared files are kept.
         labels: rows that have at least one of these are kept: "age", "age_group" (nearest to the age), "gender".
-        min_face_score: of the face detector.
+        min_face_score: the least score of the face detector.
         max_second_face_score: a second face with a higher score is one too many. None: any second face is.
         need_gender: leave out rows without a known gender.
         min_size: pixels of the shorter side.
-        by_person, test_share, split_seed: see `face_files.open_at_random`. The paper draws 10 % of the images.
+        test_share: the share of the images or people to test on. The paper draws 10 % of the images.
+        by_person: draw people, so that nobody is both trained and tested on; otherwise images.
+        split_seed: with the same seed the split is the same.
         validation: see `create_dataset`.
         resolution: side of the prepared images in pixels.
-        whole_image: see `face_files.read_face`.
+        whole_image: store the whole image, its longer side of `resolution` pixels, not its central square.
 
     Beside the usual keys the records have `fold` (int32, always -1) and `path` (str, below the folder).
 

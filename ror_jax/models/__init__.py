@@ -7,6 +7,7 @@ a backbone, see `models.backbone`.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,26 @@ def register(name: str, config) -> None:
 def list_models() -> list[str]:
     """The names that `create_model` knows, sorted."""
     return sorted(_MODELS)
+
+
+def registered() -> Mapping[str, Any]:
+    """The configurations of the models' backbones, by name."""
+    return _MODELS
+
+
+def register(name: str, config: Any) -> None:
+    """Adds a model to those that `create_model` knows.
+
+    Args:
+      config: of the backbone: a frozen dataclass with the fields `dtype` and `param_dtype` and the method
+        `build() -> nnx.Module`, see `network.Network`. Its fields become settings, `config.model.FIELD`.
+
+    Raises:
+      UserError: there is a model of that name.
+    """
+    if name in _MODELS:
+        raise UserError(f"there is a model {name!r} already; register yours under another name")
+    _MODELS[name] = config
 
 
 def model_config(name: str, **overrides):
@@ -88,8 +109,9 @@ def create_model(
       rngs: the parameters are drawn from its `params` stream.
       mean, std: of the training pixels in 0...255, a number a channel; the network normalises its input by them.
       trunks: by name, what the heads read besides the model's own "features", or instead of it, see `outputs`.
-      mlp_widths, mlp_dropout: hidden layers that the trunk "features" gets in addition, each linear, batch
-        normalisation, GELU and dropout of that rate (multi-task article, section 6).
+      mlp_widths: widths of hidden layers that the trunk "features" gets in addition, each linear, batch normalisation,
+        GELU and dropout (multi-task article, section 6).
+      mlp_dropout: rate of dropout after each of these layers.
       **overrides: fields of the model's configuration, such as `survival=0.5` or `dtype=jnp.bfloat16`.
 
     Returns:

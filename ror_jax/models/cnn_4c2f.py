@@ -15,7 +15,14 @@ from ror_jax.outputs import Flatten, Hidden
 
 @dataclasses.dataclass(frozen=True)
 class Config4c2f:
-    """Overrides: `image_size` (pixels a side, 227 in the paper), `dropout`, `dtype`, `param_dtype`."""
+    """The network of the paper. Each field is an override of `create_model`.
+
+    Attributes:
+      image_size: pixels a side.
+      dropout: rate of dropout after the two hidden layers.
+      dtype: data type of the computation, "float32" or "bfloat16".
+      param_dtype: data type of the parameters.
+    """
 
     image_size: int = 227
     dropout: float = 0.5

@@ -24,11 +24,14 @@ class ConvNextConfig:
     """A ConvNeXt. Each field is an override of `create_model`.
 
     Attributes:
-      blocks_per_group, widths: a number for each group.
+      blocks_per_group: how many blocks each group has.
+      widths: the width of each group.
       survival: 1 - drop path rate: the survival probability falls in equal steps from 1 at the first block to this at
         the last.
-      remat, unroll: see `ResidualConfig`.
-      dtype: of the computation; param_dtype: of the parameters. The normalisations' statistics are float32.
+      remat: keep only the input of every block for the backward pass: less memory, a third more arithmetic.
+      unroll: run equal blocks one after the other instead of in a loop.
+      dtype: data type of the computation, "float32" or "bfloat16".
+      param_dtype: data type of the parameters. The normalisations' statistics are float32.
     """
 
     blocks_per_group: tuple[int, ...]

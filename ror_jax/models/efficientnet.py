@@ -29,14 +29,17 @@ class EfficientNetConfig:
       blocks_per_group: how many blocks each group has.
       widths: a group's output width.
       kernels: the size of a group's depthwise convolutions.
-      strides: of a group's first block.
+      strides: the stride of a group's first block.
       expansions: the inner width of a group's blocks as a multiple of their input width.
-      stem_width, head_width: of the first and the last convolution.
+      stem_width: width of the first convolution.
+      head_width: width of the last convolution, that of the map "last".
       survival: 1 - drop connect rate; the survival probability falls from 1 at the first block in equal steps that
         would reach this behind the last.
-      dropout: on the pooled features, in training.
-      remat, unroll: see `ResidualConfig`.
-      dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
+      dropout: rate of dropout on the pooled features.
+      remat: keep only the input of every block for the backward pass: less memory, a third more arithmetic.
+      unroll: run equal blocks one after the other instead of in a loop.
+      dtype: data type of the computation, "float32" or "bfloat16".
+      param_dtype: data type of the parameters. BN statistics are float32.
     """
 
     blocks_per_group: tuple[int, ...] = (1, 2, 2, 3, 3, 4, 1)

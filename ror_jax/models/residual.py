@@ -42,7 +42,7 @@ class ResidualConfig:
       kernels: the convolutions of a block: (3, 3) is B(3,3), (3, 3, 3) is B(3,3,3), (1, 3, 1) the bottleneck.
       expansion: a block's output width as a multiple of its group's width (k of the bottleneck: 4, 2 or 1).
       preactivation: BN-ReLU-conv (Pre-ResNet, WRN) instead of conv-BN-ReLU.
-      levels: m, the number of shortcut levels.
+      levels: the number of shortcut levels, m.
       shortcut_types: "A", "B" or "C" for each level, outermost first; a single one is the final level's, with "B" in
         all levels above it. A: identity, subsampled and zero-padded where the shape changes; B: identity in the final
         level, a 1x1 projection where the shape changes; C, and B above the final level: always a projection.
@@ -60,7 +60,8 @@ class ResidualConfig:
         a third more arithmetic.
       unroll: run equal blocks one after the other instead of in a loop: the same numbers to rounding, a longer
         compilation. On CPU it is slower, too.
-      dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
+      dtype: data type of the computation, "float32" or "bfloat16".
+      param_dtype: data type of the parameters. BN statistics are float32.
     """
 
     blocks_per_group: tuple[int, ...]

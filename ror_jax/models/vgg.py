@@ -14,8 +14,17 @@ from ror_jax.outputs import Flatten, Hidden
 
 @dataclasses.dataclass(frozen=True)
 class VggConfig:
-    """Overrides: `blocks_per_group`, `widths`, `hidden` (width of the two hidden layers), `image_size`, `dropout`,
-    `dtype`, `param_dtype`."""
+    """A VGG; the defaults are VGG-16. Each field is an override of `create_model`.
+
+    Attributes:
+      blocks_per_group: how many convolutions each group has.
+      widths: the width of each group's convolutions.
+      hidden: width of the two hidden layers.
+      image_size: pixels a side.
+      dropout: rate of dropout after the hidden layers.
+      dtype: data type of the computation, "float32" or "bfloat16".
+      param_dtype: data type of the parameters.
+    """
 
     blocks_per_group: tuple[int, ...] = (2, 2, 3, 3, 3)
     widths: tuple[int, ...] = (64, 128, 256, 512, 512)

@@ -33,21 +33,27 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="DIR",
         help="where to write NAME.md, NAME.html and their pictures; default: --runs, and nothing of --compare",
     )
+    parser.add_argument(
+        "--configs",
+        type=Path,
+        metavar="DIR",
+        help="folder of the files that rows name; default: configs, here or else beside this package",
+    )
     options = parser.parse_args(arguments)
     try:
         if options.list:
-            print(list_rows(load_paper(options.paper)))
+            print(list_rows(load_paper(options.paper), options.configs))
         elif options.compare:
             _compare(options.compare, options.output)
         else:
-            _report(options.paper, options.runs, options.output or options.runs)
+            _report(options.paper, options.runs, options.output or options.runs, options.configs)
     except (UserError, OSError) as error:
         sys.exit(f"error: {error}")
 
 
-def _report(name: str, folder: Path, output: Path) -> None:
+def _report(name: str, folder: Path, output: Path, configs: Path | None) -> None:
     paper = load_paper(name)
-    runs, problems = find_runs(folder)
+    runs, problems = find_runs(folder, configs)
     written, unread = write_report(paper, runs, output, name)
     for problem in problems + unread:
         print(problem, file=sys.stderr)

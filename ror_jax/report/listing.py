@@ -1,13 +1,14 @@
 """The rows of a paper's tables and figures: how to run them, the network's size, the recipe, what is published."""
 
 from functools import cache
+from pathlib import Path
 
 import jax
 from flax import nnx
 
 from ror_jax.models import create_model
 from ror_jax.report.paper import cells, published
-from ror_jax.report.runs import row_settings
+from ror_jax.report.runs import CONFIGS, row_settings
 from ror_jax.training.state import count_parameters
 
 UNITS = {
@@ -26,20 +27,20 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # of d
 ANSWERS = {"age_gender": 2, "age_group": 8, "gender": 2, "older_than": 2}  # of what is learnt of faces
 
 
-def list_rows(paper: dict) -> str:
-    """Three lines for each row, in the paper's order."""
+def list_rows(paper: dict, configs: Path | None = None) -> str:
+    """Three lines for each row, in the paper's order. `configs` is as for `row_settings`."""
     numbers: dict[str, dict[str, list[str]]] = {}  # row -> number -> where it stands
     for place, cell in cells(paper):
         if "run" in cell:
             number = f"{published(cell)}{UNITS[cell['metric']]}" if "published" in cell else "no number"
             places = numbers.setdefault(cell["run"], {}).setdefault(number, [])
             places += [place] if place not in places else []
-    return "\n".join(line for row, places in numbers.items() for line in _lines(row, places))
+    return "\n".join(line for row, places in numbers.items() for line in _lines(row, places, configs))
 
 
-def _lines(row: str, numbers: dict[str, list[str]]) -> list[str]:
+def _lines(row: str, numbers: dict[str, list[str]], configs: Path | None) -> list[str]:
     file, _, name = row.partition(":")
-    settings = row_settings(row)
+    settings = row_settings(row, configs)
     model = {
         key.removeprefix("model."): tuple(value) if isinstance(value, list) else value
         for key, value in settings.items()
@@ -49,7 +50,7 @@ def _lines(row: str, numbers: dict[str, list[str]]) -> list[str]:
     network = [model.pop("name"), *(f"{key} {_words(value)}" for key, value in model.items())]
     where = "; ".join(f"{number} ({', '.join(places)})" for number, places in numbers.items())
     return [
-        f"--config=configs/{file}.py:{name}",
+        f"--config={configs or CONFIGS}/{file}.py:{name}",
         f"    {', '.join(network)}; {parameters:,} parameters; {_recipe(settings)}",
         f"    published: {where}",
     ]

@@ -1,7 +1,6 @@
 """What runs left in their folders, and in what each of them differs from the paper's experiment."""
 
 import dataclasses
-import importlib
 import json
 from collections.abc import Iterable
 from functools import cache
@@ -9,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+import ror_jax
+from ror_jax.config import load_config
 from ror_jax.errors import UserError
 from ror_jax.files import read_json
 from ror_jax.models.weights import load_card
 from ror_jax.tasks.metrics import metric as named
 from ror_jax.training.logging import read_rows
-from ror_jax.training.workdir import FREE, flat_settings
+from ror_jax.training.workdir import FREE, flat_settings, read_settings
 
+CONFIGS = Path("configs")
 # Settings that make no other experiment: a seed, a name, how often to test, where data and first weights lie. (Whether
 # there are first weights does; `_start` looks at that.)
 BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device", "init_from")
@@ -36,7 +38,7 @@ class Run:
     """One run, as it was found.
 
     Attributes:
-      row: FILE:ROW of `configs/`; None if it is no experiment of a paper.
+      row: FILE:ROW, FILE being that of a folder of configs without `.py`; None if it is no experiment of a paper.
       fold: that it was tested on; None for data without folds.
       settings: by dotted name, those that make the experiment; without the fold.
       differences: from the row's own settings, in words; empty if it is the paper's experiment to the end.
@@ -95,8 +97,10 @@ class Run:
         return json.dumps([self.seed, {key: value for key, value in self.settings.items() if key != but}])
 
 
-def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
+def find_runs(folder: Path, configs: Path | None = None) -> tuple[list[Run], list[str]]:
     """All runs below `folder` that were tested, and a line for each folder that could not be read.
+
+    `configs` is as for `row_settings`.
 
     Raises:
       UserError: there is no such folder, or nothing in it.
@@ -108,12 +112,11 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
     runs, problems = [], []
     for path in sorted(folder.rglob("config.json")):
         try:
-            if run := read_run(path.parent):
+            if run := read_run(path.parent, configs):
                 runs.append(run)
         except (
             ArithmeticError,
             AttributeError,
-            ImportError,
             LookupError,
             RecursionError,
             TypeError,
@@ -123,9 +126,9 @@ def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
     return runs, problems
 
 
-def read_run(folder: Path) -> Run | None:
-    """The run in that folder; None if it was not tested yet."""
-    found = flat_settings(read_json(folder / "config.json"))
+def read_run(folder: Path, configs: Path | None = None) -> Run | None:
+    """The run in that folder; None if it was not tested yet. `configs` is as for `row_settings`."""
+    found = read_settings(folder / "config.json")
     rows = read_rows(folder / "metrics.jsonl")
     tests = [row for row in rows if row["split"] == "test"]
     trained = max((row["epoch"] for row in rows), default=0)
@@ -136,6 +139,7 @@ def read_run(folder: Path) -> Run | None:
     else:
         return None
     row = found.get("row")
+    paper = row_settings(row, configs) if row else {}
     settings = {key: value for key, value in found.items() if _matters(key)}
     return Run(
         folder=folder,
@@ -144,14 +148,14 @@ def read_run(folder: Path) -> Run | None:
         fold=found["dataset.fold"],
         seed=found["seed"],
         settings=settings | {"init_from": found["init_from"] and "weights"},
-        differences=_differences(folder, found, summary, max(summary["epoch"], trained)) if row else (),
+        differences=_differences(folder, found, paper, summary, max(summary["epoch"], trained)) if row else (),
         epoch=summary["epoch"],
         results=summary["test"],
         images=summary["images"],
         answers=summary.get("answers", {}),
         loss=summary.get("loss", ""),
         tests=tuple(tests),
-        hours=_hours(rows, found, row_settings(row)["epochs"]) if row else None,
+        hours=_hours(rows, found, paper["epochs"]) if row else None,
     )
 
 
@@ -169,9 +173,8 @@ def _matters(key: str) -> bool:
     return key != "dataset.fold" and key.split(".")[0] not in BESIDES
 
 
-def _differences(folder: Path, found: dict, summary: dict, trained: float) -> tuple[str, ...]:
+def _differences(folder: Path, found: dict, paper: dict, summary: dict, trained: float) -> tuple[str, ...]:
     """In what a run that was `trained` for so many epochs is not the paper's experiment."""
-    paper = row_settings(found["row"])
     differences = [
         f"{key} {in_words(found[key])} instead of {in_words(paper[key])}"
         for key in sorted(found.keys() & paper.keys())
@@ -229,11 +232,16 @@ def _hours(rows: list[dict], found: dict, epochs: int) -> float | None:
 
 
 @cache
-def row_settings(row: str) -> dict:
-    """The settings of FILE:ROW by dotted name."""
+def row_settings(row: str, configs: Path | None = None) -> dict:
+    """The settings of FILE:ROW by dotted name.
+
+    Args:
+      configs: the folder that has FILE.py; by default `configs` in the current directory, or else beside this package.
+    """
+    if configs is None:
+        configs = CONFIGS if CONFIGS.is_dir() else Path(ror_jax.__file__).parents[1] / CONFIGS
     file, _, name = row.partition(":")
-    config = importlib.import_module(f"configs.{file.replace('/', '.')}").get_config(name)
-    return flat_settings(json.loads(config.to_json_best_effort()))
+    return flat_settings(load_config(f"{configs / file}.py:{name}"))
 
 
 def in_words(value) -> str:

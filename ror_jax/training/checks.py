@@ -9,8 +9,12 @@ from ml_collections import ConfigDict
 from input_pipeline import Dataset, transforms
 from input_pipeline.jitter import Jitter
 from input_pipeline.records import label_columns
-from ror_jax.errors import UserError, unknown
+from ror_jax.config import RUN, EarlyStopping, given
+from ror_jax.errors import UserError, check_values, unknown
+from ror_jax.settings import declared
 from ror_jax.tasks.task import Task, sums_shapes
+from ror_jax.training.optimizer import create_optimizer
+from ror_jax.training.step import check_guard
 
 DTYPES = (None, "float32", "bfloat16")
 
@@ -20,48 +24,23 @@ def resize(config: ConfigDict) -> int:
 
 
 def check_settings(config: ConfigDict) -> None:
-    """Raises UserError for numbers that make no sense and that nothing below would refuse."""
-    for setting in ("batch_size", "test_batch_size", "test_every", "log_every", "steps_per_call"):
-        if config[setting] < 1:
-            raise UserError(f"{setting} is {config[setting]}; it must be 1 or more")
-    optimizer, guard, stopping = config.optimizer, config.guard, config.early_stopping
-    ranges = {
-        "seed": (config.seed >= 0, "0 or more"),
-        "epochs": (config.epochs >= 0, "0 or more"),
-        "image_size": (config.image_size >= 8, "8 or more"),
-        "resize": (resize(config) >= config.image_size, f"image_size, {config.image_size}, or more"),
-        "flip": (0 <= config.flip <= 1, "from 0 to 1"),
-        "fit": (config.fit in transforms.FITS, f"one of {', '.join(transforms.FITS)}"),
-        "views": (config.views in transforms.VIEWS, f"one of {', '.join(transforms.VIEWS)}"),
-        "test_every_steps": (config.test_every_steps is None or config.test_every_steps > 0, "1 or more, or None"),
-        "checkpoint_minutes": (config.checkpoint_minutes > 0, "positive"),
-        **{
-            f"optimizer.{name}": (optimizer[name] is None or 0 <= optimizer[name] < 1, "in [0, 1)")
-            for name in ("momentum", "beta1", "beta2")
-        },
-        "optimizer.weight_decay": (0 <= optimizer.weight_decay < 1, "in [0, 1)"),
-        "optimizer.decay_factor": (0 < optimizer.decay_factor <= 1, "in (0, 1]"),
-        "normalize_by": (config.normalize_by in ("data", "imagenet"), "data or imagenet"),
-        "early_stopping.patience": (stopping.patience is None or stopping.patience > 0, "1 or more, or None"),
-        "early_stopping.min_epochs": (stopping.min_epochs >= 0, "0 or more"),
-        "early_stopping.metric": (stopping.metric is None or stopping.patience, "None without early_stopping.patience"),
-        "optimizer.warmup_epochs": (optimizer.warmup_epochs <= config.epochs, f"epochs, {config.epochs}, or less"),
-        "guard.max_skips": (guard.max_skips >= 0, "0 or more"),
-        "guard.loss_spike": (guard.loss_spike is None or guard.loss_spike > 1, "more than 1, or None"),
-        "guard.max_batch_stat": (guard.max_batch_stat > 0, "positive"),
-        "model.dtype": (config.model.dtype in DTYPES, "float32 or bfloat16"),
-        "model.param_dtype": (config.model.param_dtype in DTYPES, "float32 or bfloat16"),
+    """Raises UserError or DataError for settings that make no sense, whatever the data are."""
+    for part in RUN:
+        part(**{name: config[name] for name in declared(part)})
+    EarlyStopping(**config.early_stopping)
+    check_guard(**config.guard)
+    create_optimizer(epochs=config.epochs, steps_per_epoch=1, **given(config.optimizer))
+    jitter = Jitter(**config.jitter)
+    sizes = {"size": config.image_size, "resize": resize(config), "min_area": config.min_area}
+    transforms.training_transform(config.augmentation, fill=jitter.fill, **sizes)
+    model = config.model
+    wanted = {
+        "model.dtype": (model.dtype, model.dtype in DTYPES, "float32 or bfloat16"),
+        "model.param_dtype": (model.param_dtype, model.param_dtype in DTYPES, "float32 or bfloat16"),
     }
-    for setting, (good, wanted) in ranges.items():
-        if not good:
-            raise UserError(f"{setting} is {_value(config, setting)!r}; it must be {wanted}")
-    if (Jitter(**config.jitter).on or config.fit != "crop") and config.data_on_device:
+    check_values(wanted)
+    if (jitter.on or config.fit != "crop") and config.data_on_device:
         raise UserError("data_on_device=True can crop and flip alone: it needs fit='crop' and no jitter")
-    if (
-        sorted(set(optimizer.decay_epochs)) != list(optimizer.decay_epochs)
-        or min(optimizer.decay_epochs, default=1) <= 0
-    ):
-        raise UserError(f"optimizer.decay_epochs is {optimizer.decay_epochs}; epochs must be positive and rise")
 
 
 def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
@@ -106,9 +85,3 @@ def check_calls(config: ConfigDict, steps: int) -> None:
             f"steps_per_call is {count}; it must divide the {steps} steps of an epoch"
             f"{f' and test_every_steps, {between}' if between else ''}: {', '.join(divisors)}"
         )
-
-
-def _value(config: ConfigDict, setting: str):
-    for name in setting.split("."):
-        config = config[name]
-    return config

@@ -16,6 +16,7 @@ from input_pipeline import Dataset, create_dataset, on_device, pipeline, transfo
 from input_pipeline.jitter import Jitter
 from input_pipeline.records import Source, label_columns
 from input_pipeline.sampling import InverseFrequency
+from ror_jax.config import given
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, describe_network, model_config
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
@@ -70,8 +71,8 @@ def open_task(config: ConfigDict) -> tuple[Dataset, Task]:
     _model_options(config)  # a misspelt model should not cost the minutes of preparing data
     labels = task_labels(config.task.name)
     cache_dir = Path(config.cache_dir).expanduser() / "datasets"
-    dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **_options(config.dataset))
-    task = create_task(labels=dataset.labels, **_options(config.task))
+    dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **given(config.dataset))
+    task = create_task(labels=dataset.labels, **given(config.task))
     check_data(config, dataset, task)
     return dataset, task
 
@@ -98,7 +99,7 @@ def create_experiment(
     steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else 1
     if config.epochs:
         check_calls(config, steps)
-    optimizer, schedule = create_optimizer(epochs=config.epochs, steps_per_epoch=steps, **_options(config.optimizer))
+    optimizer, schedule = create_optimizer(epochs=config.epochs, steps_per_epoch=steps, **given(config.optimizer))
 
     # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.
     mean, std = (IMAGENET_MEAN, IMAGENET_STD) if config.normalize_by == "imagenet" else (dataset.mean, dataset.std)
@@ -253,7 +254,7 @@ def _resident(
 
 def _model_options(config: ConfigDict) -> dict:
     """The arguments of `model_config` and `create_model`."""
-    options = _options(config.model)
+    options = given(config.model)
     if "image_size" in {field.name for field in dataclasses.fields(model_config(**options))}:
         options["image_size"] = config.image_size
     return options
@@ -295,11 +296,6 @@ def _start_from(state: TrainState, weights: Weights, folder: str, to_train: bool
         f" fresh: {', '.join(sorted(fresh)) or 'nothing'}; not used: {', '.join(sorted(left)) or 'nothing'}."
     )
     return start_from(state, taken)
-
-
-def _options(settings: ConfigDict) -> dict:
-    """The settings that were given; the others are left to whoever has a default for them."""
-    return {key: value for key, value in settings.items() if value is not None}
 
 
 def _workers(workers: int) -> int:

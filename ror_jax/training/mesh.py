@@ -18,11 +18,16 @@ AXES = ("data", "model")
 DIVIDED_FROM = 2**12  # numbers in an array; a smaller one is not worth the call that fetches it
 
 
-def create_mesh(data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of `data` x `model` of the `devices`, which are those of all processes unless given.
+def create_mesh(*, data: int = -1, model: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Returns a mesh of `data` x `model` devices.
 
-    `data` is -1 for as many as there are. The devices of one process stand side by side, those of the first one first:
-    as the rows of a batch, of which every process makes its own.
+    The devices of one process stand side by side, those of the first one first: as the rows of a batch, of which every
+    process makes its own.
+
+    Args:
+      data: copies of parameters and optimiser state; -1: as many as there are devices for.
+      model: devices that share a copy (FSDP). A batch is divided over all data x model devices.
+      devices: to choose from; those of all processes unless given.
 
     Raises:
       UserError: there are not so many devices, or several processes and not all devices in the mesh.

@@ -1,14 +1,18 @@
 """Optimisers and learning rates by name, as the papers' Torch code has them."""
 
 import inspect
+import itertools
 import math
+import types
 from collections.abc import Callable, Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from ror_jax.errors import UserError, unknown
+from ror_jax.errors import UserError, check_values, unknown
+
+PARTS = types.MappingProxyType({"backbone": 1.0, "trunks": 1.0, "heads": 1.0})  # of a network, with usual rates
 
 
 def step_schedule(*, decay_epochs: tuple[float, ...], decay_factor: float, steps_per_epoch: int) -> optax.Schedule:
@@ -32,8 +36,11 @@ def sgd(
 ) -> optax.GradientTransformation:
     """SGD with momentum (dampening 0) and L2 decay added to the gradient, before the momentum, as Torch does it.
 
-    `decay_vectors`: decay BN parameters and biases too, which Torch does by default.
+    Args:
+      momentum: momentum, in [0, 1).
+      nesterov: use Nesterov's form of momentum.
     """
+    check_values({"optimizer.momentum": (momentum, 0 <= momentum < 1, "in [0, 1)")})
     decay = optax.add_decayed_weights(weight_decay, mask=None if decay_vectors else _decay_mask)
     return optax.chain(decay, optax.sgd(schedule, momentum=momentum, nesterov=nesterov))
 
@@ -46,7 +53,14 @@ def adamw(
     beta1: float = 0.9,
     beta2: float = 0.999,
 ) -> optax.GradientTransformation:
-    """Adam with decay of the parameters beside the gradient (Loshchilov and Hutter, ICLR 2019), as Torch's AdamW."""
+    """Adam with decay of the parameters beside the gradient (Loshchilov and Hutter, ICLR 2019), as Torch's AdamW.
+
+    Args:
+      beta1: decay rate of the running mean of the gradients, in [0, 1).
+      beta2: decay rate of the running mean of their squares, in [0, 1).
+    """
+    betas = {"optimizer.beta1": beta1, "optimizer.beta2": beta2}
+    check_values({name: (beta, 0 <= beta < 1, "in [0, 1)") for name, beta in betas.items()})
     mask = None if decay_vectors else _decay_mask
     return optax.adamw(schedule, beta1, beta2, weight_decay=weight_decay, mask=mask)
 
@@ -56,29 +70,40 @@ SCHEDULES = ("step", "cosine")
 
 
 def create_optimizer(
-    name: str,
+    name: str = "sgd",
     *,
-    learning_rate: float,
+    learning_rate: float = 0.1,
     schedule: str = "step",
     warmup_epochs: float = 0.0,
-    decay_epochs: tuple[float, ...] = (),
+    decay_epochs: tuple[float, ...] = (80, 122),
     decay_factor: float = 0.1,
+    weight_decay: float = 1e-4,
+    decay_vectors: bool = True,
+    clip_norm: float | None = None,
+    rates: Mapping[str, float] = PARTS,
+    frozen: tuple[str, ...] = (),
     epochs: int,
     steps_per_epoch: int,
-    clip_norm: float | None = None,
-    rates: Mapping[str, float] | None = None,
-    frozen: tuple[str, ...] = (),
     **options,
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The optimiser `name` and its learning rate as a function of the step.
+    """Returns the optimiser `name` and its learning rate as a function of the step.
+
+    The defaults are those of Deep-RoR's training from scratch (section IV.A).
 
     Args:
-      schedule: "step", see `step_schedule`; or "cosine", half a cosine from the learning rate to 0 over all `epochs`
+      learning_rate: the learning rate that schedule and warm-up are factors of.
+      schedule: "step", see `step_schedule`; or "cosine", half a cosine from the learning rate to 0 over all epochs
         (Torch's CosineAnnealingLR, but step by step).
-      warmup_epochs: in which this is multiplied by what rises from 0 to 1.
+      warmup_epochs: epochs in which a factor of the learning rate rises from 0 to 1.
+      decay_epochs: after each of these epochs the schedule "step" multiplies the learning rate by `decay_factor`.
+      decay_factor: factor of the schedule "step", in (0, 1].
+      weight_decay: strength of the decay of the parameters, in [0, 1).
+      decay_vectors: apply weight decay to BN parameters and biases too, as in Torch.
       clip_norm: gradients whose norm, over all parameters that are not frozen, is larger are scaled down to this.
-      rates: by which the learning rate of a part of the network is multiplied, by its name: "backbone", "heads" ...
-      frozen: names of parts that stay as they are, such as "backbone.stem". Their batch statistics move on.
+      rates: factor of the learning rate of a part of the network, by the part's name.
+      frozen: parts of the network that are not trained, such as "backbone.stem". Their batch statistics move on.
+      epochs: of the whole training.
+      steps_per_epoch: steps of an epoch.
       **options: of the optimiser, see there.
 
     Raises:
@@ -86,20 +111,24 @@ def create_optimizer(
     """
     if name not in OPTIMIZERS:
         raise unknown("optimizer", name, OPTIMIZERS)
-    known = inspect.signature(OPTIMIZERS[name]).parameters.keys() - {"schedule"}
+    decay = {"weight_decay": weight_decay, "decay_vectors": decay_vectors}
+    known = inspect.signature(OPTIMIZERS[name]).parameters.keys() - {"schedule", *decay}
     for option in options:
         if option not in known:
             raise unknown(f"option of optimizer {name!r}:", option, known)
     if schedule not in SCHEDULES:
         raise unknown("schedule", schedule, SCHEDULES)
-    positive = {"learning_rate": learning_rate, "clip_norm": math.inf if clip_norm is None else clip_norm}
-    for setting, value in positive.items():
-        if not value > 0:
-            raise UserError(f"optimizer.{setting} is {value}; it must be positive")
-    rates = rates or {}
-    for setting, value in {"warmup_epochs": warmup_epochs, **{f"rates.{part}": rates[part] for part in rates}}.items():
-        if not 0 <= value < math.inf:
-            raise UserError(f"optimizer.{setting} is {value}; it must be 0 or more")
+    rising = all(before < after for before, after in itertools.pairwise((0, *decay_epochs)))
+    wanted = {
+        "learning_rate": (learning_rate, learning_rate > 0, "positive"),
+        "clip_norm": (clip_norm, clip_norm is None or clip_norm > 0, "positive"),
+        "warmup_epochs": (warmup_epochs, 0 <= warmup_epochs <= epochs, f"0 or more, and at most epochs, {epochs}"),
+        "decay_epochs": (decay_epochs, rising, "positive epochs that rise"),
+        "decay_factor": (decay_factor, 0 < decay_factor <= 1, "in (0, 1]"),
+        "weight_decay": (weight_decay, 0 <= weight_decay < 1, "in [0, 1)"),
+        **{f"rates.{part}": (value, 0 <= value < math.inf, "0 or more") for part, value in rates.items()},
+    }
+    check_values({f"optimizer.{setting}": rule for setting, rule in wanted.items()})
 
     if schedule == "cosine":
         factor = optax.cosine_decay_schedule(1.0, max(epochs * steps_per_epoch, 1))
@@ -117,7 +146,7 @@ def create_optimizer(
     chain = [
         *([_scale_parts(lambda part: float(not _is_in(part, frozen)))] if frozen else []),
         *([optax.clip_by_global_norm(clip_norm)] if clip_norm is not None else []),
-        OPTIMIZERS[name](rate, **options),
+        OPTIMIZERS[name](rate, **decay, **options),
         *([_scale_parts(factor_of)] if frozen or any(value != 1 for value in rates.values()) else []),
     ]
     return optax.chain(*chain), rate

@@ -1,7 +1,6 @@
 """The two compiled programs of a run: one step of training, one batch of evaluation."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
 from ror_jax import parallel
+from ror_jax.errors import check_values
 from ror_jax.models.convolution import compiler_options
 from ror_jax.tasks.answers import Answer
 from ror_jax.tasks.task import Task
@@ -61,7 +61,7 @@ def make_train_step(
     *,
     max_skips: int = 0,
     loss_spike: float | None = None,
-    max_batch_stat: float = math.inf,
+    max_batch_stat: float = 1e10,
     deterministic: bool = False,
 ) -> Callable:
     """`(state, batch) -> (state, loss, report)`.
@@ -76,9 +76,15 @@ def make_train_step(
     parameters that they share.
 
     A step is bad if its loss, gradients, new parameters or batch statistics are not finite (a norm that overflows is
-    not), if a batch statistic is larger than `max_batch_stat`, or the loss than `loss_spike` times its running mean.
-    With `max_skips`, a bad step changes nothing in the state but `step` and `guard`. Without, the new state is not to
-    be used, and making sure of that costs no memory and next to no time.
+    not), or as `loss_spike` and `max_batch_stat` say. With `max_skips`, a bad step changes nothing in the state but
+    `step` and `guard`. Without, the new state is not to be used, and making sure of that costs no memory and next to no
+    time.
+
+    Args:
+      max_skips: bad steps in a row that are left out, schedule and all; the next one ends the run.
+      loss_spike: a step whose loss is more than so many times its running mean is bad; None: whatever the loss.
+      max_batch_stat: a step with a running mean or variance of more than this is bad.
+      deterministic: on a GPU, compute the same numbers each time.
 
     The loss is the mean of those of the good steps, NaN if there are none. The report holds `metrics`, the task's sums
     over the epoch so far; and of each step [steps] `faults`, its number in FAULTS, and `ends`, whether it is the bad
@@ -158,6 +164,16 @@ def make_train_step(
         return state, loss, {"metrics": state.metrics, "faults": faults, "ends": ends}
 
     return jax.jit(train_steps, donate_argnums=0, compiler_options=compiler_options(deterministic))
+
+
+def check_guard(*, max_skips: int, loss_spike: float | None, max_batch_stat: float) -> None:
+    """Raises UserError for parameters of `make_train_step` that make no sense."""
+    wanted = {
+        "guard.max_skips": (max_skips, max_skips >= 0, "0 or more"),
+        "guard.loss_spike": (loss_spike, loss_spike is None or loss_spike > 1, "more than 1, or None"),
+        "guard.max_batch_stat": (max_batch_stat, max_batch_stat > 0, "positive"),
+    }
+    check_values(wanted)
 
 
 def _add_up(gradients: dict, layout: dict, mesh: Mesh) -> dict:

@@ -19,6 +19,7 @@ from ror_jax.files import read_json, replace_json, writing
 from ror_jax.training.checkpoint import has_checkpoint
 from ror_jax.training.logging import environment
 
+FORMAT = 2  # of config.json
 # What may change between two starts of one run, because the result does not depend on it.
 FREE = (
     "allow_changed_data",
@@ -42,14 +43,10 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
     """
     path = workdir / "config.json"
     if path.exists():
-        usual, now = (json.loads(settings.to_json_best_effort()) for settings in (default_config(), config))
         # A setting that is newer than the run had its default then.
-        try:
-            before = flat_settings(usual) | flat_settings(read_json(path))
-        except (UserError, RecursionError) as error:
-            raise UserError(f"{error}; choose another --workdir, or delete that folder") from error
+        before = flat_settings(default_config()) | read_settings(path)
         # Where a stage begins is the folder of the one before it, whose settings are a part of these.
-        _compare(workdir, before, flat_settings(now), (*free, "init_from") if config.stages else free)
+        _compare(workdir, before, flat_settings(config), (*free, "init_from") if config.stages else free)
     elif has_checkpoint(workdir / "checkpoints"):
         raise UserError(
             f"{workdir} holds checkpoints, but no config.json to say of which settings; put that file back, choose"
@@ -59,7 +56,7 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:
     """Writes `config.json` and `environment.json` into a folder that is `locked`; raises NotWrittenError."""
-    replace_json(workdir / "config.json", json.loads(config.to_json_best_effort()))
+    replace_json(workdir / "config.json", {"format": FORMAT} | json.loads(config.to_json_best_effort()))
     replace_json(workdir / "environment.json", environment())
 
 
@@ -109,9 +106,29 @@ def _compare(workdir: Path, before: dict, now: dict, free: tuple[str, ...]) -> N
         )
 
 
-def flat_settings(tree: dict, prefix: str = "") -> dict:
-    """The settings of `config.json` by dotted name."""
+def read_settings(path: Path) -> dict:
+    """Returns the settings of a `config.json` by dotted name.
+
+    Raises:
+      UserError: the file is damaged, or of another version of the program.
+    """
+    try:
+        settings = _flat(read_json(path))
+    except (UserError, RecursionError) as error:
+        words = str(error) if isinstance(error, UserError) else f"{path} is damaged: {error}"
+        raise UserError(f"{words}; choose another --workdir, or delete that folder") from error
+    if settings.pop("format", None) != FORMAT:
+        raise UserError(f"{path} was written by ror-jax before 0.2; choose another --workdir, or install that version")
+    return settings
+
+
+def flat_settings(config: ConfigDict) -> dict:
+    """Returns the settings of a config by dotted name, as `read_settings` would."""
+    return _flat(json.loads(config.to_json_best_effort()))
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
     flat = {}
     for key, value in tree.items():
-        flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

@@ -1,9 +1,12 @@
 import csv
-import importlib
 import json
 from collections import Counter
 
 import pytest
+
+from ror_jax.config import load_config
+from ror_jax.files import replace_json
+from ror_jax.training.workdir import FORMAT
 
 COLUMNS = ("identity", "age_group", "gender", "true", "predicted", "confidence")
 
@@ -17,7 +20,7 @@ def leave_fold():
 
     def leave(folder, row, answers, /, *, fold=0, images=None, start=None, summary=(), classes=None, **settings):
         file, _, name = row.partition(":")
-        config = importlib.import_module(f"configs.{file.replace('/', '.')}").get_config(name)
+        config = load_config(f"configs/{file}.py:{name}")
         with config.unlocked():
             config.dataset.fold = fold
             for setting, value in settings.items():
@@ -27,7 +30,7 @@ def leave_fold():
                     target = target[part]
                 target[last] = value
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(config.to_json_best_effort())
+        replace_json(folder / "config.json", {"format": FORMAT} | json.loads(config.to_json_best_effort()))
         card = {
             "model": "",
             "overrides": {},

@@ -7,16 +7,18 @@ import pytest
 from flax import nnx
 
 from configs import cifar10, cifar100, imagenet, svhn
+from ror_jax.files import replace_json
 from ror_jax.models import create_model
 from ror_jax.report.__main__ import main
 from ror_jax.report.paper import load_paper
 from ror_jax.report.runs import IMAGES, find_runs
+from ror_jax.training.workdir import FORMAT
 
 
 def leave_run(folder, config, accuracy, *, epochs, finished=True, **images):
     """What a run leaves behind; the last epoch has that accuracy, each one before it a hundredth less."""
     folder.mkdir(parents=True)
-    (folder / "config.json").write_text(config.to_json_best_effort())
+    replace_json(folder / "config.json", {"format": FORMAT} | json.loads(config.to_json_best_effort()))
     rows = []
     for epoch in range(1, epochs + 1):
         step = 390 * epoch
@@ -132,14 +134,20 @@ def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
     leave_run(tmp_path / "broken", cifar10.get_config("ror3_32"), 0.91, epochs=500)
     (tmp_path / "broken" / "summary.json").write_text("{")
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "config.json").write_text('{"name": "quickstart"}')  # no row of a paper
+    (tmp_path / "other" / "config.json").write_text('{"format": 2, "name": "quickstart"}')  # no row of a paper
     leave_run(tmp_path / "renamed", changed(cifar10.get_config("ror3_20"), row="cifar11:ror3_20"), 0.9, epochs=5)
     text, printed = report()
     assert "| cifar10:ror3_20 | 9.00 |" in text
     assert "ror3_32" not in text
     assert printed.err.startswith(f"left out {tmp_path / 'broken'}, whose files are damaged: UserError")
-    assert f"left out {tmp_path / 'renamed'}, whose files are damaged: ModuleNotFoundError" in printed.err
+    missing = "UserError: there is no config file configs/cifar11.py"
+    assert f"left out {tmp_path / 'renamed'}, whose files are damaged: {missing}" in printed.err
     assert "1 runs of the paper's rows" in printed.out
+
+
+def test_rows_are_those_of_a_folder_of_configs(tmp_path):
+    with pytest.raises(SystemExit, match=f"error: there is no config file {tmp_path}/cifar10.py"):
+        main(["--paper=ror", "--list", f"--configs={tmp_path}"])
 
 
 def test_without_runs_the_published_numbers_stand_alone(tmp_path, report):

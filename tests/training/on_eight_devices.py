@@ -157,7 +157,7 @@ def test_a_checkpoint_goes_from_any_mesh_to_any_other(trained, tmp_path):
 )
 def test_a_mesh_that_cannot_be_is_refused(data, model, said):
     with pytest.raises(UserError, match=re.escape(said)):
-        create_mesh(data, model)
+        create_mesh(data=data, model=model)
 
 
 def test_what_is_learnt_from_validation_lies_on_all_devices(tiny_config, tmp_path):

@@ -131,15 +131,15 @@ def test_frozen_parts_stay_and_take_no_part_in_clipping():
 
 
 def test_parts_that_cannot_be_frozen():
-    check_parts(PARTS, {"heads": 2.0, "mlp": 1.0}, ("backbone", "heads.conv.bias"))
+    check_parts(PARTS, {"heads": 2.0, "trunks": 1.0}, ("backbone", "heads.conv.bias"))
     with pytest.raises(UserError, match=r"'backbone\.convs'; did you mean 'backbone\.conv'"):
         check_parts(PARTS, {}, ("backbone.convs",))
     with pytest.raises(UserError, match="the whole network"):
         check_parts(PARTS, {}, ("backbone", "heads"))
     with pytest.raises(UserError, match="the whole network"):
         check_parts(PARTS, {"heads": 0.0}, ("backbone",))
-    with pytest.raises(UserError, match="the network has no mlp"):
-        check_parts(PARTS, {"mlp": 2.0}, ())
+    with pytest.raises(UserError, match="the network has no trunks"):
+        check_parts(PARTS, {"trunks": 2.0}, ())
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_probabilities_are_averaged_over_views(objective, views, expected):
     state = TrainState(jnp.zeros((), jnp.int32), {}, {}, (), {}, {}, {})
     image = jnp.array(views, jnp.float32)[None, :, None, None]  # [1, V, 1, 1, M]
     batch = {"image": image, "mask": jnp.ones(1), "age_group": jnp.zeros(1, jnp.int32)}
-    mesh = create_mesh(1)
+    mesh = create_mesh(data=1)
     step = make_eval_step(nnx.split(Pixels())[0], task, mesh)
     sums, predictions, _ = step(state, batch, empty_metrics(task, mesh))
     np.testing.assert_allclose(predictions["age_group"]["probabilities"], [expected], rtol=1e-6)
@@ -53,7 +53,7 @@ def test_a_network_that_answers_nan_has_no_result(objective, outputs):
     state = TrainState(jnp.int32(7), {}, {}, (), {}, {}, {})
     image = np.array([(5, *outputs[1:]), outputs], np.float32)[:, None, None, None]  # [2, V, 1, 1, M]
     batch = {"image": image, "mask": np.ones(2, np.float32), "age_group": np.zeros(2, np.int32)}
-    mesh = create_mesh(1)
+    mesh = create_mesh(data=1)
     step = make_eval_step(nnx.split(Pixels())[0], task, mesh)
     with pytest.raises(UserError, match=r"the network answers NaN .* at step 7"):
         evaluate(step, state, [batch], task, mesh)
@@ -95,7 +95,7 @@ class LossOfTold:
 def steps_of_told(images, steps=1, **guard):
     """The state, the losses of the calls, and of each step the fault in words and whether it ends the run."""
     task, optimizer = LossOfTold(), optax.sgd(1e25, momentum=0.9)
-    mesh = create_mesh(1)
+    mesh = create_mesh(data=1)
     graph, state = create_state(lambda rngs: Told(), optimizer, task, mesh, 0)
     take = lambda batch, step, key: {"image": batch[step]}  # noqa: E731
     train_step = make_train_step(graph, task, optimizer, 0, mesh, take, steps, **guard)

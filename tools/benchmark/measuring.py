@@ -15,7 +15,6 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from ror_jax.config import default_config
 from ror_jax.models import create_model, model_config
 from ror_jax.models.convolution import compiler_options
 from ror_jax.models.export import open_onnx, threads, to_onnx
@@ -147,11 +146,9 @@ class Ours:
     """The project's own training step with its state and one batch, on one device unless there is another mesh."""
 
     def __init__(self, work: Workload, mesh: Mesh | None = None):
-        mesh = create_mesh(1) if mesh is None else mesh
+        mesh = create_mesh(data=1) if mesh is None else mesh
         task = Classification(names=tuple(str(number) for number in range(work.classes)))
-        settings = default_config().optimizer.to_dict() | {"learning_rate": LEARNING_RATE, "decay_epochs": ()}
-        settings = {name: value for name, value in settings.items() if value is not None}
-        optimizer, _ = create_optimizer(epochs=1, steps_per_epoch=1, **settings)
+        optimizer, _ = create_optimizer(learning_rate=LEARNING_RATE, decay_epochs=(), epochs=1, steps_per_epoch=1)
         options = {"mean": MEAN, "std": STD, "dtype": getattr(jnp, precision())}
         options |= {"survival": work.survival, "remat": work.remat}
 
