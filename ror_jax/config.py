@@ -265,7 +265,7 @@ def _always_read() -> dict[str, dict[str, Setting]]:
         "": settings,
         "dataset": {"name": _name(list_datasets())},
         "model": {"name": Setting(str, "", "one of `ror_jax.models.list_models()`, such as ror34")},
-        "task": {"name": _name(tasks.registered())},
+        "task": {"name": _name(tasks.registered(), more="; or several, joined by +")} | declared(tasks.create_task),
         "optimizer": {"name": _name(OPTIMIZERS, "sgd")} | declared(create_optimizer, ("epochs", "steps_per_epoch")),
         "jitter": declared(Jitter, ("fill",)),
         "sampling": declared(InverseFrequency, ("dataset",)),
@@ -275,12 +275,14 @@ def _always_read() -> dict[str, dict[str, Setting]]:
     }
 
 
-def _name(known: Iterable[str], default: str = "") -> Setting:
-    return Setting(str, default, f"one of {', '.join(sorted(known))}")
+def _name(known: Iterable[str], default: str = "", more: str = "") -> Setting:
+    return Setting(str, default, f"one of {', '.join(sorted(known))}{more}")
 
 
 def _options(group: str, name: str) -> dict[str, Setting]:
     """The options of the data set, model, task or optimizer of that name, with its own defaults."""
+    if group == "task" and "+" in name:
+        return {option: each for part in name.split("+") for option, each in _options(group, part).items()}
     if name not in NAMES[group]():
         raise unknown(f"{group}.name", name, NAMES[group]())
     if group == "dataset":
@@ -290,9 +292,9 @@ def _options(group: str, name: str) -> dict[str, Setting]:
         backbone, around = models.registered()[name], declared(models.create_model)
         own = declared(type(backbone), ("image_size",))
         own = {field: setting._replace(default=getattr(backbone, field)) for field, setting in own.items()}
-        return own | {option: around[option] for option in models.AROUND}
+        return own | {option: around[option] for option in models.MLP_SETTINGS}
     if group == "task":
-        return declared(tasks.registered()[name], ("names",))
+        return declared(tasks.registered()[name])
     return declared(OPTIMIZERS[name], ("weight_decay", "decay_vectors"))
 
 

@@ -25,11 +25,11 @@ _MODELS = families.MODELS | cnn_4c2f.MODELS | vgg.MODELS | efficientnet.MODELS |
 MLP_SETTINGS = ("mlp_widths", "mlp_dropout")  # arguments of `create_model` that are no field of a configuration
 
 
-def register(name: str, config) -> None:
+def register(name: str, config: Any) -> None:
     """Adds a model, for `create_model`, `model_config` and everything that calls them in this process.
 
     Args:
-      config: a frozen dataclass, see `backbone.Config`.
+      config: a frozen dataclass, see `backbone.Config`. Its fields are settings of `config.model`.
 
     Raises:
       UserError: there is a model of that name, or `config` is no frozen dataclass with a method `build`.
@@ -50,21 +50,6 @@ def list_models() -> list[str]:
 def registered() -> Mapping[str, Any]:
     """The configurations of the models' backbones, by name."""
     return _MODELS
-
-
-def register(name: str, config: Any) -> None:
-    """Adds a model to those that `create_model` knows.
-
-    Args:
-      config: of the backbone: a frozen dataclass with the fields `dtype` and `param_dtype` and the method
-        `build() -> nnx.Module`, see `network.Network`. Its fields become settings, `config.model.FIELD`.
-
-    Raises:
-      UserError: there is a model of that name.
-    """
-    if name in _MODELS:
-        raise UserError(f"there is a model {name!r} already; register yours under another name")
-    _MODELS[name] = config
 
 
 def model_config(name: str, **overrides):

@@ -61,7 +61,7 @@ def create_task(
     labels: Mapping[str, tuple[str, ...]],
     *,
     weighting: str | None = None,
-    loss_weights: Sequence[float] | None = None,
+    loss_weights: tuple[float, ...] | None = None,
     **options: Any,
 ) -> Task:
     """Returns the task `name`; "A+B" is a `MultiTask` of the tasks A and B.
