@@ -13,7 +13,7 @@ images by hand; here `dataset.min_face_score` and its neighbours do. For this st
 from pathlib import Path
 
 from configs.deep_ror import recipe
-from ror_jax.recipe import stages
+from ror_jax.runs.recipe import stages
 
 
 def get_config(network: str = "ror34"):

@@ -42,9 +42,9 @@ from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import VIEWS, save_model_card
 from ror_jax.report.model_card import write_model_card
 from ror_jax.report.predictions import read_predictions
-from ror_jax.training.checks import resize
-from ror_jax.training.experiment import open_task
-from ror_jax.training.workdir import read_settings
+from ror_jax.runs.checks import resize
+from ror_jax.runs.experiment import open_task
+from ror_jax.saved_settings import read_settings
 
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie

@@ -21,8 +21,8 @@ from ml_collections import config_flags
 from input_pipeline import DataError
 from ror_jax.config import describe
 from ror_jax.errors import UserError
-from ror_jax.run import evaluate_checkpoint, train_and_test
-from ror_jax.studies import STUDIES, cross_validate
+from ror_jax.runs.run import evaluate_checkpoint, train_and_test
+from ror_jax.runs.studies import STUDIES, cross_validate
 from ror_jax.training import distributed
 from ror_jax.training.loop import Stopped
 

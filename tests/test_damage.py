@@ -5,17 +5,17 @@ import random
 import resource
 
 import pytest
-from ror_jax.evaluation.predictions import read_predictions
 
 from ror_jax.config import default_config
 from ror_jax.errors import UserError
 from ror_jax.files import read_json
 from ror_jax.models import load_model
 from ror_jax.models.weights import load_weights
+from ror_jax.report.predictions import read_predictions
 from ror_jax.report.runs import find_runs
-from ror_jax.run import train_and_test
+from ror_jax.runs.run import train_and_test
+from ror_jax.runs.workdir import check_workdir
 from ror_jax.training.logging import read_rows
-from ror_jax.training.workdir import check_workdir
 
 ODD = [None, True, -1, 10**400, 1e308, float("nan"), "", "x" * 50, "\ud800", [], {}, [[]], {"a": {}}, 0, [1, 2], 2**63]
 READERS = {

@@ -14,7 +14,7 @@ import tiny
 
 from ror_jax.errors import UserError
 from ror_jax.models import load_model
-from ror_jax.training.workdir import check_workdir, open_workdir
+from ror_jax.runs.workdir import check_workdir, open_workdir
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = [*tiny.TINY, "--config.model.blocks_per_group=(1,1)", "--config.epochs=2"]

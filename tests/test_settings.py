@@ -17,8 +17,9 @@ from input_pipeline import DataError
 from ror_jax import models
 from ror_jax.config import declarations, default_config, describe, given, load_config, stage_config
 from ror_jax.errors import UserError
+from ror_jax.runs.workdir import check_workdir, open_workdir
+from ror_jax.saved_settings import read_settings
 from ror_jax.settings import Setting, declared, optional, to_config
-from ror_jax.training.workdir import check_workdir, open_workdir, read_settings
 
 ROOT = pathlib.Path(__file__).parents[1]
 

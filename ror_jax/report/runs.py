@@ -13,9 +13,9 @@ from ror_jax.config import load_config
 from ror_jax.errors import UserError
 from ror_jax.files import read_json
 from ror_jax.models.weights import load_card
+from ror_jax.saved_settings import FREE, flat_settings, read_settings
 from ror_jax.tasks.metrics import metric as named
 from ror_jax.training.logging import read_rows
-from ror_jax.training.workdir import FREE, flat_settings, read_settings
 
 CONFIGS = Path("configs")
 # Settings that make no other experiment: a seed, a name, how often to test, where data and first weights lie. (Whether

@@ -10,7 +10,7 @@ from configs.age_gender import DATASETS, get_config
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.models import create_model
-from ror_jax.training.experiment import open_task
+from ror_jax.runs.experiment import open_task
 
 
 def test_the_recipe_of_the_article():

@@ -9,7 +9,7 @@ from PIL import Image
 
 from input_pipeline.face_renderer import render_face, sample_person
 from ror_jax.export import export
-from ror_jax.run import train_and_test
+from ror_jax.runs.run import train_and_test
 
 LICENCE = "drawn by the program: free"
 

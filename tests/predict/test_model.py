@@ -6,7 +6,6 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from ror_jax.evaluation.predictions import Predictions, read_predictions
 from ror_jax.predict.readings import readings
 
 import ror_jax
@@ -16,8 +15,9 @@ from input_pipeline.detection import create_detector
 from input_pipeline.pipeline import record_image
 from ror_jax.errors import UserError
 from ror_jax.export import _interval
+from ror_jax.report.predictions import Predictions, read_predictions
+from ror_jax.runs.experiment import open_task
 from ror_jax.tasks import create_task
-from ror_jax.training.experiment import open_task
 
 
 def test_photographs_are_read_from_paths_images_and_arrays(model_folder, photographs):

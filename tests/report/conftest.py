@@ -6,7 +6,7 @@ import pytest
 
 from ror_jax.config import load_config
 from ror_jax.files import replace_json
-from ror_jax.training.workdir import FORMAT
+from ror_jax.runs.workdir import FORMAT
 
 COLUMNS = ("identity", "age_group", "gender", "true", "predicted", "confidence")
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ror_jax.report.__main__ import main
-from ror_jax.run import train_and_test
+from ror_jax.runs.run import train_and_test
 
 SETTINGS = {
     "row": "age_gender:resnet18,pretrained",

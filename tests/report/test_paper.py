@@ -12,7 +12,7 @@ from ror_jax.models import create_model
 from ror_jax.report.__main__ import main
 from ror_jax.report.paper import load_paper
 from ror_jax.report.runs import IMAGES, find_runs
-from ror_jax.training.workdir import FORMAT
+from ror_jax.runs.workdir import FORMAT
 
 
 def leave_run(folder, config, accuracy, *, epochs, finished=True, **images):

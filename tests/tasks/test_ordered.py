@@ -11,7 +11,7 @@ import pytest
 from ror_jax.errors import UserError
 from ror_jax.models import load_model
 from ror_jax.outputs import Head
-from ror_jax.run import train_and_test
+from ror_jax.runs.run import train_and_test
 from ror_jax.tasks import create_task
 from ror_jax.training.logging import read_rows
 

@@ -20,8 +20,8 @@ from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_di
 from ror_jax.models.surgery import ror_from_resnet
 from ror_jax.models.weights import flatten, load_weights, save_weights
 from ror_jax.outputs import Head, Pool, from_json, to_json
-from ror_jax.run import evaluate_checkpoint, train_and_test
-from ror_jax.training.experiment import create_experiment
+from ror_jax.runs.experiment import create_experiment
+from ror_jax.runs.run import evaluate_checkpoint, train_and_test
 from tools.convert_torchvision import convert, main, read_weights
 
 TORCH = "PyTorch's files need PyTorch"

@@ -9,12 +9,12 @@ import re
 import jax
 import numpy as np
 import pytest
-from ror_jax.evaluation.evaluate import evaluate
 
 from ror_jax.errors import UserError
-from ror_jax.run import train_and_test
+from ror_jax.runs.experiment import create_experiment
+from ror_jax.runs.run import train_and_test
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.experiment import create_experiment
+from ror_jax.training.evaluation import evaluate
 from ror_jax.training.mesh import create_mesh, describe_layout, shard_batch
 from ror_jax.training.state import count_parameters
 from tools.scaling import collectives

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ror_jax.errors import UserError
-from ror_jax.run import train_and_test
+from ror_jax.runs.run import train_and_test
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import _stale
 

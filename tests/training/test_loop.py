@@ -15,8 +15,8 @@ import pytest
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
+from ror_jax.runs.experiment import create_experiment
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.experiment import create_experiment
 from ror_jax.training.loop import Stopped, train
 from ror_jax.training.state import TrainState
 

@@ -13,7 +13,7 @@ import pytest
 import tiny
 from safetensors.numpy import load_file
 
-from ror_jax.training.workdir import locked
+from ror_jax.runs.workdir import locked
 
 ROOT = pathlib.Path(__file__).parents[2]
 EPOCHS = 8

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from ror_jax.evaluation.evaluate import evaluate
 
 from ror_jax.errors import UserError
 from ror_jax.tasks import create_task
+from ror_jax.training.evaluation import evaluate
 from ror_jax.training.mesh import create_mesh
 from ror_jax.training.state import TrainState, create_state, empty_metrics
 from ror_jax.training.step import FAULTS, make_eval_step, make_train_step

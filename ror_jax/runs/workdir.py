@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import shlex
 import socket
@@ -15,25 +14,10 @@ from ml_collections import ConfigDict
 
 from ror_jax.config import default_config
 from ror_jax.errors import UserError
-from ror_jax.files import read_json, replace_json, writing
+from ror_jax.files import replace_json, writing
+from ror_jax.saved_settings import FREE, flat_settings, read_settings, write_settings
 from ror_jax.training.checkpoint import has_checkpoint
 from ror_jax.training.logging import environment
-
-FORMAT = 2  # of config.json
-# What may change between two starts of one run, because the result does not depend on it.
-FREE = (
-    "allow_changed_data",
-    "cache_dir",
-    "checkpoint_minutes",
-    "closing_words",
-    "data_dir",
-    "guard",  # a run that ended at a bad step goes on as if it had been allowed to skip it from the beginning
-    "log_every",
-    "mesh",
-    "profile",
-    "test_batch_size",
-    "workers",
-)
 
 
 def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = FREE) -> None:
@@ -56,7 +40,7 @@ def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = 
 
 def open_workdir(workdir: Path, config: ConfigDict) -> None:
     """Writes `config.json` and `environment.json` into a folder that is `locked`; raises NotWrittenError."""
-    replace_json(workdir / "config.json", {"format": FORMAT} | json.loads(config.to_json_best_effort()))
+    write_settings(workdir / "config.json", config)
     replace_json(workdir / "environment.json", environment())
 
 
@@ -104,31 +88,3 @@ def _compare(workdir: Path, before: dict, now: dict, free: tuple[str, ...]) -> N
             " Choose another --workdir (in another folder, or with another stage.NAME.name, if this is a stage of a"
             " recipe), or delete that one"
         )
-
-
-def read_settings(path: Path) -> dict:
-    """Returns the settings of a `config.json` by dotted name.
-
-    Raises:
-      UserError: the file is damaged, or of another version of the program.
-    """
-    try:
-        settings = _flat(read_json(path))
-    except (UserError, RecursionError) as error:
-        words = str(error) if isinstance(error, UserError) else f"{path} is damaged: {error}"
-        raise UserError(f"{words}; choose another --workdir, or delete that folder") from error
-    if settings.pop("format", None) != FORMAT:
-        raise UserError(f"{path} was written by ror-jax before 0.2; choose another --workdir, or install that version")
-    return settings
-
-
-def flat_settings(config: ConfigDict) -> dict:
-    """Returns the settings of a config by dotted name, as `read_settings` would."""
-    return _flat(json.loads(config.to_json_best_effort()))
-
-
-def _flat(tree: dict, prefix: str = "") -> dict:
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

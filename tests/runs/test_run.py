@@ -8,14 +8,14 @@ import socket
 import jax
 import numpy as np
 import pytest
-from ror_jax.evaluation.predictions import read_predictions
 
 from ror_jax.errors import UserError
 from ror_jax.models.weights import flatten, load_weights
-from ror_jax.run import train_and_test
-from ror_jax.training.experiment import create_experiment
+from ror_jax.report.predictions import read_predictions
+from ror_jax.runs.experiment import create_experiment
+from ror_jax.runs.run import train_and_test
+from ror_jax.runs.workdir import locked
 from ror_jax.training.logging import read_rows
-from ror_jax.training.workdir import locked
 
 
 def test_validation_chooses_the_epoch(tiny_config, tmp_path, monkeypatch, capsys):

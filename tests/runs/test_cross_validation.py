@@ -1,7 +1,8 @@
 """Several folds as one, worked out by hand."""
 
 import pytest
-from ror_jax.evaluation.cross_validation import pool
+
+from ror_jax.runs.cross_validation import pool
 
 
 def summary(exact, confusion):

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ror_jax.evaluation.aging_curve import propose_weights
 
 from input_pipeline import DataError
 from ror_jax.config import stage_config
 from ror_jax.errors import UserError
 from ror_jax.models.weights import load_weights
-from ror_jax.recipe import stages
-from ror_jax.run import evaluate_checkpoint, train_and_test
-from ror_jax.studies import aging_curve, compare_losses, cross_validate
+from ror_jax.runs.aging_curve import propose_weights
+from ror_jax.runs.recipe import stages
+from ror_jax.runs.run import evaluate_checkpoint, train_and_test
+from ror_jax.runs.studies import aging_curve, compare_losses, cross_validate
 from ror_jax.tasks.losses import OBJECTIVES
 
 
@@ -163,7 +163,7 @@ def test_another_stage_in_the_way_is_not_taken_for_this_one(folds):
 
 def test_aging_curve(tiny_config, tmp_path, capsys, monkeypatch):
     """A run for each question that can be asked, their accuracies, weights for the eight groups."""
-    monkeypatch.setattr("ror_jax.studies.answerable", lambda groups, sources: ([4, 5], [1, 2, 3, 6, 7]))
+    monkeypatch.setattr("ror_jax.runs.studies.answerable", lambda groups, sources: ([4, 5], [1, 2, 3, 6, 7]))
     aging_curve(tiny_config(epochs=1, optimizer__decay_epochs=(), task__weights="LW3"), tmp_path)
     found = json.loads((tmp_path / "aging_curve.json").read_text())
     assert found["curves"]["accuracy"].keys() == {"4", "5"}
@@ -182,7 +182,9 @@ def test_aging_curve(tiny_config, tmp_path, capsys, monkeypatch):
 
 def test_table_of_losses(tiny_config, tmp_path, monkeypatch):
     """Two of them, to be quick."""
-    monkeypatch.setattr("ror_jax.studies.OBJECTIVES", {name: OBJECTIVES[name] for name in ("coral", "mean_variance")})
+    monkeypatch.setattr(
+        "ror_jax.runs.studies.OBJECTIVES", {name: OBJECTIVES[name] for name in ("coral", "mean_variance")}
+    )
     compare_losses(tiny_config(epochs=1, optimizer__decay_epochs=()), tmp_path)
     table = (tmp_path / "losses.md").read_text()
     for objective in ("coral", "mean_variance"):
@@ -195,7 +197,7 @@ def test_folds_that_train_at_once_give_the_same_as_in_turn(folds, tmp_path):
     code = f"""
 import json, sys
 from ror_jax.config import default_config
-from ror_jax.studies import cross_validate
+from ror_jax.runs.studies import cross_validate
 config = default_config()
 with config.unlocked():
     config.update(json.loads(sys.argv[1]))

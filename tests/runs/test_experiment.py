@@ -10,7 +10,7 @@ from PIL import Image
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.models.convolution import compiler_options
-from ror_jax.training.experiment import create_experiment
+from ror_jax.runs.experiment import create_experiment
 
 
 @pytest.fixture(scope="module")

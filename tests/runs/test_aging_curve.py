@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from ror_jax.evaluation.aging_curve import answerable, propose_weights
 
 from input_pipeline.records import ArraySource
+from ror_jax.runs.aging_curve import answerable, propose_weights
 
 
 def groups(*numbers):

@@ -13,20 +13,22 @@ from input_pipeline import on_device
 from ror_jax.errors import UserError
 from ror_jax.files import writing
 from ror_jax.models.weights import TENSORS, save_card, save_weights
-from ror_jax.recipe import Stage, stages
 from ror_jax.report.figures import save_sampling
 from ror_jax.report.predictions import Collector
 from ror_jax.report.summary import summarize
+from ror_jax.runs.experiment import create_experiment, open_task
+from ror_jax.runs.recipe import Stage, stages
+from ror_jax.runs.workdir import check_workdir, locked, open_workdir
+from ror_jax.saved_settings import FREE
 from ror_jax.tasks.task import state_to_json
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import check_same, is_first, together
 from ror_jax.training.evaluation import evaluate, without_tuned
-from ror_jax.training.experiment import Experiment, create_experiment, open_task
+from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
 from ror_jax.training.mesh import describe_layout, whole
 from ror_jax.training.state import TrainState, count_parameters
-from ror_jax.training.workdir import FREE, check_workdir, locked, open_workdir
 
 _DRAWING = threading.Lock()  # matplotlib knows no threads
 

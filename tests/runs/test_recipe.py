@@ -4,7 +4,7 @@ import pytest
 
 from configs.recipes import preror58_sd, ror34_imdb_wiki
 from ror_jax.errors import UserError
-from ror_jax.recipe import stages
+from ror_jax.runs.recipe import stages
 
 
 def test_two_mechanisms_are_gender_and_then_age(tmp_path):

@@ -12,17 +12,17 @@ from ml_collections import ConfigDict
 
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replace_json, replace_text
-from ror_jax.recipe import Stage, stages
 from ror_jax.report.figures import draw
 from ror_jax.report.panels import save_page
 from ror_jax.report.summary import SHOWN_CLASSES
-from ror_jax.run import check_stages, complete
 from ror_jax.runs.aging_curve import answerable, propose_weights
 from ror_jax.runs.cross_validation import pool
+from ror_jax.runs.experiment import open_task
+from ror_jax.runs.recipe import Stage, stages
+from ror_jax.runs.run import check_stages, complete
 from ror_jax.tasks.losses import LOSS_WEIGHTS, OBJECTIVES
 from ror_jax.tasks.metrics import metric as named
 from ror_jax.training.distributed import is_first
-from ror_jax.training.experiment import open_task
 from ror_jax.training.loop import Stopped, stop_signals
 
 TOO_GOOD = "These are results on the test images: what is chosen by them must be tested on others."
