@@ -6,9 +6,12 @@ from pathlib import Path
 import jax
 from flax import nnx
 
+from input_pipeline.age_groups import AGE_GROUPS
+from input_pipeline.datasets.faces import AGES, GENDERS
 from ror_jax.models import create_model
 from ror_jax.report.paper import cells, published
 from ror_jax.report.runs import CONFIGS, row_settings
+from ror_jax.tasks import create_task
 from ror_jax.training.state import count_parameters
 
 UNITS = {
@@ -24,7 +27,7 @@ UNITS = {
     "harmonic": " harmonic score",
 }
 CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # of data
-ANSWERS = {"age_gender": 2, "age_group": 8, "gender": 2, "older_than": 2}  # of what is learnt of faces
+FACES = {"age": AGES, "age_group": AGE_GROUPS, "gender": GENDERS}  # labels
 
 
 def list_rows(paper: dict, configs: Path | None = None) -> str:
@@ -41,12 +44,9 @@ def list_rows(paper: dict, configs: Path | None = None) -> str:
 def _lines(row: str, numbers: dict[str, list[str]], configs: Path | None) -> list[str]:
     file, _, name = row.partition(":")
     settings = row_settings(row, configs)
-    model = {
-        key.removeprefix("model."): tuple(value) if isinstance(value, list) else value
-        for key, value in settings.items()
-        if key.startswith("model.") and value is not None
-    }
-    parameters = _parameters(CLASSES.get(file) or ANSWERS[settings["task.name"]], tuple(model.items()))
+    model, task = (_options(settings, group) for group in ("model", "task"))
+    labels = {"label": tuple(map(str, range(CLASSES[file])))} if file in CLASSES else FACES
+    parameters = _parameters(tuple(create_task(labels=labels, **task).heads.items()), tuple(model.items()))
     network = [model.pop("name"), *(f"{key} {_words(value)}" for key, value in model.items())]
     where = "; ".join(f"{number} ({', '.join(places)})" for number, places in numbers.items())
     return [
@@ -74,10 +74,19 @@ def _words(value) -> str:
     return " and ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def _options(settings: dict, group: str) -> dict:
+    """The settings of a group that are not None, by name."""
+    return {
+        key.removeprefix(f"{group}."): tuple(value) if isinstance(value, list) else value
+        for key, value in settings.items()
+        if key.startswith(f"{group}.") and value is not None
+    }
+
+
 @cache
-def _parameters(classes: int, model: tuple) -> int:
+def _parameters(heads: tuple, model: tuple) -> int:
     def params():
-        _, params, _ = nnx.split(create_model(heads=classes, rngs=nnx.Rngs(0), **dict(model)), nnx.Param, ...)
+        _, params, _ = nnx.split(create_model(heads=dict(heads), rngs=nnx.Rngs(0), **dict(model)), nnx.Param, ...)
         return nnx.to_pure_dict(params)
 
     return count_parameters(jax.eval_shape(params))

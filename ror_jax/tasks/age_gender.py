@@ -57,13 +57,14 @@ def create_age_gender(
       ages: not used.
       genders: names of the genders.
       weights: of the genders in the loss; the second one is the article's `pos_weight`.
-      normalize_by: see `Classification`.
+      normalize_by: what the loss of gender is divided by: "batch" or "weights", see `Classification`.
       age_weight: weight of the loss of age.
       gender_weight: weight of the loss of gender.
-      age_scale: see `AgeRegression`.
+      age_scale: years. An error of more than this counts linearly.
       balance: how the two losses are weighed: "fixed", by their weights alone, or "uncertainty", see
         `weighting.Uncertainty`.
-      threshold: see `Gender`.
+      threshold: the probability of "male" above which it is the answer; "validation": the one with the best macro F1
+        on the validation split.
 
     Raises:
       UserError: an option that makes no sense.
