@@ -33,7 +33,7 @@ class EfficientNetConfig:
       expansions: the inner width of a group's blocks as a multiple of their input width.
       stem_width, head_width: of the first and the last convolution.
       survival: 1 - drop connect rate; the survival probability falls from 1 at the first block in equal steps that
-        would reach this behind the last.
+        would reach this after the last.
       dropout: on the pooled features, in training.
       remat, unroll: see `ResidualConfig`.
       dtype: of the computation; param_dtype: of the parameters. BN statistics are float32.
