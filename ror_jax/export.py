@@ -33,6 +33,7 @@ from input_pipeline.transforms import crop_views
 from ror_jax import __version__
 from ror_jax.config import default_config, given
 from ror_jax.errors import UserError
+from ror_jax.extensions import add_import_option
 from ror_jax.files import read_json, replacing, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--stablehlo", action="store_true", help="also write model.stablehlo, for jax.export.deserialize"
     )
+    add_import_option(parser)
     options = vars(parser.parse_args(arguments))
     try:
         export(**options)

@@ -34,7 +34,7 @@ class EfficientNetConfig:
       stem_width: width of the first convolution.
       head_width: width of the last convolution, that of the map "last".
       survival: 1 - drop connect rate; the survival probability falls from 1 at the first block in equal steps that
-        would reach this behind the last.
+        would reach this after the last.
       dropout: rate of dropout on the pooled features.
       remat: keep only the input of every block for the backward pass: less memory, a third more arithmetic.
       unroll: run equal blocks one after the other instead of in a loop.

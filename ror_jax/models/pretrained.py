@@ -33,7 +33,7 @@ def load_state_dict(model: Network, state: Mapping[str, np.ndarray]) -> set[str]
     """Puts a state dict of torchvision's or timm's into the network that it is of, in place.
 
     The backbone is always filled; the prediction layer if there is a single one and the file's fits it; the
-    normalisation behind a ConvNeXt's pooling if the trunk "features" has it. Otherwise the file's are ignored, as
+    normalisation after a ConvNeXt's pooling if the trunk "features" has it. Otherwise the file's are ignored, as
     `num_batches_tracked` always is.
 
     Args:

@@ -336,7 +336,7 @@ class ResidualNetwork(nnx.Module):
         blocks = _blocks(config)
         imagenet = config.stem == "imagenet"
         self.stem = Conv(3, blocks[0].in_width, 7 if imagenet else 3, 2 if imagenet else 1, config=config)
-        # Post-activation: behind the stem. Pre-activation: behind the root addition.
+        # Post-activation: after the stem. Pre-activation: after the root addition.
         self.norm = BatchNorm(blocks[-1].out_width if config.preactivation else blocks[0].in_width, config=config)
         self.residuals = Residual(config, blocks, level=0)
 

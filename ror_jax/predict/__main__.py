@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
+from ror_jax.extensions import add_import_option
 from ror_jax.files import NotWrittenError, replacing, writing
 from ror_jax.predict.annotate import annotate
 from ror_jax.predict.faces import FACES, open_photograph
@@ -55,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=int, default=BATCH, metavar="N", help=f"faces at once; default {BATCH}")
     parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
     parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
+    add_import_option(parser)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(AttributeError):  # of what may stand in the place of a terminal

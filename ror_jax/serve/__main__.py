@@ -25,6 +25,7 @@ import numpy as np
 from input_pipeline import DataError
 from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError
+from ror_jax.extensions import add_import_option
 from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
 
 GRACE = 5  # seconds that requests have to end when the server is told to
@@ -43,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--detector", default="cascade", metavar="NAME", help="'cascade', 'yunet' or 'yunet:FILE'")
     parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
     parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
+    add_import_option(parser)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:

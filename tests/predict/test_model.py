@@ -161,8 +161,8 @@ def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs):
     ("changes", "words"),
     [
         (
-            {"format": 2, "versions": {"ror_jax": "9.1"}},
-            r"has format 2 \(of ror_jax 9\.1\), but this program reads format 1",
+            {"format": 3, "versions": {"ror_jax": "9.1"}},
+            r"has format 3 \(of ror_jax 9\.1\), but this program reads format 2",
         ),
         ({"format": "gone"}, r"is a folder of weights, .* python -m ror_jax\.export --workdir="),
         ({"task": {"name": "age_groop"}}, r"model\.json is damaged: unknown task 'age_groop'"),
@@ -194,4 +194,4 @@ def test_where_there_is_no_model(tmp_path, model_folder):
     for options in ({"faces": "croped"}, {"views": "ten_crop"}):
         with pytest.raises(UserError, match="unknown"):
             ror_jax.load(folder).predict([np.zeros((9, 9, 3), np.uint8)], **{"faces": "cropped"} | options)
-    assert json.loads((folder / "model.json").read_text())["format"] == 1
+    assert json.loads((folder / "model.json").read_text())["format"] == 2

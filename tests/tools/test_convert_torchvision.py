@@ -19,7 +19,7 @@ from ror_jax.models import create_model, describe_network
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_dict, to_state_dict
 from ror_jax.models.surgery import ror_from_resnet
 from ror_jax.models.weights import flatten, load_weights, save_weights
-from ror_jax.outputs import Head, Pool, from_json, to_json
+from ror_jax.outputs import Head, Pool, from_json
 from ror_jax.runs.experiment import create_experiment
 from ror_jax.runs.run import evaluate_checkpoint, train_and_test
 from tools.convert_torchvision import convert, main, read_weights
@@ -185,11 +185,10 @@ def test_a_resnet_keeps_everything(file, state, resnet, tmp_path):
     assert all(np.array_equal(array, state[name]) for name, array in to_state_dict(model).items())
     np.testing.assert_array_equal(outputs(model), outputs(resnet))
     card = json.loads((tmp_path / "model.json").read_text())
+    assert from_json(card.pop("heads")) == {"label": Head(6)} and from_json(card.pop("trunks")) == {"features": Pool()}
     assert card == {
         "model": "tiny_resnet",
         "overrides": {},
-        "heads": to_json({"label": Head(6)}),
-        "trunks": to_json({"features": Pool()}),
         "mean": [123.675, 116.28, 103.53],
         "std": pytest.approx([58.395, 57.12, 57.375]),
         "source": {"file": file.name, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()},
