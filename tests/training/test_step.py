@@ -10,7 +10,8 @@ import pytest
 from flax import nnx
 
 from ror_jax.errors import UserError
-from ror_jax.tasks import create_task
+from ror_jax.outputs import Head
+from ror_jax.tasks import Task, create_task
 from ror_jax.training.evaluation import evaluate
 from ror_jax.training.mesh import create_mesh
 from ror_jax.training.state import TrainState, create_state, empty_metrics
@@ -39,9 +40,11 @@ def test_probabilities_are_averaged_over_views(objective, views, expected):
     image = jnp.array(views, jnp.float32)[None, :, None, None]  # [1, V, 1, 1, M]
     batch = {"image": image, "mask": jnp.ones(1), "age_group": jnp.zeros(1, jnp.int32)}
     mesh = create_mesh(data=1)
-    step = make_eval_step(nnx.split(Pixels())[0], task, mesh)
-    sums, predictions, _ = step(state, batch, empty_metrics(task, mesh))
-    np.testing.assert_allclose(predictions["age_group"]["probabilities"], [expected], rtol=1e-6)
+    step = make_eval_step(nnx.split(Pixels())[0], task, mesh, (False,) * len(views))
+    sums, tested = step(state, batch, empty_metrics(task, mesh))
+    answer = tested.answers["age_group"]
+    assert (answer.chosen[0], answer.confidence[0]) == (np.argmax(expected), pytest.approx(max(expected), rel=1e-6))
+    assert tested.truth["age_group"].tolist() == [0] and tested.counted.all()
     results = task.summarize(jax.device_get(sums))
     assert (results["exact"], results["cross_entropy"]) == (1, pytest.approx(-np.log(expected[0]), rel=1e-6))
 
@@ -54,11 +57,11 @@ def test_a_network_that_answers_nan_has_no_result(objective, outputs):
     image = np.array([(5, *outputs[1:]), outputs], np.float32)[:, None, None, None]  # [2, V, 1, 1, M]
     batch = {"image": image, "mask": np.ones(2, np.float32), "age_group": np.zeros(2, np.int32)}
     mesh = create_mesh(data=1)
-    step = make_eval_step(nnx.split(Pixels())[0], task, mesh)
+    step = make_eval_step(nnx.split(Pixels())[0], task, mesh, (False,))
     with pytest.raises(UserError, match=r"the network answers NaN .* at step 7"):
         evaluate(step, state, [batch], task, mesh)
     batch["image"] = np.nan_to_num(batch["image"])
-    assert evaluate(step, state, [batch], task, mesh)["images"] == 2
+    assert task.summarize(evaluate(step, state, [batch], task, mesh))["images"] == 2
 
 
 class Told(nnx.Module):
@@ -70,26 +73,24 @@ class Told(nnx.Module):
 
     def __call__(self, image, train, rngs):
         loss, gradient, self.statistic[...] = image
-        return loss + 1e10 * (gradient * (self.weight - jax.lax.stop_gradient(self.weight)))
+        told = loss + 1e10 * (gradient * (self.weight - jax.lax.stop_gradient(self.weight)))
+        return {"told": told.reshape(1, 1)}
 
 
-class LossOfTold:
-    outputs: ClassVar[dict] = {}
+class LossOfTold(Task):
+    labels: ClassVar[dict] = {}
+    heads: ClassVar[dict] = {"told": Head(1)}
 
-    def targets(self):
-        return ()
+    def loss(self, outputs, batch, state, step):
+        return outputs["told"].sum(), {}
 
-    def initial_state(self):
+    def decode(self, outputs, mirrored):
         return {}
 
-    def loss(self, outputs, batch, step, task_state):
-        return outputs, {}
-
-    def estimates(self, outputs):
-        return outputs
-
-    def metrics(self, estimates, batch, task_state):
+    def measure(self, estimates, batch, state):
         return {"count": jnp.int32(1)}
+
+    summarize = answers = truth = lambda self, *_: {}
 
 
 def steps_of_told(images, steps=1, **guard):
