@@ -46,7 +46,7 @@ class Dataset:
     name: str
     train: Source
     test: Source
-    labels: dict[str, tuple[str, ...]]  # record key -> class names, in the order of the indices
+    labels: dict[str, tuple[str, ...]]  # record key -> class names, in the order of the indices; none: no classes
     mean: tuple[float, ...]  # of all training pixels, per channel (R, G, B), 0..255
     std: tuple[float, ...]
     description: str  # for a person: how many rows were read, kept and left out, and why
@@ -145,7 +145,7 @@ def check_labels(dataset: Dataset) -> None:
     """
     for split, source in {"train": dataset.train, **dataset.tested}.items():
         columns = getattr(source, "columns", {})
-        for label in dataset.labels.keys() & columns.keys():
+        for label in [label for label, names in dataset.labels.items() if names and label in columns]:
             values, last = columns[label], len(dataset.labels[label]) - 1
             wrong = np.flatnonzero(~((values == -1) | ((values >= 0) & (values <= last))))  # NaN is wrong, too
             if len(wrong):

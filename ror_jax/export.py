@@ -33,7 +33,7 @@ from input_pipeline.transforms import crop_views
 from ror_jax import __version__
 from ror_jax.config import default_config, given
 from ror_jax.errors import UserError
-from ror_jax.extensions import add_import_option
+from ror_jax.extensions import add_import_option, check_registered
 from ror_jax.files import read_json, replacing, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
@@ -96,6 +96,7 @@ def export(
         raise UserError("--licence is empty; say 'unknown' where it is")
     _check_output(output)
     config = _config(workdir, data_dir)
+    check_registered(workdir, config.model.name, config.task.name, config.dataset.name)
     dataset, task = open_task(config)
     preprocessing = Preprocessing(
         size=config.image_size,

@@ -5,6 +5,11 @@ import importlib
 import sys
 from pathlib import Path
 
+from input_pipeline import DataError, find_dataset
+from ror_jax.errors import UserError
+from ror_jax.models import model_config
+from ror_jax.tasks import task_labels
+
 
 def add_import_option(parser: argparse.ArgumentParser) -> None:
     """Adds the option `--import FILE`, which imports the file when arguments are parsed."""
@@ -27,3 +32,16 @@ class _Import(argparse.Action):
             importlib.import_module(file.stem)
         except Exception as error:  # whatever a user's file does wrong
             parser.error(f"--import={value}: {type(error).__name__}: {error}")
+
+
+def check_registered(where: Path, model: str, task: str, dataset: str | None = None) -> None:
+    """Raises UserError if the model, task or data set that `where` names is not known, such as a user's own."""
+    try:
+        model_config(model)
+        task_labels(task)
+        if dataset is not None:
+            find_dataset(dataset)
+    except (UserError, DataError) as error:
+        raise UserError(
+            f"{where}: {error} What is your own must be imported first, such as by --import FILE"
+        ) from error

@@ -15,14 +15,15 @@ from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector
 from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError, unknown
+from ror_jax.extensions import check_registered
 from ror_jax.files import read_json
-from ror_jax.models import load_model, model_config
+from ror_jax.models import load_model
 from ror_jax.models.export import has_onnx, open_onnx, to_onnx
 from ror_jax.models.network import Network
 from ror_jax.models.weights import CARD, TENSORS, save_card
 from ror_jax.predict.faces import FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
-from ror_jax.tasks import create_task, task_labels
+from ror_jax.tasks import create_task
 from ror_jax.tasks.answers import Answer, cells, readings
 from ror_jax.tasks.task import state_from_json
 
@@ -53,7 +54,7 @@ class Model:
     def __init__(self, folder: str | os.PathLike, engine: str | None = None):
         folder = Path(folder).expanduser()
         self.card = load_model_card(folder)
-        _check_registered(folder, self.card)
+        check_registered(folder / CARD, self.card["model"], self.card["task"]["name"])
         try:
             self._task = create_task(labels=self.card["labels"], **self.card["task"])
             self._preprocessing = Preprocessing(**self.card["preprocessing"])
@@ -152,22 +153,12 @@ def load_model_card(folder: Path) -> dict:
             f"{folder / CARD} has format {card['format']} (of ror_jax {version}), but this program reads format"
             f" {FORMAT}; export the run again with it, or install that version"
         )
-    if not {"model", "heads", "labels", "name"} <= card.keys():
-        raise UserError(f"{folder / CARD} is damaged: model, heads, labels or name are missing; export the model again")
+    task = card.get("task")
+    named = isinstance(task, dict) and isinstance(task.get("name"), str) and isinstance(card.get("model"), str)
+    if not (named and {"heads", "labels", "name"} <= card.keys()):
+        words = "model, task, heads, labels or name are missing"
+        raise UserError(f"{folder / CARD} is damaged: {words}; export the model again")
     return card
-
-
-def _check_registered(folder: Path, card: dict) -> None:
-    """Raises UserError if the network or the task is a user's own, and its file was not imported."""
-    try:
-        model_config(card["model"])
-        task_labels(card["task"]["name"])
-    except UserError as error:
-        raise UserError(
-            f"{folder / CARD}: {error}; a model or a task of your own must be imported first, such as by --import FILE"
-        ) from error
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / CARD} is damaged: it names no model and task; export the model again") from error
 
 
 def save_model_card(folder: Path, card: dict) -> None:

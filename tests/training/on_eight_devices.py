@@ -41,7 +41,8 @@ def trained(tiny_config):
                 losses.append(float(loss))
             sums = jax.device_get(state.metrics)
             tested = experiment.test_batches(experiment.dataset.train)
-            results = evaluate(experiment.eval_step, state, tested, experiment.task, experiment.mesh)
+            counts = evaluate(experiment.eval_step, state, tested, experiment.task, experiment.mesh)
+            results = experiment.task.summarize(counts)
             done[key] = dataclasses.replace(experiment, state=state), losses, sums, results
         return done[key]
 
@@ -164,4 +165,4 @@ def test_what_is_learnt_from_validation_lies_on_all_devices(tiny_config, tmp_pat
     """A run with a tuned threshold saves its epochs, and goes back to the best."""
     config = tiny_config(**BOTH | {"task__balance": "fixed", "mesh__data": 4, "mesh__model": 2})
     train_and_test(config, tmp_path)
-    assert 0 < json.loads((tmp_path / "model.json").read_text())["task_state"]["threshold"] < 1
+    assert 0 < json.loads((tmp_path / "model.json").read_text())["task_state"]["gender.threshold"] < 1
