@@ -108,6 +108,14 @@ def test_a_best_that_is_gone_is_forgotten(tmp_path):
     assert again.best_step == 3
 
 
+def test_a_task_state_of_another_shape_is_named(folder):
+    """The state that a task keeps is a part of the checkpoint, whatever arrays it has."""
+    other = dataclasses.replace(state(4), task_state={"seen": jnp.zeros((2, 3))})
+    words = r"of another model or task.*task_state\.seen \(checkpoint int32 \(4,\), model float32 \(2, 3\)\)$"
+    with pytest.raises(UserError, match=words):
+        Checkpoints(folder).restore(other)
+
+
 def test_only_folders_called_like_a_step_are_checkpoints(folder):
     """What else lies there stays, but for what a killed run left."""
     for name in ("damaged_12", "0012", "12.0", "٣", "13.copy"):
