@@ -99,10 +99,7 @@ def threads() -> int:
 
 
 class Graph:
-    """Nodes and constants so far, for the methods `to_onnx` of modules.
-
-    Values have names; images are [B, C, H, W].
-    """
+    """Collects nodes and constants from the `to_onnx` of modules. Values have names; images are [B, C, H, W]."""
 
     def __init__(self):
         self._nodes, self._constants = [], {}
@@ -123,7 +120,7 @@ class Graph:
         return name
 
     def needed(self, outputs: Iterable[str]) -> tuple[list, list]:
-        """The nodes and constants that these values are computed from."""
+        """Returns the nodes and constants that these values are computed from."""
         names, nodes = set(outputs), []
         for node in reversed(self._nodes):
             if names & set(node.output):
@@ -132,7 +129,7 @@ class Graph:
         return nodes[::-1], [constant for name, constant in self._constants.items() if name in names]
 
     def relu(self, x: str) -> str:
-        """Returns what there is already where x is a ReLU, as nested residuals begin with one each, or has one."""
+        """Adds a ReLU, unless x is one or has one already: nested residuals begin with one each."""
         if x not in self._relus:
             y = self.node("Relu", x)
             self._relus |= {x: y, y: y}

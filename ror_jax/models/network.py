@@ -34,7 +34,7 @@ class Prediction(Linear):
 
 
 class Constants(nnx.Module):
-    """The head without a trunk: learned numbers, for so many images the same, float32 [B, size]. They begin at 0."""
+    """The head without a trunk: learned numbers, the same for all images, float32 [count, size]. They start at 0."""
 
     def __init__(self, spec: Head):
         self.spec, self.bias = spec, nnx.Param(jnp.zeros(spec.size, jnp.float32))
@@ -97,8 +97,9 @@ class Network(nnx.Module):
         return {name: trunk.spec for name, trunk in self.trunks.items()}
 
     def __call__(self, images, *, train: bool = False, rngs: nnx.Rngs | None = None) -> dict:
-        """images: [B, H, W, 3], uint8 or float, 0...255. Returns, all in float32, features [B, F] by the name of each
-        trunk and outputs [B, size] by that of each head.
+        """Returns outputs [B, size] by name of the head and features [B, F] by name of the trunk, all in float32.
+
+        `images` are [B, H, W, 3], uint8 or float, 0...255.
 
         `train` uses batch statistics (and updates the running ones in place), stochastic depth and dropout. These
         two draw from `rngs`: stochastic depth, and dropout within blocks, from its stream `drop_path`, other dropout
@@ -115,9 +116,9 @@ class Network(nnx.Module):
         return outputs | features
 
     def to_onnx(self, graph, images: str, sizes: Mapping[str, tuple[int, int]] | None) -> None:
-        """images: pixels as above, but [B, 3, H, W] in float32. Values with the names of the heads are the outputs.
+        """Writes heads in evaluation mode, each under its own name; those without a trunk are left out.
 
-        `sizes`: height and width of each map, or None, see `trunks`. Heads without a trunk are left out.
+        `images` are float32 [B, 3, H, W], 0...255; `sizes` are height and width of each map, or None, see `trunks`.
         """
         mean, std = (np.float32(numbers).reshape(3, 1, 1) for numbers in (self.mean, self.std))
         maps = self.backbone.to_onnx(graph, graph.node("Div", graph.node("Sub", images, mean), std))

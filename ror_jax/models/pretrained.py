@@ -130,7 +130,8 @@ def _tree(model: Network) -> dict:
     """The arrays of the backbone, of each block by its number, of the features' norm, of a single prediction layer."""
     parts = {"backbone": model.backbone}
     features, heads = model.trunks["features"], list(model.heads.values())
-    if features.spec == Pool(norm=True, hidden=features.spec.hidden):
+    spec = features.spec
+    if isinstance(spec, Pool) and (spec.reads, spec.levels, spec.norm) == ("last", (1,), True):
         parts["norm"] = features.norm
     if len(heads) == 1:
         parts["head"] = heads[0]

@@ -12,6 +12,7 @@ from flax import nnx
 from ror_jax.errors import UserError
 from ror_jax.models import create_model
 from ror_jax.models.pretrained import load_state_dict, to_state_dict
+from ror_jax.outputs import Hidden, Pool
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
 TOLERANCE = 1e-4  # of the largest output
@@ -190,6 +191,18 @@ def test_prediction_layers_that_the_files_is_not_for_stay(name, head, heads):
     for key, array in to_state_dict(model).items():
         assert key.startswith(head) or np.array_equal(array, state[key])
     assert not any(leaf.any() for leaf in jax.tree.leaves(nnx.state(model.heads)))
+
+
+@pytest.mark.parametrize(("trunk", "taken"), [(Pool(norm=True, dropout=0.1, hidden=(Hidden(7),)), 2), (Pool(), 0)])
+def test_the_norm_after_the_pooling_goes_to_the_trunk(trunk, taken):
+    """With hidden layers behind it, too; a trunk without such a norm gets a backbone all the same."""
+    state = random_state(blank("tiny_convnext", 5))
+    model = blank("tiny_convnext", 8, trunks={"features": trunk})
+    norm = {key for key in state if key.startswith("classifier.0.")}
+    assert len(load_state_dict(model, state) & norm) == taken
+    assert {key for key, array in to_state_dict(model).items() if np.array_equal(array, state.get(key))} == {
+        key for key in state if not key.startswith("classifier.2.") and (taken or key not in norm)
+    }
 
 
 def test_what_does_not_fit_is_listed_and_nothing_changes():

@@ -195,3 +195,8 @@ def test_where_there_is_no_model(tmp_path, model_folder):
         with pytest.raises(UserError, match="unknown"):
             ror_jax.load(folder).predict([np.zeros((9, 9, 3), np.uint8)], **{"faces": "cropped"} | options)
     assert json.loads((folder / "model.json").read_text())["format"] == 2
+
+
+def test_networks_that_onnx_does_not_know_run_in_xla(model_folder, monkeypatch):
+    monkeypatch.setattr("ror_jax.predict.model.has_onnx", lambda network: False)
+    assert ror_jax.load(model_folder("age_group")).engine == "xla"
