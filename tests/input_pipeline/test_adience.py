@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline import DataError, create_dataset, pipeline, transforms
+from input_pipeline.age_groups import AGE_GROUPS
 from input_pipeline.datasets import adience, faces
 from input_pipeline.transforms import decode_image
 
@@ -146,7 +147,7 @@ def test_the_real_lists(shared_data):
 def test_folds_are_split_and_labelled(open_adience):
     data = open_adience(fold=3)
     assert data.folds == (0, 1, 2, 3, 4)
-    assert data.labels["age_group"] == faces.AGE_GROUPS and data.labels["gender"] == ("female", "male")
+    assert data.labels["age_group"] == AGE_GROUPS and data.labels["gender"] == ("female", "male")
     train, test = records(data.train), records(data.test)
     assert {record["fold"] for record in test} == {3}
     assert {record["fold"] for record in train} == {0, 1, 2, 4}

@@ -1,8 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from input_pipeline.alignment import EYES_IN_BOX, MARGIN, TEMPLATE, align
+from input_pipeline.transforms import center_matrix, crop_views
 
 SIDE = 256
 ACROSS, DOWN = np.meshgrid(np.arange(SIDE) + 0.5, np.arange(SIDE) + 0.5)
@@ -11,7 +13,9 @@ RAMP = Image.fromarray(np.stack([ACROSS, DOWN, np.full_like(DOWN, 40)], 2).astyp
 
 def test_a_template_that_is_met_changes_nothing():
     template = np.array([(0.3, 0.4), (0.7, 0.4)])
-    np.testing.assert_array_equal(align(RAMP, template * SIDE, template, SIDE, (0, 0, 0)), np.asarray(RAMP))
+    pixels, matrix = align(RAMP, template * SIDE, template, SIDE, (0, 0, 0))
+    np.testing.assert_array_equal(pixels, np.asarray(RAMP))
+    np.testing.assert_allclose(matrix, np.eye(2, 3), atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1.6, 1, 0.55, 0.2])
@@ -23,7 +27,7 @@ def test_every_pixel_comes_from_where_the_eyes_say(scale, degrees):
     distance = 0.4 * size / scale
     direction = np.array([np.cos(angle), np.sin(angle)])
     eyes = np.stack([middle - distance / 2 * direction, middle + distance / 2 * direction])
-    found = align(RAMP, eyes, template, size, (0, 0, 0))
+    found, matrix = align(RAMP, eyes, template, size, (0, 0, 0))
     assert found.shape == (size, size, 3) and found.dtype == np.uint8
     x, y = np.meshgrid(*(np.arange(size) + 0.5 - share * size for share in (0.5, 0.4)))  # from between the eyes
     wanted_x = middle[0] + (x * np.cos(angle) - y * np.sin(angle)) / scale
@@ -35,12 +39,47 @@ def test_every_pixel_comes_from_where_the_eyes_say(scale, degrees):
         np.testing.assert_allclose(found[inside][:, channel] + 0.5, wanted[inside], atol=1.2)
     outside = np.any([(place < -border) | (place > SIDE + border) for place in (wanted_x, wanted_y)], axis=0)
     assert (found[outside] == 0).all() and (found[inside][:, 2] == 40).all()
+    np.testing.assert_allclose(mapped(matrix, wanted_x, wanted_y), np.indices((size, size))[::-1] + 0.5, atol=1e-9)
+
+
+def mapped(matrix, x, y):
+    """Where the matrix [2, 3] moves points: [2, ...] from two arrays [...]."""
+    return np.einsum("ij,j...->i...", matrix, np.stack([x, y, np.ones_like(x)]))
+
+
+SIZES = [(97, 64), (64, 97), (80, 80), (57, 91)]
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize(("size", "resize"), [(48, 48), (48, 57), (47, 56), (47, 57)])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_points_of_an_image_are_found_in_its_central_crop(width, height, size, resize, fit):
+    """Ramps of colour, fitted over the crop, say where in the image it lies; so does the matrix, there and back."""
+    rng, steps = np.random.default_rng(0), np.array([200 / width, 200 / height])
+    ramps = 20 + steps * (np.stack(np.meshgrid(np.arange(width), np.arange(height)), 2) + 0.5)
+
+    def crop(mirrored):  # with noise, and upwards and downwards, so that rounding cancels out
+        red, green = np.moveaxis(np.round(ramps + rng.uniform(-1, 1, ramps.shape)), 2, 0)
+        image = abs(mirrored - np.stack([red, green, np.full_like(red, 200)], 2)).astype(np.uint8)
+        return abs(mirrored - crop_views(Image.fromarray(image), size, resize, "single", fit)[0].astype(float))
+
+    colours = np.mean([crop(mirrored) for mirrored in [0, 255] * 25], 0)
+    inner = cv2.erode((colours[:, :, 2] == 200).astype(np.uint8), np.ones((9, 9)), borderValue=0) > 0
+    rows, columns = np.nonzero(inner)
+    known = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1)
+    to_image = np.linalg.lstsq(known, (colours[inner][:, :2] - 20) / steps, rcond=None)[0].T
+    matrix = center_matrix(width, height, size, resize, fit)
+    points = np.array([(0.4, 0.5, 0.6), (0.4, 0.6, 0.5)]) * size
+    np.testing.assert_allclose(mapped(matrix, *mapped(to_image, *points)), points, atol=0.01)
+    corners = np.array([(0, size, 0, size), (0, 0, size, size)])
+    back = np.linalg.inv([*matrix, (0, 0, 1)])[:2]
+    np.testing.assert_allclose(mapped(matrix, *mapped(back, *corners)), corners, atol=1e-9)
 
 
 def test_what_is_shrunk_is_antialiased():
     checkers = Image.fromarray(np.repeat((((ACROSS + DOWN) % 2) * 255)[..., None], 3, 2).astype(np.uint8))
     eyes = np.array([(108.0, 128.0), (148.0, 128.0)])
-    found = align(checkers, eyes, np.array([(0.4, 0.5), (0.6, 0.5)]), 20, (0, 0, 0))
+    found = align(checkers, eyes, np.array([(0.4, 0.5), (0.6, 0.5)]), 20, (0, 0, 0)).pixels
     assert abs(found[2:-2, 2:-2].astype(int) - 127).max() < 12
 
 
@@ -53,10 +92,13 @@ def test_more_landmarks_are_fitted_with_least_squares():
     a, b, c, d = np.linalg.lstsq(np.array(rows), (template * 64).ravel(), rcond=None)[0]
     two = np.array([(60.0, 60.0), (120.0, 90.0)])
     mapped = np.stack([a * two[:, 0] - b * two[:, 1] + c, b * two[:, 0] + a * two[:, 1] + d], 1)
-    wanted = align(RAMP, two, mapped / 64, 64, (0, 0, 0)).astype(int)
-    assert abs(align(RAMP, landmarks, template, 64, (0, 0, 0)) - wanted).max() <= 1
+    wanted = align(RAMP, two, mapped / 64, 64, (0, 0, 0))
+    found = align(RAMP, landmarks, template, 64, (0, 0, 0))
+    assert abs(found.pixels - wanted.pixels.astype(int)).max() <= 1
+    np.testing.assert_allclose(found.matrix, [(a, -b, c), (b, a, d)], atol=1e-9)
     eyes_alone = align(RAMP, landmarks, template[:2], 64, (0, 0, 0))
-    np.testing.assert_array_equal(eyes_alone, align(RAMP, landmarks[:2], template, 64, (0, 0, 0)))
+    for one, other in zip(eyes_alone, align(RAMP, landmarks[:2], template, 64, (0, 0, 0)), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_the_usual_crop_has_a_margin_of_two_fifths_of_the_face():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import DataError, create_dataset
+from input_pipeline.age_groups import nearest_age_group
 from input_pipeline.datasets import faces
 from input_pipeline.transforms import decode_image
 
@@ -75,7 +76,7 @@ def test_labels_of_all_faces(open_faces):
 
 def test_the_nearest_age_groups_of_many_ages():
     ages = np.array([-1, 0, 2.9, 3, 7, 13.5, 34.9, 35, 56.4, 56.5, 100], np.float32)
-    assert faces.nearest_age_group(ages).tolist() == [-1, 0, 0, 1, 2, 2, 4, 5, 6, 7, 7]
+    assert nearest_age_group(ages).tolist() == [-1, 0, 0, 1, 2, 2, 4, 5, 6, 7, 7]
 
 
 def test_rows_without_identity_are_subjects_of_their_own():

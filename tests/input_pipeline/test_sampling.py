@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from input_pipeline import DataError, create_dataset, on_device, pipeline
-from input_pipeline.datasets.faces import AGE_GROUPS, AGES, GENDERS
+from input_pipeline.age_groups import AGE_GROUPS
+from input_pipeline.datasets.faces import AGES, GENDERS
 from input_pipeline.records import ArraySource, Dataset
 from input_pipeline.sampling import InverseFrequency
 
