@@ -40,7 +40,8 @@ def compare(first: Path, second: Path) -> list[Section]:
     scores_a, scores_b = (side.scores() for side in predicted)
     people = predicted[0].subjects
     number = len(set(people))
-    lines = tuple(_line(name, scores_a[name], scores_b[name], people) for name in scores_a if name in scores_b)
+    known = [name for name in scores_a if name in scores_b and not np.isnan(scores_a[name]).all()]
+    lines = tuple(_line(name, scores_a[name], scores_b[name], people) for name in known)
     settings = _settings(a[0], b[0])
     words = tuple(f"{key}: {in_words(values[0])} in A, {in_words(values[1])} in B" for key, values in settings.items())
     warnings = [
@@ -65,10 +66,7 @@ def _runs(folder: Path) -> dict[int | None, Run]:
     """The tested runs of a folder, by fold."""
     folds = [place for place in sorted(folder.glob("fold_*")) if place.name.removeprefix("fold_").isdecimal()]
     places = [folder] if (folder / "config.json").exists() else folds
-    try:
-        runs = [read_run(place) for place in places if (place / FILE).exists()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise UserError(f"the files of a run in {folder} are damaged: {type(error).__name__}: {error}") from error
+    runs = [run for place in places if (place / FILE).exists() and (run := read_run(place))]
     if not runs:
         raise UserError(
             f"{folder} is no folder of a run, or of runs fold_0, fold_1 ..., that has ended: no {FILE} there"
@@ -90,18 +88,18 @@ def _parts(settings: dict) -> int:
 
 def _check_images(a: Run, b: Run) -> None:
     """Raises UserError unless both runs gave answers to the same questions."""
+    found_a, found_b = (read_predictions([run.folder], run.answers) for run in (a, b))
     if a.answers.keys() != b.answers.keys():
         told = (f"{run.folder} answers with {', '.join(run.answers)}" for run in (a, b))
         raise UserError(f"nothing to compare: {', '.join(told)}")
     for name, form in a.answers.items():
-        if form != b.answers[name]:
-            forms = " and ".join(f"{_form(run.answers[name])} in {run.folder}" for run in (a, b))
-            raise UserError(f"nothing to compare: {name} is {forms}")
-    found = [read_predictions([run.folder], run.answers) for run in (a, b)]
-    facts_a, facts_b = map(_facts, found)
-    numbers = len(found[0]), len(found[1])
-    if numbers[0] != numbers[1]:
-        raise UserError(f"not the same test images: {numbers[0]} in {a.folder}, {numbers[1]} in {b.folder}")
+        for key, value in form.items():
+            if value != (other := b.answers[name].get(key)):
+                values = f"{in_words(value)} in {a.folder} and {in_words(other)} in {b.folder}"
+                raise UserError(f"nothing to compare: the {key} of {name}: {values}")
+    if len(found_a) != len(found_b):
+        raise UserError(f"not the same test images: {len(found_a)} in {a.folder}, {len(found_b)} in {b.folder}")
+    facts_a, facts_b = _facts(found_a), _facts(found_b)
     for name in [name for name in facts_a if name in facts_b]:
         if (other := np.flatnonzero(facts_a[name] != facts_b[name])).size:
             at = other[0]
@@ -109,16 +107,10 @@ def _check_images(a: Run, b: Run) -> None:
             raise UserError(f"not the same test images in the same order: {name} of image {at + 1} is {values}")
 
 
-def _form(description: dict) -> str:
-    names = description.get("names")
-    return ", ".join(names) if names else description["kind"]
-
-
 def _facts(predictions: Predictions) -> dict[str, np.ndarray]:
-    """What is known of the images, with the truth of the answers, flat."""
+    """What is known of the images [N], with the truth of the answers; of one of several numbers their sum."""
     return predictions.facts | {
-        f"the true {name}": truth if truth.ndim == 1 else np.nansum(truth.reshape(len(truth), -1), 1)
-        for name, truth in predictions.truth.items()
+        f"the true {name}": np.nansum(truth.reshape(len(truth), -1), 1) for name, truth in predictions.truth.items()
     }
 
 

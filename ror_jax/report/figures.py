@@ -1,7 +1,7 @@
 """The pictures of a run."""
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ror_jax.files import replacing
 from ror_jax.report.analysis import calibration
+from ror_jax.tasks.answers import Answer
 
 TRAIN, VALIDATION, TEST = "#9a9a9a", "#2471a3", "#c0392b"
 
@@ -30,8 +31,7 @@ def save_curves(rows: list[dict], names: list[str], path: Path) -> None:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, fontsize=9)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=130)
+    _save(figure, path)
 
 
 def save_sampling(label: str, names: tuple[str, ...], images: np.ndarray, drawn: np.ndarray, path: Path) -> None:
@@ -47,8 +47,7 @@ def save_sampling(label: str, names: tuple[str, ...], images: np.ndarray, drawn:
     axes.grid(axis="y", alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=130)
+    _save(figure, path)
 
 
 def save_examples(
@@ -74,8 +73,7 @@ def save_examples(
         axes.set_title(words[number], fontsize=7, color=TEST if mistakes[number] else "black")
         for places, color in points:
             axes.plot(*(places[number] * image.shape[1::-1] - 0.5).T, ".", color=color, markersize=3)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=130)
+    _save(figure, path)
 
 
 def _confusion(title: str, path: Path, counts: np.ndarray, names: tuple[str, ...]) -> None:
@@ -95,14 +93,13 @@ def _confusion(title: str, path: Path, counts: np.ndarray, names: tuple[str, ...
         figure.colorbar(picture, shrink=0.8)
     axes.set_xlabel("predicted, percent of each row")
     axes.set_ylabel("true (images)" if named else "true")
-    figure.suptitle("\n".join(textwrap.wrap(title, round(14 * side))), fontsize=9)
+    figure.suptitle(_lines(title, round(14 * side)), fontsize=9)
     if len(names) <= 12:
         for row, column in np.ndindex(share.shape):
             if counts[row, column]:
                 color = "white" if share[row, column] > 55 else "black"
                 axes.text(column, row, f"{share[row, column]:.0f}", ha="center", va="center", color=color, fontsize=8)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=130)
+    _save(figure, path)
 
 
 def _reliability(title: str, path: Path, confidence: np.ndarray, correct: np.ndarray) -> None:
@@ -154,13 +151,22 @@ def _cumulative(title: str, path: Path, errors: np.ndarray, failure: float) -> N
     _finish(figure, axes, title, path)
 
 
+def _save(figure: Figure, path: Path) -> None:
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, dpi=130)
+
+
 def _finish(figure: Figure, axes: Any, title: str, path: Path) -> None:
-    axes.set_title("\n".join(textwrap.wrap(title, 60)), fontsize=9)
+    axes.set_title(_lines(title, 60), fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=8)
-    with replacing(path) as unfinished:
-        figure.savefig(unfinished, dpi=130)
+    _save(figure, path)
+
+
+def _lines(text: str, width: int) -> str:
+    """The text with no line of more characters."""
+    return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, width))
 
 
 DRAWINGS: dict[str, Callable[..., None]] = {
@@ -175,3 +181,14 @@ DRAWINGS: dict[str, Callable[..., None]] = {
 def draw(kind: str, title: str, path: Path, data: dict[str, Any]) -> None:
     """Writes a picture of `DRAWINGS`, see `ror_jax.tasks.answers.Figure`."""
     DRAWINGS[kind](title, path, **data)
+
+
+def draw_answers(judged: Mapping[str, tuple[Answer, np.ndarray]], stem: str, title: str) -> list[tuple[Path, str]]:
+    """Writes the pictures of answers, by name with their truth, to STEMANSWER_KIND.png; returns paths and captions."""
+    drawn = []
+    for name, (answer, truth) in judged.items():
+        for figure in answer.figures(truth):
+            path, words = Path(f"{stem}{name}_{figure.kind}.png"), f"{name.replace('_', ' ')}: {figure.words}"
+            draw(figure.kind, f"{words}\n{title}", path, figure.data)
+            drawn.append((path, words))
+    return drawn

@@ -9,7 +9,7 @@ from input_pipeline.age_groups import AGE_GROUPS
 from input_pipeline.datasets.faces import GENDERS
 from ror_jax.errors import UserError
 from ror_jax.report.analysis import FEW, calibration, mean_and_deviation, mean_over_subjects
-from ror_jax.report.figures import draw
+from ror_jax.report.figures import draw_answers
 from ror_jax.report.page import Picture, Section, Table
 from ror_jax.report.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.runs import Run, configurations, name_folds, references
@@ -122,19 +122,14 @@ def result_parts(group: list[Run], stem: str) -> list[str | Table | Picture]:
         raise ValueError(f"{images} predictions of {tested} images; test again")
     data = f"{first.settings['dataset.name']}, {split}, seed {first.seed}"
     parts = [f"{data}: {images} test images of {subjects} subjects. Objective: {first.loss}.", _fold_table(group)]
-    mean = partial(_mean, predictions.subjects)
-    for name, (answer, truth) in predictions.judged().items():
-        title = name.replace("_", " ")
-        for table in answer.tables(truth, mean):
-            parts += [f"*{title}*: {table.words}", Table(table.columns, table.rows)]
-        parts += _words(answer, truth, title)
-    parts += _by_group_and_gender(predictions)
-    for name, (answer, truth) in predictions.judged().items():
-        for figure in answer.figures(truth):
-            path = Path(f"{stem}_{name}_{figure.kind}.png")
-            draw(figure.kind, f"{name.replace('_', ' ')}: {split}", path, figure.data)
-            parts.append(Picture(path, f"{figure.words} of {name.replace('_', ' ')}, {split}"))
-    return parts
+    judged = predictions.judged()
+    for name, (answer, truth) in judged.items():
+        title = f"**{name.replace('_', ' ').capitalize()}.**"
+        for table in answer.tables(truth, partial(_mean, predictions.subjects)):
+            parts += [f"{title} {table.words}", Table(table.columns, table.rows)]
+        parts += [f"{title} {words}" for words in _words(answer, truth)]
+        parts += _by_group_and_gender(predictions, title, answer.scores(truth))
+    return parts + [Picture(path, f"{words} ({split})") for path, words in draw_answers(judged, f"{stem}_", split)]
 
 
 def _fold_table(group: list[Run]) -> Table:
@@ -151,12 +146,12 @@ def _fold_table(group: list[Run]) -> Table:
     return Table(["", "images", *(metric(name).label for name in names)], rows)
 
 
-def _words(answer: Answer, truth: np.ndarray, title: str) -> list[str]:
+def _words(answer: Answer, truth: np.ndarray) -> list[str]:
     """Of classes, how many images have the most frequent one, and what confidence is worth."""
     if not isinstance(answer, Class) or not (known := truth >= 0).any():
         return []
     share = np.bincount(truth[known]).max() / known.sum()
-    words = f"Always the most frequent {title} would be right for {100 * share:.2f} %."
+    words = f"Always the most frequent class would be right for {100 * share:.2f} %."
     if answer.confidence is None:
         return [words]
     hits, confidence = ~answer.mistakes(truth)[known], answer.confidence[known]
@@ -166,16 +161,13 @@ def _words(answer: Answer, truth: np.ndarray, title: str) -> list[str]:
     ]
 
 
-def _by_group_and_gender(predictions: Predictions) -> list[str | Table]:
-    """The main score of women and men of each age group, where records know both."""
+def _by_group_and_gender(predictions: Predictions, title: str, scores: dict[str, np.ndarray]) -> list[str | Table]:
+    """The first of an answer's scores, of women and men of each age group, where records know both."""
     groups, genders = predictions.number("age_group"), predictions.number("gender")
-    scores = predictions.scores()
-    if not scores:
-        return []
     name, values = next(iter(scores.items()))
     both = (groups >= 0) & (genders >= 0) & ~np.isnan(values)
     if not both.any():
-        return ["The records do not know both age group and gender."]
+        return [f"{title} The records do not know both age group and gender."]
     rows = []
     for number, group in [*enumerate(AGE_GROUPS), (-1, "all")]:
         chosen = both & ((groups == number) | (number < 0))
@@ -185,7 +177,7 @@ def _by_group_and_gender(predictions: Predictions) -> list[str | Table]:
             rows.append([group, *(cell for cells in found for cell in cells)])
     columns = [cell for gender in GENDERS for cell in (gender, "images / subjects")]
     what = f"{'In percent, ' * (metric(name).unit == ' %')}{metric(name).label}"
-    words = f"{what}, of the {both.sum()} images whose records know age group and gender:"
+    words = f"{title} {what}, of the {both.sum()} images whose records know age group and gender:"
     return [words, Table(["age group", *columns], rows)]
 
 

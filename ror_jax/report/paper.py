@@ -86,7 +86,8 @@ def write_report(paper: dict, runs: list[Run], folder: Path, name: str) -> tuple
     """
     folder.mkdir(parents=True, exist_ok=True)
     ours = runs_of(paper, runs)
-    details, problems = fold_sections([run for run in runs if run.task in paper["tasks"]], ours, folder, name)
+    known = [run for run in runs if set(run.task.split("+")) <= set(paper["tasks"])]
+    details, problems = fold_sections(known, ours, folder, name)
     picture = folder / f"{name}.png"
     drawn = save_page(_panels(paper, runs, ours), picture)
     sections = [

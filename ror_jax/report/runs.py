@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -45,6 +46,7 @@ class Run:
       epoch: how far it has come.
       results: of the last test.
       images: of each split; empty before the run has ended, as are `answers`, what they are by name.
+      tested: how many images have predictions; 0 before the run has ended.
       loss: in words.
       tests: the results of all tests, with their `epoch`, as the log has them.
       hours: of training for as many epochs as the paper's, at the median speed of this run; None if unknown.
@@ -60,6 +62,7 @@ class Run:
     epoch: float
     results: dict
     images: dict[str, int]
+    tested: int
     answers: dict[str, dict]
     loss: str
     tests: tuple[dict, ...]
@@ -68,11 +71,6 @@ class Run:
     @property
     def task(self) -> str:
         return self.settings["task.name"]
-
-    @property
-    def tested(self) -> int:
-        """How many images it was tested on."""
-        return self.images["test"]
 
     @property
     def small(self) -> bool:
@@ -114,20 +112,26 @@ def find_runs(folder: Path, configs: Path | None = None) -> tuple[list[Run], lis
         try:
             if run := read_run(path.parent, configs):
                 runs.append(run)
-        except (
-            ArithmeticError,
-            AttributeError,
-            LookupError,
-            RecursionError,
-            TypeError,
-            ValueError,
-        ) as error:
-            problems.append(f"left out {path.parent}, whose files are damaged: {type(error).__name__}: {error}")
+        except UserError as error:
+            problems.append(f"left out {path.parent}: {error}")
     return runs, problems
 
 
 def read_run(folder: Path, configs: Path | None = None) -> Run | None:
-    """The run in that folder; None if it was not tested yet. `configs` is as for `row_settings`."""
+    """The run in that folder; None if it was not tested yet. `configs` is as for `row_settings`.
+
+    Raises:
+      UserError: files are damaged, or of another version of the program.
+    """
+    try:
+        return _read_run(folder, configs)
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, ImportError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise UserError(f"the files in {folder} are damaged: {type(error).__name__}: {error}") from error
+
+
+def _read_run(folder: Path, configs: Path | None) -> Run | None:
     found = read_settings(folder / "config.json")
     rows = read_rows(folder / "metrics.jsonl")
     tests = [row for row in rows if row["split"] == "test"]
@@ -152,6 +156,7 @@ def read_run(folder: Path, configs: Path | None = None) -> Run | None:
         epoch=summary["epoch"],
         results=summary["test"],
         images=summary["images"],
+        tested=summary.get("tested", 0),
         answers=summary.get("answers", {}),
         loss=summary.get("loss", ""),
         tests=tuple(tests),
@@ -241,6 +246,8 @@ def row_settings(row: str, configs: Path | None = None) -> dict:
     if configs is None:
         configs = CONFIGS if CONFIGS.is_dir() else Path(ror_jax.__file__).parents[1] / CONFIGS
     file, _, name = row.partition(":")
+    if not re.fullmatch(r"[\w-]+(/[\w-]+)*", file):  # it is run as a program
+        raise UserError(f"{row!r} names no file of a folder of configs")
     return flat_settings(load_config(f"{configs / file}.py:{name}"))
 
 

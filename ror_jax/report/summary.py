@@ -1,12 +1,13 @@
 """What a run says when it is done: the result in words, in JSON and in pictures."""
 
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from ror_jax.files import replace_json
 from ror_jax.report.baseline import baseline
-from ror_jax.report.figures import TEST, VALIDATION, draw, save_curves, save_examples
+from ror_jax.report.figures import TEST, VALIDATION, draw_answers, save_curves, save_examples
 from ror_jax.report.predictions import Predictions, write_predictions, write_submission
 from ror_jax.tasks.answers import Points
 from ror_jax.tasks.task import state_to_json
@@ -40,16 +41,15 @@ def summarize(
         results = results | {"baseline": blind}
         worth = f"the same answer to all images, as the training labels suggest: {task.line(blind)}"
     else:
-        rates = {name.removesuffix("_majority_rate"): rate for name, rate in results.items() if "majority_rate" in name}
+        rates = {name.removesuffix("majority_rate"): rate for name, rate in results.items() if "majority_rate" in name}
         worth = "; ".join(
-            f"always the most frequent {'class' if name == 'majority_rate' else name}: {100 * rate:.2f} %"
+            f"always the most frequent {name.replace('_', ' ').strip() or 'class'}: {100 * rate:.2f} %"
             for name, rate in rates.items()
         )
-    worth = f" ({worth})" if worth else ""
-    title = f"{task.line(results)}\n{worth.strip()}".strip()
+    title = f"{task.line(results)}\n{worth and f'({worth})'}"
     if rows:
         save_curves(rows, [name for name in task.plotted if name in results], folder / "curves.png")
-    _draw(predictions, title, folder)
+    draw_answers(predictions.judged(), f"{folder}/", title)
     _draw_examples(experiment, predictions, title, folder)
 
     summary = {
@@ -58,6 +58,7 @@ def summarize(
         "skipped": int(state.guard["skipped"]),
         "selected": selected,
         "data": dataset.description,
+        "tested": len(predictions),
         "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.tested.items()},
         "loss": task.loss_name,
         "answers": predictions.describe(),
@@ -67,21 +68,13 @@ def summarize(
     replace_json(folder / "summary.json", summary)
 
     lines = [
-        f"Test after epoch {epoch:g}: {task.line(results)}   ({len(predictions)} images){worth}",
+        f"Test after epoch {epoch:g}: {task.line(results)}   ({len(predictions)} images{worth and f'; {worth}'})",
         *_recalls(results),
         _best(experiment, rows),
         f"Bad steps, left out of the training: {summary['skipped']} of {step}." if summary["skipped"] else "",
         f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}",
     ]
     return "\n".join(filter(None, lines))
-
-
-def _draw(predictions: Predictions, title: str, folder: Path) -> None:
-    """Writes ANSWER_KIND.png for each picture of each answer."""
-    for name, (answer, truth) in predictions.judged().items():
-        for figure in answer.figures(truth):
-            words = f"{name.replace('_', ' ')}: {figure.words.lower()}. {title}"
-            draw(figure.kind, words, folder / f"{name}_{figure.kind}.png", figure.data)
 
 
 def _draw_examples(experiment: Experiment, predictions: Predictions, title: str, folder: Path) -> None:
@@ -103,15 +96,13 @@ def _recalls(results: dict) -> list[str]:
     """A line for each class that has images; of many classes, for those with the lowest recall."""
     lines = []
     for key, recall in results.items():
-        if key != "recall" and not key.endswith("_recall"):
+        if not key.endswith("recall") or not isinstance(recall, dict):
             continue
-        found = {name: share for name, share in recall.items() if share is not None}
-        shown = [f"  {name:>10}  recall {100 * share:6.2f} %" for name, share in found.items()]
-        if len(shown) > SHOWN_CLASSES:
-            worst = sorted(range(len(shown)), key=list(found.values()).__getitem__)[:SHOWN_CLASSES]
-            lines.append(f"The {SHOWN_CLASSES} classes of {len(shown)} with the lowest recall:")
-            shown = [shown[number] for number in worst]
-        lines += shown
+        found = [(name, share) for name, share in recall.items() if share is not None]
+        if len(found) > SHOWN_CLASSES:
+            lines.append(f"The {SHOWN_CLASSES} classes of {len(found)} with the lowest recall:")
+            found = sorted(found, key=itemgetter(1))[:SHOWN_CLASSES]
+        lines += [f"  {name:>10}  recall {100 * share:6.2f} %" for name, share in found]
     return lines
 
 

@@ -9,6 +9,7 @@ from ror_jax.report.__main__ import main
 from ror_jax.report.listing import list_rows
 from ror_jax.report.paper import cells, load_paper, published
 from ror_jax.report.runs import ADIENCE, row_settings
+from ror_jax.tasks.answers import Number
 
 PAPER = pathlib.Path(__file__).parents[2].parent / "shared" / "papers" / "deep_ror_age_gender.txt"
 ROW = "recipes/preror58_sd:two_mechanisms"
@@ -182,8 +183,8 @@ def test_groups_of_people(tmp_path, report, leave_fold):
         "Expected calibration error: 20.00 %. The mean confidence is 75.00 %, 66.67 % of the answers are right." in text
     )
     for picture in ("confusion", "reliability"):
-        assert f"](deep_ror_1_{picture}.png)" in text
-        assert (tmp_path / "out" / f"deep_ror_1_{picture}.png").stat().st_size > 5000
+        assert f"](deep_ror_1_age_group_{picture}.png)" in text
+        assert (tmp_path / "out" / f"deep_ror_1_age_group_{picture}.png").stat().st_size > 5000
     page = (tmp_path / "out" / "deep_ror.html").read_text()
     assert page.count("data:image/png;base64,") == 2 and "http" not in page
 
@@ -204,18 +205,30 @@ def test_more_than_twenty_subjects_are_not_few(tmp_path, report, leave_fold):
 
 
 def test_ages_in_years(tmp_path, report, leave_fold):
-    classes = [str(age) for age in range(101)]
-    config = {"row": None, "name": "years", "task__name": "age_years"}
-    leave_fold(tmp_path / "run", ROW, [("a", 3, 0, 18, 20, 0.2), ("b", 3, 0, 18, 30, 0.2)], classes=classes, **config)
-    lines = (tmp_path / "run" / "predictions.csv").read_text().splitlines()
-    with_ages = [
-        f"{line},{extra}"
-        for line, extra in zip(lines, ("age,position,expected", "18.4,23.3,21.5", "18.4,23.5,25"), strict=True)
-    ]
-    (tmp_path / "run" / "predictions.csv").write_text("\n".join(with_ages) + "\n")
+    """Errors of 4.9 and 5.1 years, by the decade of the truth and by age group and gender; no table of 101 years."""
+    rows = [("a", 3, 0, 18.4, 23.3, 21.5), ("b", 3, 0, 18.4, 23.5, 25), ("c", 4, 1, 25, 22, 24)]
+    leave_fold(
+        tmp_path / "run",
+        ROW,
+        rows,
+        answers={"age": Number(None, unit="years", title="age").describe()},
+        columns=("age_true", "age_predicted", "age_expected"),
+        results={"mae": 13 / 3, "within_5": 2 / 3, "confusion": [[0] * 101] * 101},
+        row=None,
+        name="years",
+        task__name="age_years",
+    )
     text, _ = report()
-    assert "Recall in percent" not in text  # of 101 classes
-    assert table(text, "years (age years)")["15-20"][:2] == ["50.0 (0.0 to 100.0) †", "2 / 2"]  # within 5 years
+    section = text.split("## years")[1]
+    assert "Recall in percent" not in section and "Expected calibration error" not in section
+    found = table(text, "years (age years)")
+    assert found["fold 0"] == ["3", "4.33", "66.67"]
+    assert found["10-19"] == ["5.0 (4.9 to 5.1) †", "5.0", "+5.0", "2 / 2"]
+    assert found["20-29"] == ["3.0 †", "3.0", "-3.0", "1 / 1"]
+    assert found["15-20"] == ["5.0 (4.9 to 5.1) †", "2 / 2", "", "0"]
+    assert found["all"] == ["5.0 (4.9 to 5.1) †", "2 / 2", "3.0 †", "1 / 1"]
+    assert "MAE (years), of the 3 images whose records know age group and gender:" in text
+    assert "](deep_ror_1_age_scatter.png)" in text and (tmp_path / "out" / "deep_ror_1_age_scatter.png").exists()
 
 
 def test_aging_curves_come_from_whoever_was_asked(tmp_path, report, leave_fold):

@@ -7,18 +7,17 @@ import pytest
 from flax import nnx
 
 from configs import cifar10, cifar100, imagenet, svhn
-from ror_jax.files import replace_json
 from ror_jax.models import create_model
 from ror_jax.report.__main__ import main
 from ror_jax.report.paper import load_paper
 from ror_jax.report.runs import IMAGES, find_runs
-from ror_jax.runs.workdir import FORMAT
+from ror_jax.saved_settings import write_settings
 
 
 def leave_run(folder, config, accuracy, *, epochs, finished=True, **images):
     """What a run leaves behind; the last epoch has that accuracy, each one before it a hundredth less."""
     folder.mkdir(parents=True)
-    replace_json(folder / "config.json", {"format": FORMAT} | json.loads(config.to_json_best_effort()))
+    write_settings(folder / "config.json", config)
     rows = []
     for epoch in range(1, epochs + 1):
         step = 390 * epoch
@@ -139,9 +138,10 @@ def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
     text, printed = report()
     assert "| cifar10:ror3_20 | 9.00 |" in text
     assert "ror3_32" not in text
-    assert printed.err.startswith(f"left out {tmp_path / 'broken'}, whose files are damaged: UserError")
-    missing = "UserError: there is no config file configs/cifar11.py"
-    assert f"left out {tmp_path / 'renamed'}, whose files are damaged: {missing}" in printed.err
+    summary = tmp_path / "broken" / "summary.json"
+    assert printed.err.startswith(f"left out {tmp_path / 'broken'}: {summary} is damaged: ")
+    missing = "there is no config file configs/cifar11.py"
+    assert f"left out {tmp_path / 'renamed'}: {missing}" in printed.err
     assert "1 runs of the paper's rows" in printed.out
 
 

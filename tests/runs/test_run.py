@@ -128,20 +128,23 @@ def test_age_and_gender_in_a_run(tiny_config, tmp_path):
     test = summary["test"]
     with (folder / "submission.csv").open() as file:
         rows = list(csv.DictReader(file))
-    answers = read_predictions([folder])
+    predictions = read_predictions([folder], summary["answers"])
+    (age, true_age), (gender, true_gender) = predictions.judged().values()
     assert [*rows[0]] == ["id", "age", "gender"] and len(rows) == test["images"] == 12
-    assert [float(row["age"]) for row in rows] == pytest.approx(answers.predicted_age, abs=1e-3)
-    assert [int(row["gender"]) for row in rows] == answers.predicted.tolist()
-    error = answers.predicted_age - answers.number("age")
+    assert [float(row["age"]) for row in rows] == pytest.approx(age.values, abs=1e-3)
+    assert [int(row["gender"]) for row in rows] == gender.chosen.tolist()
+    np.testing.assert_allclose(true_age, predictions.number("age"), rtol=1e-5)
+    np.testing.assert_array_equal(true_gender, predictions.number("gender"))
+    error = age.values - true_age
     assert test["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-4)
-    assert test["accuracy"] == pytest.approx((answers.predicted == answers.number("gender")).mean())
+    assert test["accuracy"] == pytest.approx((gender.chosen == true_gender).mean())
     card = json.loads((folder / "model.json").read_text())
     rows = [row for row in read_rows(folder / "metrics.jsonl") if row["split"] == "validation"]
     (chosen,) = (row["best_threshold"] for row in rows if row["epoch"] == summary["epoch"])
-    assert card["task_state"]["threshold"] == pytest.approx(chosen)
+    assert card["task_state"] == summary["task_state"] == {"gender.threshold": pytest.approx(chosen)}
 
     train = create_experiment(tiny_config(**AGE_GENDER)).dataset.train.columns["age"]
-    blind = answers.number("age") - train.mean()
+    blind = true_age - train.mean()
     assert test["baseline"]["rmse"] == pytest.approx(np.sqrt((blind**2).mean()), rel=1e-4)
     assert test["baseline"]["mae"] == pytest.approx(abs(blind).mean(), rel=1e-4)
 
@@ -150,7 +153,7 @@ def test_age_and_gender_in_a_run(tiny_config, tmp_path):
     taken, weights = flatten(*jax.device_get((state.params, state.batch_stats))), load_weights(folder).tensors
     for name in weights:
         np.testing.assert_array_equal(taken[name], weights[name])
-    assert float(state.task_state["threshold"]) == pytest.approx(card["task_state"]["threshold"])
+    assert float(state.task_state["gender"]["threshold"]) == pytest.approx(chosen)
 
 
 def test_ages_begin_at_their_mean(tiny_config):

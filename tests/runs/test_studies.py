@@ -14,6 +14,7 @@ from ror_jax.config import stage_config
 from ror_jax.errors import UserError
 from ror_jax.models.weights import load_weights
 from ror_jax.runs.aging_curve import propose_weights
+from ror_jax.runs.experiment import create_experiment
 from ror_jax.runs.recipe import stages
 from ror_jax.runs.run import evaluate_checkpoint, train_and_test
 from ror_jax.runs.studies import aging_curve, compare_losses, cross_validate
@@ -62,9 +63,28 @@ def test_cross_validation_of_a_recipe(folds):
     pooled = json.loads((workdir / "cross_validation.json").read_text())
     exact = [summary(workdir / f"fold_{fold}")["test"]["exact"] for fold in (1, 3)]
     assert pooled["metrics"]["exact"]["values"] == exact
-    assert np.sum(pooled["confusion"]) == sum(summary(workdir / f"fold_{fold}")["test"]["images"] for fold in (1, 3))
+    counts = pooled["classes"]["age_group"]["confusion"]
+    assert np.sum(counts) == sum(summary(workdir / f"fold_{fold}")["test"]["images"] for fold in (1, 3))
     genders = json.loads((workdir.parent / "tiny_gender" / "cross_validation.json").read_text())
     assert len(genders["metrics"]["accuracy"]["values"]) == 2
+    assert list(genders["classes"]) == ["gender"]
+    for name in ("age/age_group", "tiny_gender/gender"):
+        assert (workdir.parent / f"{name}_confusion.png").stat().st_size > 5000
+
+
+def test_an_answer_that_sees_no_image(folds):
+    """Always the gender that most training images have, counted in the test images; ages in groups have none."""
+    _, workdir = folds
+    pooled = json.loads((workdir.parent / "tiny_gender" / "cross_validation.json").read_text())
+    shares = []
+    for fold in (1, 3):
+        experiment = create_experiment(stages(folds[0], workdir, fold)[0].config)
+        train, test = (source.columns["gender"] for source in (experiment.dataset.train, experiment.dataset.test))
+        shares.append(float((test == np.bincount(train).argmax()).mean()))
+        blind = summary(workdir.parent / "tiny_gender" / f"fold_{fold}")["test"]["baseline"]
+        assert blind["accuracy"] == pytest.approx(shares[-1])
+        assert "baseline" not in summary(workdir / f"fold_{fold}")["test"]
+    assert pooled["metrics"]["accuracy"]["baseline"] == pytest.approx(np.mean(shares))
 
 
 def test_a_stage_begins_with_the_weights_of_the_one_before_it(folds):
@@ -119,12 +139,12 @@ def test_predictions_are_those_of_the_summary(folds):
     _, workdir = folds
     rows = [line.split(",") for line in (workdir / "fold_1" / "predictions.csv").read_text().splitlines()]
     columns = {name: [row[number] for row in rows[1:]] for number, name in enumerate(rows[0])}
-    true, predicted = np.array(columns["true"], int), np.array(columns["predicted"], int)
+    true, predicted = (np.array(columns[f"age_group_{what}"], int) for what in ("true", "predicted"))
     test = summary(workdir / "fold_1")["test"]
     assert np.mean(true == predicted) == pytest.approx(test["exact"])
     assert np.mean(np.abs(true - predicted) <= 1) == pytest.approx(test["one_off"])
-    assert columns["age_group"] == columns["true"] and set(columns["fold"]) == {"1"}
-    assert columns["identity"][0].startswith("person ") and 0 < float(columns["confidence"][0]) <= 1
+    assert columns["age_group"] == columns["age_group_true"] and set(columns["fold"]) == {"1"}
+    assert columns["identity"][0].startswith("person ") and 0 < float(columns["age_group_confidence"][0]) <= 1
     assert columns["number"] == [str(number) for number in range(len(true))]
 
 
@@ -212,7 +232,7 @@ cross_validate(config, __import__("pathlib").Path({str(tmp_path / "age")!r}), [1
         text=True,
         timeout=300,
         env=os.environ | environment,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert "fold 1: Compiling" in done.stdout and "fold 3: Compiling" in done.stdout

@@ -111,10 +111,11 @@ class Class(Answer):
         known, size = truth >= 0, len(self.names)
         places = size * truth[known] + self.chosen[known]
         counts = np.bincount(places, minlength=size**2).reshape(size, size)
-        yield Figure("confusion", "Confusion matrix", {"counts": counts, "names": self.names})
+        yield Figure("confusion", "confusion matrix", {"counts": counts, "names": self.names})
         if self.confidence is not None and known.any():
             hits = ~self.mistakes(truth)[known]
-            yield Figure("reliability", "Reliability", {"confidence": self.confidence[known], "correct": hits})
+            words = "accuracy by confidence, and the number of images in each bin"
+            yield Figure("reliability", words, {"confidence": self.confidence[known], "correct": hits})
 
     def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
         return calibration(truth, self.chosen) if self.spans else None

@@ -96,11 +96,10 @@ class Flags(Answer):
                 ]
             )
         columns = ["", "accuracy", "balanced accuracy", "F1", "have it", "images / subjects"]
-        yield Table(
-            "In percent; always answering with the more frequent value is right for `have it` or the rest:",
-            columns,
-            rows,
+        words = (
+            "In percent; one answer to all faces would be right for the share that has the property, or for the rest:"
         )
+        yield Table(words, columns, rows)
 
     def rates(self, truth: np.ndarray) -> np.ndarray:
         """Balanced accuracy, F1 and the share that have it, of each flag: [K, 3]; NaN where they are not defined."""
@@ -117,4 +116,4 @@ class Flags(Answer):
         with np.errstate(invalid="ignore"):
             accuracy = np.nansum(self._hits(truth), 0) / (truth >= 0).sum(0)
         data = {"names": self.names, "bars": {"accuracy": accuracy, "balanced accuracy": self.rates(truth)[:, 0]}}
-        yield Figure("shares", "Accuracy by flag", data)
+        yield Figure("shares", "accuracy by flag", data)

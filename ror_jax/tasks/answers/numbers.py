@@ -100,7 +100,7 @@ class Number(Answer):
     def figures(self, truth: np.ndarray) -> Iterator[Figure]:
         known = truth >= 0
         data = {"true": truth[known], "predicted": self.values[known], "limits": (self.low, self.high)}
-        yield Figure("scatter", f"Answers over the truth, {self.unit}", data)
+        yield Figure("scatter", f"answers over the truth, {self.unit}", data)
 
     def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
         return calibration(truth, self.told)

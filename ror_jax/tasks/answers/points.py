@@ -111,6 +111,6 @@ class Points(Answer):
         errors = self.errors(truth)
         yield Figure(
             "cumulative",
-            "Share of faces by normalised mean error",
+            "share of faces by normalised mean error",
             {"errors": errors[np.isfinite(errors)], "failure": FAILURE},
         )
