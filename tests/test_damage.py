@@ -18,11 +18,19 @@ from ror_jax.runs.workdir import check_workdir
 from ror_jax.training.logging import read_rows
 
 ODD = [None, True, -1, 10**400, 1e308, float("nan"), "", "x" * 50, "\ud800", [], {}, [[]], {"a": {}}, 0, [1, 2], 2**63]
+
+
+def predictions(run):
+    """All that reports ask of the predictions of a run, as its summary describes them."""
+    found = read_predictions([run], read_json(run / "summary.json").get("answers", {}))
+    return found.subjects, found.scores(), found.mistakes(), [found.words(row) for row in range(len(found))]
+
+
 READERS = {
     "config.json": [lambda run: check_workdir(run, default_config()), lambda run: find_runs(run.parent)],
-    "summary.json": [lambda run: read_json(run / "summary.json"), lambda run: find_runs(run.parent)],
+    "summary.json": [predictions, lambda run: find_runs(run.parent)],
     "metrics.jsonl": [lambda run: read_rows(run / "metrics.jsonl"), lambda run: find_runs(run.parent)],
-    "predictions.csv": [lambda run: read_predictions([run]).subjects],
+    "predictions.csv": [predictions],
     "weights.safetensors": [load_weights],
     "model.json": [load_model],
 }

@@ -7,14 +7,15 @@ import pytest
 
 from ror_jax.files import NotWrittenError, replace_json, replace_text
 from ror_jax.models.weights import save_weights
-from ror_jax.report.figures import save_confusion
+from ror_jax.report.figures import draw
 
 CARD = {"model": "ror3_8", "overrides": {}, "heads": {}, "trunks": {}, "mean": [0.0] * 3, "std": [1.0] * 3}
+MATRIX = {"counts": np.eye(2), "names": ("a", "b")}
 WRITERS = {
     "some.txt": lambda folder: replace_text(folder / "some.txt", "x" * 3000),
     "some.json": lambda folder: replace_json(folder / "some.json", {"x": "x" * 3000}),
     "weights.safetensors": lambda folder: save_weights(folder, {"x": np.zeros(1000)}, {}, CARD),
-    "some.png": lambda folder: save_confusion(np.eye(2), ("a", "b"), "title", folder / "some.png"),
+    "some.png": lambda folder: draw("confusion", "title", folder / "some.png", MATRIX),
 }
 
 

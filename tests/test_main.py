@@ -62,7 +62,7 @@ def trained(command, tmp_path_factory):
 def test_a_run_leaves_its_results(trained):
     """Pictures, numbers, log, settings, versions; and the words say what was reached beside the majority rate."""
     workdir, printed = trained
-    for name in ("curves.png", "confusion.png", "examples.png"):
+    for name in ("curves.png", "age_group_confusion.png", "age_group_reliability.png", "examples.png"):
         assert (workdir / name).read_bytes().startswith(b"\x89PNG"), name
     summary = json.loads((workdir / "summary.json").read_text())
     assert summary["epoch"] == 2 and summary["test"]["images"] == 12
