@@ -64,8 +64,10 @@ def save_examples(
     """
     columns = 8
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.25 * columns, 1.55 * rows + 0.3), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    words = [_lines(each, 24) for each in words]
+    height = 1.3 + 0.13 * max(each.count("\n") + 1 for each in words)
+    figure = Figure(figsize=(1.25 * columns, height * rows + 0.5), layout="constrained")
+    figure.suptitle(_lines(title, 120), fontsize=10)
     for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
         axes.axis("off")
     for number, (axes, image) in enumerate(zip(grid.flat, images, strict=False)):
@@ -144,10 +146,11 @@ def _cumulative(title: str, path: Path, errors: np.ndarray, failure: float) -> N
     """Draws the share of images whose error [N] is at most x."""
     figure = Figure(figsize=(4.6, 3.6), layout="constrained")
     axes = figure.subplots()
-    shares = 100 * np.arange(1, len(errors) + 1) / max(len(errors), 1)
-    axes.step(100 * np.sort(errors), shares, color=TEST, where="post", label=f"{len(errors)} images")
+    shares, last = 100 * np.arange(len(errors) + 1) / max(len(errors), 1), 300 * failure
+    places = [0, *100 * np.sort(errors), last]
+    axes.step(places, [*shares, shares[-1]], color=TEST, where="post", label=f"{len(errors)} images")
     axes.axvline(100 * failure, color=TRAIN, linewidth=1, linestyle="--", label="failure")
-    axes.set(xlim=(0, 300 * failure), ylim=(0, 100), xlabel="error, percent", ylabel="images, percent")
+    axes.set(xlim=(0, last), ylim=(0, 101), xlabel="error, percent", ylabel="images, percent")
     _finish(figure, axes, title, path)
 
 
@@ -160,13 +163,15 @@ def _finish(figure: Figure, axes: Any, title: str, path: Path) -> None:
     axes.set_title(_lines(title, 60), fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_axisbelow(True)
+    figure.legend(frameon=False, fontsize=8, ncols=2, loc="outside lower center")
     _save(figure, path)
 
 
 def _lines(text: str, width: int) -> str:
     """The text with no line of more characters."""
-    return "\n".join(line for part in text.splitlines() for line in textwrap.wrap(part, width))
+    parts = text.replace(" %", "\N{NO-BREAK SPACE}%").splitlines()
+    return "\n".join(line for part in parts for line in textwrap.wrap(part, width))
 
 
 DRAWINGS: dict[str, Callable[..., None]] = {

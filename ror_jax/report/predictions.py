@@ -65,15 +65,17 @@ class Predictions:
 
     def mistakes(self) -> np.ndarray:
         """Which images have a wrong answer, bool [N]."""
-        return np.any([answer.mistakes(truth) for answer, truth in self.judged().values()], axis=0)
+        found = (answer.mistakes(truth) for answer, truth in self.judged().values())
+        return np.any([np.zeros(len(self), bool), *found], axis=0)
 
     def words(self, row: int) -> str:
-        """What was answered to an image and, where one of the answers is wrong, what is true."""
-        said = [words for answer in self.answers.values() if (words := answer.words(row))]
-        if not self.mistakes()[row]:
-            return "; ".join(said)
-        true = [words for answer, truth in self.judged().values() if (words := answer.value_words(truth[row]))]
-        return f"{'; '.join(said)}\nis {'; '.join(true)}"
+        """What was answered to an image, a line each, and, where one of the answers is not the truth, what is true."""
+        judged = self.judged().values()
+        said = [answer.words(row) for answer in self.answers.values()]
+        true = "; ".join(filter(None, (answer.value_words(truth[row]) for answer, truth in judged)))
+        if true and any(answer.differs(truth)[row] for answer, truth in judged):
+            said.append(f"is {true}")
+        return "\n".join(filter(None, said))
 
     def describe(self) -> dict[str, dict]:
         """The form of the answers, for JSON: what `read_predictions` needs."""

@@ -46,7 +46,7 @@ def summarize(
             f"always the most frequent {name.replace('_', ' ').strip() or 'class'}: {100 * rate:.2f} %"
             for name, rate in rates.items()
         )
-    title = f"{task.line(results)}\n{worth and f'({worth})'}"
+    title = f"{task.line(results)}\n{worth and f'({worth})'}".replace("_", " ")
     if rows:
         save_curves(rows, [name for name in task.plotted if name in results], folder / "curves.png")
     draw_answers(predictions.judged(), f"{folder}/", title)
@@ -88,7 +88,8 @@ def _draw_examples(experiment: Experiment, predictions: Predictions, title: str,
                 points += [(truth[chosen], VALIDATION), (answer.values[chosen], TEST)]
         images = _images(experiment, predictions.facts["number"][chosen])
         words = [predictions.words(row) for row in chosen]
-        heading = f"{title}\n{name.replace('_', ' ')}"
+        colors = "; points: blue is true, red was answered" if points else ""
+        heading = f"{title}\n{name.replace('_', ' ')}{colors}"
         save_examples(images, words, mistakes[chosen], points, heading, folder / f"{name}.png")
 
 

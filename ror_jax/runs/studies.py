@@ -52,7 +52,7 @@ def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] | Non
         title = f"{stage.config.name}: {len(chains)} folds, pooled"
         for name, found in pooled["classes"].items():
             data = {"counts": found["confusion"], "names": found["names"]}
-            draw("confusion", title, folder / f"{name}_confusion.png", data)
+            draw("confusion", f"{name.replace('_', ' ')}, {title}", folder / f"{name}_confusion.png", data)
         pictures = "".join(f"{name}_confusion.png, " for name in pooled["classes"])
         print("\n".join([title, *_lines(pooled)]))
         print(f"Left in {folder}: {pictures}cross_validation.json, and a folder for each fold")
@@ -201,13 +201,13 @@ def _lines(pooled: dict) -> list[str]:
         lines.append(f"  {shown.label:>16}  {shown.number(metric['mean'])}{spread}{shown.unit}   ({values}{blind})")
     if len(pooled["labels"]) > 1:
         lines.append("  (mean ± sample standard deviation, n - 1, over the folds)")
-    for classes in pooled["classes"].values():
+    for answer, classes in pooled["classes"].items():
         names, counts = classes["names"], np.array(classes["confusion"])
         present = [number for number in range(len(names)) if counts[number].sum() or counts[:, number].sum()]
         if len(present) > SHOWN_CLASSES:
             continue
         heads = "".join(f"{names[number]:>8}" for number in present)
-        lines.append(f"  all folds together: {'recall':>9}   predicted{heads}")
+        lines.append(f"  {answer.replace('_', ' '):>18}: {'recall':>9}   predicted{heads}")
         for number in present:
             share = classes["recall"][names[number]]
             recall = "no image" if share is None else f"{100 * share:.2f} %"

@@ -76,6 +76,33 @@ def leave_fold():
     return leave
 
 
+@pytest.fixture
+def leave_old():
+    """A function that leaves a run of ROW as the program did before 0.2; its two images have the classes 0 and 1."""
+
+    def leave(folder, row):
+        file, _, name = row.partition(":")
+        settings = json.loads(load_config(f"configs/{file}.py:{name}").to_json_best_effort())
+        settings["task"].pop("weighting"), settings["task"].pop("loss_weights")
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(settings, indent=2))
+        results = {"exact": 0.5, "one_off": 1.0, "cross_entropy": 1.0, "recall": {"young": 1.0, "old": 0.0}}
+        results |= {"majority_rate": 0.5, "images": 2, "confusion": [[1, 0], [1, 0]]}
+        test = {"split": "test", "step": 1, "epoch": settings["epochs"]} | results
+        (folder / "metrics.jsonl").write_text(json.dumps(test) + "\n")
+        card = {"format": 1, "model": "preror58_sd", "overrides": {}, "num_classes": 2, "mean": [0] * 3, "std": [1] * 3}
+        (folder / "model.json").write_text(json.dumps(card | {"init_from": None}))
+        (folder / "predictions.csv").write_text(
+            "number,age,age_group,fold,gender,identity,true,predicted,confidence,position,expected\n"
+            "0,1.0,0,0,0,a,0,0,0.7,0.2,0.3\n1,5.0,1,0,1,b,1,0,0.6,0.3,0.4\n"
+        )
+        summary = {"step": 1, "epoch": settings["epochs"], "skipped": 0, "selected": "last epoch", "data": "Adience"}
+        summary |= {"images": {"train": 100, "test": 2}, "classes": ["young", "old"], "task_state": {}, "test": results}
+        (folder / "summary.json").write_text(json.dumps(summary))
+
+    return leave
+
+
 def results_of(ordered, rows):
     distances = Counter(abs(true - predicted) for *_, true, predicted, _ in rows)
     exact, near = distances[0] / len(rows), (distances[0] + distances[1]) / len(rows)

@@ -1,5 +1,8 @@
 """Two runs on the same images: hand-worked differences, and refusals."""
 
+import json
+import re
+
 import pytest
 
 from ror_jax.report.__main__ import main
@@ -88,6 +91,24 @@ def test_what_cannot_be_compared(tmp_path, compare, leave_fold, b, message):
 def test_a_folder_without_tested_runs(tmp_path, compare):
     with pytest.raises(SystemExit, match=r"error: .*a is no folder of a run.* no predictions\.csv there"):
         compare()
+
+
+def test_a_run_of_the_program_before_0_2(tmp_path, compare, leave_fold, leave_old):
+    leave_fold(tmp_path / "a", ROW, answers([3, 3]))
+    leave_old(tmp_path / "b", ROW)
+    with pytest.raises(SystemExit) as stopped:
+        compare()
+    path = tmp_path / "b" / "config.json"
+    assert re.fullmatch(
+        rf"error: {path} was written by ror-jax before 0\.2; .*install that version", stopped.value.code
+    )
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({"format": 2} | settings))  # as if its settings alone were new
+    with pytest.raises(SystemExit) as stopped:
+        compare()
+    assert re.fullmatch(
+        r"error: .*b/predictions\.csv: no answers are described .*; test the run again", stopped.value.code
+    )
 
 
 def test_comparing_and_reporting_exclude_each_other(tmp_path, capsys):

@@ -1,7 +1,9 @@
 """Deep-RoR: five folds, groups of people, aging curves; published numbers from their file."""
 
+import json
 import pathlib
 import re
+import shutil
 
 import pytest
 
@@ -259,6 +261,44 @@ def test_damaged_predictions_are_left_out(tmp_path, report, leave_fold):
         f"left out the predictions of {tmp_path / 'run'} and its other folds: {path} is damaged"
     )
     assert f"## {ROW}" not in text
+
+
+def test_runs_of_the_program_before_0_2_are_left_out(tmp_path, report, leave_fold, leave_old):
+    """One line says so, and what to do; the other runs are on the page."""
+    leave_fold(tmp_path / "new", ROW, answers(2), images=whole(0))
+    leave_old(tmp_path / "old", ROW)
+    text, printed = report()
+    path = tmp_path / "old" / "config.json"
+    words = rf"left out {path.parent}: {path} was written by ror-jax before 0\.2; .*install that version\n"
+    assert re.fullmatch(words, printed.err)
+    assert "1 runs of the paper's rows" in printed.out and "../new |" in text and "../old" not in text
+
+
+def test_predictions_of_the_program_before_0_2_are_left_out(tmp_path, report, leave_fold, leave_old):
+    """Where the answers of a run are not described, or are in other columns."""
+    leave_old(tmp_path / "old", ROW)
+    old = tmp_path / "old"
+    leave_fold(tmp_path / "run", ROW, answers(2), images=whole(0))
+    shutil.copy(old / "predictions.csv", tmp_path / "run")
+    shutil.rmtree(old)
+    _, printed = report()
+    assert re.fullmatch(
+        rf"left out the predictions of {tmp_path}/run .* damaged, or of another version; test the run again: .*\n",
+        printed.err,
+    )
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    del summary["answers"], summary["tested"]
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    _, printed = report()
+    assert re.fullmatch(r"left out the predictions .*: no answers are described .*; test the run again\n", printed.err)
+
+
+@pytest.mark.parametrize("row", ["../row:age", "/tmp/row:age"])
+def test_a_row_names_a_file_of_configs_and_no_other(tmp_path, report, leave_fold, row):
+    """What is named there is run as a program."""
+    leave_fold(tmp_path / "run", ROW, answers(2), row=row)
+    _, printed = report()
+    assert printed.err == f"left out {tmp_path / 'run'}: {row!r} names no file of a folder of configs\n"
 
 
 def test_rows_of_another_paper_are_left_to_it(tmp_path, report, leave_fold):

@@ -89,6 +89,16 @@ def test_a_folder_that_another_run_has_is_not_touched(tiny_config, tmp_path):
         pass
 
 
+def test_a_run_of_the_program_before_0_2_is_not_gone_on_with(tiny_config, tmp_path):
+    """It is told in a line, and nothing in the folder is changed."""
+    config = tiny_config()
+    (tmp_path / "config.json").write_text(old := config.to_json_best_effort())
+    with pytest.raises(UserError, match=r"config\.json was written by ror-jax before 0\.2; choose another --workdir"):
+        train_and_test(config, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+    assert (tmp_path / "config.json").read_text() == old
+
+
 def test_a_run_that_ended_between_two_files_of_its_result(tiny_config, tmp_path):
     """Where one cannot be written, the same command ends well later, with the same files."""
     config = tiny_config(epochs=1, optimizer__decay_epochs=())

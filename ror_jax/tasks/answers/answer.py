@@ -95,6 +95,10 @@ class Answer(abc.ABC):
         """Which answers are wrong, bool [N]; of what is no class, those that are far off."""
         return np.zeros(len(truth), bool)
 
+    def differs(self, truth: np.ndarray) -> np.ndarray:
+        """Which answers are told beside the truth in pictures, bool [N]."""
+        return self.mistakes(truth)
+
     def severity(self, truth: np.ndarray) -> np.ndarray:
         """What mistakes and hits are sorted by, [N]: of classes how sure the answer was, else how far off it is."""
         return np.zeros(len(truth))

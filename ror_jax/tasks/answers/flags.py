@@ -113,7 +113,10 @@ class Flags(Answer):
             return np.stack([balanced, 2 * hits / (2 * hits + misses + alarms), (hits + misses) / known.sum(0)], 1)
 
     def figures(self, truth: np.ndarray) -> Iterator[Figure]:
-        with np.errstate(invalid="ignore"):
-            accuracy = np.nansum(self._hits(truth), 0) / (truth >= 0).sum(0)
-        data = {"names": self.names, "bars": {"accuracy": accuracy, "balanced accuracy": self.rates(truth)[:, 0]}}
-        yield Figure("shares", "accuracy by flag", data)
+        known = (truth >= 0).any(0)
+        bars = {
+            "accuracy": np.nanmean(self._hits(truth)[:, known], 0),
+            "balanced accuracy": self.rates(truth)[known, 0],
+        }
+        names = [name for name, kept in zip(self.names, known, strict=True) if kept]
+        yield Figure("shares", "accuracy by property", {"names": names, "bars": bars})

@@ -83,6 +83,9 @@ class Number(Answer):
     def mistakes(self, truth: np.ndarray) -> np.ndarray:
         return abs(self._errors(truth)) > WITHIN[-1]
 
+    def differs(self, truth: np.ndarray) -> np.ndarray:
+        return (truth >= 0) & (np.round(self.told) != np.round(truth))
+
     def severity(self, truth: np.ndarray) -> np.ndarray:
         return np.nan_to_num(abs(self._errors(truth)))
 
