@@ -36,16 +36,13 @@ def save_curves(rows: list[dict], names: list[str], path: Path) -> None:
 
 def save_sampling(label: str, names: tuple[str, ...], images: np.ndarray, drawn: np.ndarray, path: Path) -> None:
     """Draws how many training images lie in each bin of a label, [bins], and how many of an epoch's drawn ones."""
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _plot(8, 3.2, "y")
     places = np.arange(len(names))
     axes.bar(places - 0.2, images, 0.4, color=TRAIN, label=f"training images ({images.sum()})")
     axes.bar(places + 0.2, drawn, 0.4, color=TEST, label=f"drawn in the first epoch ({drawn.sum()})")
     named = slice(None, None, -(-len(names) // 25))  # more names would not be legible
     axes.set_xticks(places[named], names[named], rotation=45, fontsize=8)
     axes.set_xlabel(label.replace("_", " "), fontsize=9)
-    axes.grid(axis="y", alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9)
     _save(figure, path)
 
@@ -64,10 +61,11 @@ def save_examples(
     """
     columns = 8
     rows = -(-len(images) // columns)
-    words = [_lines(each, 24) for each in words]
-    height = 1.3 + 0.13 * max(each.count("\n") + 1 for each in words)
-    figure = Figure(figsize=(1.25 * columns, height * rows + 0.5), layout="constrained")
-    figure.suptitle(_lines(title, 120), fontsize=10)
+    title, words = _lines(title, 120), [_lines(each, 24) for each in words]
+    height = 1.45 + 0.13 * max(each.count("\n") for each in words)
+    size = (1.25 * columns, height * rows + 0.2 * title.count("\n") + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    figure.suptitle(title, fontsize=10)
     for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
         axes.axis("off")
     for number, (axes, image) in enumerate(zip(grid.flat, images, strict=False)):
@@ -108,8 +106,7 @@ def _reliability(title: str, path: Path, confidence: np.ndarray, correct: np.nda
     """Draws accuracy over confidence, with the number of images on each bar."""
     found = calibration(confidence, correct)
     bins = len(found.images)
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _plot(4.6, 4.6)
     left = np.arange(bins) / bins
     axes.plot([0, 1], [0, 1], color=TRAIN, linewidth=1, linestyle="--", label="perfect")
     bars = axes.bar(left, np.nan_to_num(found.accuracy), 1 / bins, align="edge", color=TEST, edgecolor="white")
@@ -121,8 +118,7 @@ def _reliability(title: str, path: Path, confidence: np.ndarray, correct: np.nda
 
 def _scatter(title: str, path: Path, true: np.ndarray, predicted: np.ndarray, limits: tuple[float, float]) -> None:
     """Draws answers over the truth, a point an image."""
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _plot(4.6, 4.6)
     axes.plot(limits, limits, color=TRAIN, linewidth=1, linestyle="--", label="right")
     axes.scatter(true, predicted, s=9, color=TEST, alpha=max(0.1, min(0.6, 200 / max(len(true), 1))), linewidths=0)
     axes.set(xlim=limits, ylim=limits, xlabel="true", ylabel="predicted")
@@ -131,8 +127,7 @@ def _scatter(title: str, path: Path, true: np.ndarray, predicted: np.ndarray, li
 
 def _shares(title: str, path: Path, names: tuple[str, ...], bars: dict[str, np.ndarray]) -> None:
     """Draws shares [K] of K names as horizontal bars, a colour for each name of `bars`."""
-    figure = Figure(figsize=(6, 1.2 + 0.28 * len(names)), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _plot(6, 1.2 + 0.28 * len(names), "x")
     places, height = np.arange(len(names)), 0.8 / len(bars)
     for number, (label, shares) in enumerate(bars.items()):
         offset = height * (number - (len(bars) - 1) / 2)
@@ -144,14 +139,22 @@ def _shares(title: str, path: Path, names: tuple[str, ...], bars: dict[str, np.n
 
 def _cumulative(title: str, path: Path, errors: np.ndarray, failure: float) -> None:
     """Draws the share of images whose error [N] is at most x."""
-    figure = Figure(figsize=(4.6, 3.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = _plot(4.6, 3.6)
     shares, last = 100 * np.arange(len(errors) + 1) / max(len(errors), 1), 300 * failure
     places = [0, *100 * np.sort(errors), last]
     axes.step(places, [*shares, shares[-1]], color=TEST, where="post", label=f"{len(errors)} images")
     axes.axvline(100 * failure, color=TRAIN, linewidth=1, linestyle="--", label="failure")
     axes.set(xlim=(0, last), ylim=(0, 101), xlabel="error, percent", ylabel="images, percent")
     _finish(figure, axes, title, path)
+
+
+def _plot(width: float, height: float, grid: str = "both") -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis=grid, alpha=0.25)
+    axes.set_axisbelow(True)
+    return figure, axes
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -161,9 +164,6 @@ def _save(figure: Figure, path: Path) -> None:
 
 def _finish(figure: Figure, axes: Any, title: str, path: Path) -> None:
     axes.set_title(_lines(title, 60), fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
-    axes.set_axisbelow(True)
     figure.legend(frameon=False, fontsize=8, ncols=2, loc="outside lower center")
     _save(figure, path)
 

@@ -81,25 +81,16 @@ class Flags(Answer):
         return self.severity(truth) > MANY
 
     def tables(self, truth: np.ndarray, mean: Callable[..., tuple[str, str]]) -> Iterator[Table]:
-        hits, rows = self._hits(truth), []
+        hits, rates, rows = self._hits(truth), self.rates(truth), []
         for number, flag in enumerate(self.names):
-            if not (known := truth[:, number] >= 0).any():
-                continue
-            balanced, f1, positive = self.rates(truth)[number]
-            text, count = mean(hits[:, number], known)
-            rows.append(
-                [
-                    flag,
-                    text,
-                    *("" if np.isnan(rate) else f"{100 * rate:.1f}" for rate in (balanced, f1, positive)),
-                    count,
-                ]
-            )
+            if (known := truth[:, number] >= 0).any():
+                text, count = mean(hits[:, number], known)
+                shares = ["" if np.isnan(share) else f"{100 * share:.1f}" for share in rates[number]]
+                rows.append([flag, text, *shares, count])
         columns = ["", "accuracy", "balanced accuracy", "F1", "have it", "images / subjects"]
-        words = (
-            "In percent; one answer to all faces would be right for the share that has the property, or for the rest:"
+        yield Table(
+            "In percent; one answer to all would be right for the share that has it, or the rest:", columns, rows
         )
-        yield Table(words, columns, rows)
 
     def rates(self, truth: np.ndarray) -> np.ndarray:
         """Balanced accuracy, F1 and the share that have it, of each flag: [K, 3]; NaN where they are not defined."""
@@ -114,9 +105,7 @@ class Flags(Answer):
 
     def figures(self, truth: np.ndarray) -> Iterator[Figure]:
         known = (truth >= 0).any(0)
-        bars = {
-            "accuracy": np.nanmean(self._hits(truth)[:, known], 0),
-            "balanced accuracy": self.rates(truth)[known, 0],
-        }
         names = [name for name, kept in zip(self.names, known, strict=True) if kept]
-        yield Figure("shares", "accuracy by property", {"names": names, "bars": bars})
+        accuracy, balanced = np.nanmean(self._hits(truth)[:, known], 0), self.rates(truth)[known, 0]
+        data = {"names": names, "bars": {"accuracy": accuracy, "balanced accuracy": balanced}}
+        yield Figure("shares", "accuracy by property", data)
