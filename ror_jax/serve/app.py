@@ -83,7 +83,7 @@ def create_app(
             yield
 
     app = FastAPI(
-        title="Age and gender from faces",
+        title="What a network reads from faces",
         version=__version__,
         lifespan=lifespan,
         docs_url=None,  # it would load scripts from elsewhere

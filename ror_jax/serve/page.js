@@ -2,7 +2,8 @@
 
 const byId = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(0)}\u00a0%`;
-const title = (key) => key.replaceAll("_", " ").replace(/^./, (first) => first.toUpperCase());
+const spaced = (key) => key.replaceAll("_", " ");
+const title = (key) => spaced(key).replace(/^./, (first) => first.toUpperCase());
 const MOST_BARS = 12; // of a chart; of more classes the likeliest ones are shown
 const FEW_BARS = 5;
 const ITEM = /^([-*]|\d+\.) /; // of a list in Markdown
@@ -18,8 +19,9 @@ function make(tag, properties = {}, ...children) {
 
 // --- Photographs in ------------------------------------------------------------------------------------------------
 
-let answers = {}; // what the answers are, by name
-let intervals = {}; // of model.json, by name
+let answers; // what the model's answers are, by name
+let intervals; // of model.json, by name of the answer
+let asked; // the promise of both
 
 async function read(files) {
   const images = [...files];
@@ -55,6 +57,7 @@ async function ask(file) {
   form.append("files", file, file.name);
   let response, answer;
   try {
+    await model();
     response = await fetch(`predict?views=${byId("flip").checked ? "flip" : "single"}`, { method: "POST", body: form });
     answer = await response.json();
   } catch {
@@ -72,44 +75,26 @@ function say(words) {
 
 function spoken({ photograph, faces, problem }) {
   if (problem) return `${photograph}: ${problem}.`;
-  const each = faces.map((face, at) => `${faces.length > 1 ? `face ${at + 1}, ` : ""}${told(face).map((name) => inWords(face, name)).join(", ")}`);
+  const each = faces.map((face, at) => `${faces.length > 1 ? `face ${at + 1}, ` : ""}${named(face).map((name) => `${spaced(name)} ${answer(face, name)}`).join(", ")}`);
   return `${photograph}: ${faces.length === 1 ? "one face" : `${faces.length} faces`}: ${each.join("; ")}.`;
 }
 
-// How a face's answer of a kind is shown: `value` as text, "" where there is none; `details` as elements below it.
-const KINDS = {
-  class: {
-    value: (face, name, { unit }) => (unit ? groupInWords(face[name], unit) : face[name]),
-    details: (face, name) => {
-      const probabilities = face[`${name}_probabilities`];
-      return probabilities ? [bars(probabilities, [face[name]])] : [];
-    },
-  },
-  number: { value: (face, name, { unit }) => `${face[name].toFixed(0)} ${unit}`, details: () => [] },
-  flags: {
-    value: (face, name) => face[name].map(title).join(", ") || "None",
-    details: (face, name) => [bars(face[`${name}_probabilities`], face[name])],
-  },
-  points: { value: () => "", details: () => [] }, // drawn on the picture
-  vector: { value: () => "", details: () => [] },
+// An answer in words, by its kind. Points are drawn on the picture, and vectors are not shown.
+const WORDS = {
+  class: (name, unit) => (unit ? `${name.replace(/-$/, "")} ${unit}${name.endsWith("-") ? " and more" : ""}` : spaced(name)),
+  number: (number, unit) => `${number.toFixed(0)} ${unit}`,
+  flags: (names) => names.map(title).join(", ") || "None",
 };
 
-function groupInWords(group, unit) {
-  return group.endsWith("-") ? `${group.slice(0, -1)} ${unit} and more` : `${group} ${unit}`;
-}
-
-// The names of a face's answers that are shown; of those that follow from others, the ones with probabilities.
-function told(face) {
-  const wanted = ([name, { derived }]) => name in face && (!derived || `${name}_probabilities` in face);
-  return Object.entries(answers).filter(wanted).map(([name]) => name).filter((name) => answer(face, name));
-}
-
-function inWords(face, name) {
-  return `${name.replaceAll("_", " ")} ${answer(face, name)}`;
-}
-
 function answer(face, name) {
-  return KINDS[answers[name].kind].value(face, name, answers[name]);
+  const { kind, unit } = answers[name];
+  return WORDS[kind](face[name], unit);
+}
+
+// The names of a face's answers that have words; of those that follow from others, the ones with probabilities.
+function named(face) {
+  const wanted = ([name, { kind, derived }]) => kind in WORDS && (!derived || `${name}_probabilities` in face);
+  return Object.entries(answers).filter(wanted).map(([name]) => name);
 }
 
 function shown(file, photograph, seconds) {
@@ -132,7 +117,7 @@ function picture(file, { photograph, width, height, faces }) {
   });
   for (const [name, { kind }] of Object.entries(answers))
     if (kind === "points")
-      for (const [x, y] of faces.flatMap((face) => face[name]))
+      for (const [x, y] of faces.flatMap((face) => face[name]).filter(([x, y]) => x >= 0 && x <= width && y >= 0 && y <= height))
         place.append(make("div", { className: "dot", css: { left: part(x, width), top: part(y, height) } }));
   return place;
 }
@@ -140,7 +125,7 @@ function picture(file, { photograph, width, height, faces }) {
 function faceShown(face, number) {
   const heading = make("h3", {}, "Face ", make("span", { className: "number", textContent: number }));
   const section = make("section", { className: "face", ariaLabel: `Face ${number}` }, heading);
-  for (const name of told(face)) section.append(target(face, name));
+  for (const name of named(face)) section.append(target(face, name));
   if (face.score !== null)
     section.append(make("p", { className: "soft", textContent: `The detector's score, in its own measure: ${face.score}.` }));
   return section;
@@ -149,17 +134,17 @@ function faceShown(face, number) {
 function target(face, name) {
   const part = make("div", { className: "target" }, make("div", { className: "soft", textContent: title(name) }));
   const probability = face[`${name}_probability`];
-  const line = make("p", { className: "answer" }, answer(face, name));
+  const line = make("p", { className: Array.isArray(face[name]) ? "answer list" : "answer" }, answer(face, name));
   if (probability !== undefined) line.append(make("span", { className: "soft", textContent: percent(probability) }));
   part.append(line);
   if (face[`${name}_interval`]) part.append(...scale(face, name));
-  part.append(...KINDS[answers[name].kind].details(face, name));
+  if (face[`${name}_probabilities`]) part.append(bars(face[`${name}_probabilities`], [face[name]].flat()));
   return part;
 }
 
 // The interval of an answer on its scale, and the number in it.
 function scale(face, name) {
-  const { low: first = 0, high: last = 100, unit } = answers[name];
+  const { spans, unit, low: first = spans[0][0], high: last = spans.at(-1)[1] } = answers[name];
   const [low, high] = face[`${name}_interval`];
   const words = `${low.toFixed(0)} to ${high.toFixed(0)} ${unit}`;
   const at = (number) => `${Math.min(100, Math.max(0, (100 * (number - first)) / (last - first)))}%`;
@@ -169,7 +154,7 @@ function scale(face, name) {
   if (typeof face[name] === "number") drawing.append(make("div", { className: "point", css: { left: at(face[name]) } }));
   for (let tick = 0; tick <= 5; tick++) {
     const number = first + ((last - first) * tick) / 5;
-    drawing.append(make("span", { className: "tick", textContent: number, css: { left: at(number) } }));
+    drawing.append(make("span", { className: "tick", textContent: +number.toFixed(2), css: { left: at(number) } }));
   }
   const { inside, faces } = intervals[name] ?? {};
   const held = faces ? `; such an interval held the truth for ${percent(inside)} of ${faces} test faces` : "";
@@ -181,7 +166,7 @@ function bars(probabilities, chosen) {
   if (rows.length > MOST_BARS) rows = rows.sort((a, b) => b[1] - a[1]).slice(0, FEW_BARS);
   return make("ul", { className: "bars" }, ...rows.map(([name, share]) =>
     make("li", { className: chosen.includes(name) ? "chosen" : "" },
-      make("span", { textContent: name }),
+      make("span", { textContent: spaced(name) }),
       make("div", { className: "rail", ariaHidden: "true" }, make("div", { className: "fill", css: { width: `${100 * share}%` } })),
       make("span", { className: "share", textContent: percent(share) }))));
 }
@@ -240,17 +225,21 @@ function inline(text) {
   });
 }
 
+// Shows what the server says of the model; asks again where it gave no answer.
+function model() {
+  return (asked ??= about().catch((error) => {
+    asked = null;
+    throw error;
+  }));
+}
+
 async function about() {
-  try {
-    const { card, description, ...model } = await (await fetch("model")).json();
-    answers = model.answers;
-    intervals = card.intervals;
-    byId("name").textContent = card.name;
-    byId("flip").checked = card.views === "flip";
-    byId("card").append(...markdown(description || "Its folder has no description of it."));
-  } catch {
-    say("The server gave no answer. Is it still running?");
-  }
+  const said = await (await fetch("model")).json(), { card, description } = said;
+  ({ answers } = said);
+  ({ intervals } = card);
+  byId("name").textContent = card.name;
+  byId("flip").checked = card.views === "flip";
+  byId("card").append(...markdown(description || "Its folder has no description of it."));
 }
 
 // --- Camera --------------------------------------------------------------------------------------------------------
@@ -303,4 +292,4 @@ document.ondrop = (event) => {
   byId("drop").classList.remove("over");
   read(event.dataTransfer.files);
 };
-about();
+model().catch(() => say("The server gave no answer. Is it still running?"));

@@ -159,7 +159,7 @@ class AgeRegression(Task):
 def age_group(chosen: jax.Array, probabilities: jax.Array | None = None) -> Class:
     """The age group that follows from an age."""
     confidence = None if probabilities is None else probabilities.max(1)
-    return Class(chosen, confidence, probabilities, names=AGE_GROUPS, ordered=True, derived=True)
+    return Class(chosen, confidence, probabilities, names=AGE_GROUPS, ordered=True, unit="years", derived=True)
 
 
 def _cut(ages: jax.Array) -> jax.Array:

@@ -62,10 +62,10 @@ def exported(tmp_path_factory):
         **describe_network("ror3_8", overrides, nnx.eval_shape(make)),
         "views": "single",
         "task": {"name": "age_gender"},
-        "task_state": {"threshold": 0.5},
+        "task_state": {"gender.threshold": 0.5},
         "labels": {"age": [str(year) for year in range(101)], "gender": ["female", "male"]},
         "preprocessing": dataclasses.asdict(PREPROCESSING),
-        "interval": {"below": 5.0, "above": 6.0, "faces": 100, "inside": 0.9},
+        "intervals": {"age": {"below": 5.0, "above": 6.0, "faces": 100, "inside": 0.9}},
         "versions": {},
     }
     save_weights(folder, nnx.to_pure_dict(params), nnx.to_pure_dict(statistics), card)

@@ -5,27 +5,48 @@ import dataclasses
 import io
 import threading
 
+import numpy as np
 import uvicorn
 
+from input_pipeline.alignment import TEMPLATE
 from ror_jax.predict.faces import FaceFinder, Preprocessing
+from ror_jax.tasks.answers import Class, Flags, Number, Points, Vector, readings
 
 GROUPS = ("0-2", "4-6", "8-13", "15-20", "25-32", "38-43", "48-53", "60-")
 PREPROCESSING = Preprocessing(16, 16, "crop", [120.0, 110.0, 100.0], [1.0, 1.0], {}, {})
 
 
+def all_kinds(share):
+    """An answer of each kind to one face so bright, from 0 to 1."""
+    one = np.ones(1)
+    halves = np.array([[share / 2**number for number in range(20)]])
+    return {
+        "age": Number(100 * share * one, interval=np.array([[10.0, 90.0]]), unit="years", title="age"),
+        "age_group": Class(
+            np.array([4]), 0.3 * one, np.where(np.arange(8) == 4, 0.3, 0.1)[None], names=GROUPS, unit="years", derived=True
+        ),
+        "gender": Class(np.array([0]), share * one, np.array([[share, 1 - share]]), names=("female", "male")),
+        "label": Class(np.array([0]), share * one, halves, names=tuple(f"word {number}" for number in range(20))),
+        "attributes": Flags(np.array([[1, 0, 1]]), np.array([[0.9, 0.2, 0.6]]), names=("Smiling", "Bald", "Big_Nose")),
+        "eyes": Points(TEMPLATE[None]),
+        "descriptor": Vector(share * np.ones((1, 3))),
+    }
+
+
 class FakeModel:
-    """Reads from a face how bright it is, as an age, a group, a gender and a label; remembers what it was asked.
+    """Reads from a face how bright it is; remembers what it was asked.
 
     `gate` is open, or calls of the network wait for it; `failures` are exceptions that the next calls raise.
     """
 
     engine, views = "fake", "single"
 
-    def __init__(self):
+    def __init__(self, answer=all_kinds):
+        self._answer, self.answers = answer, {name: made.describe() for name, made in answer(0.5).items()}
         self.card = {
             "name": "a fake",
             "preprocessing": dataclasses.asdict(PREPROCESSING),
-            "interval": {"inside": 0.9, "faces": 50},
+            "intervals": {name: {"inside": 0.9, "faces": 50} for name in ("age", "age_group")},
         }
         self.calls, self.failures, self.gate, self.called = [], [], threading.Event(), threading.Event()
         self.gate.set()
@@ -39,26 +60,12 @@ class FakeModel:
         assert self.gate.wait(60)
         if self.failures:
             raise self.failures.pop()
-        return [self.reading(float(crop.mean()), views) for crop in crops]
+        return [self.reading(crop, views) for crop in crops]
 
-    @staticmethod
-    def reading(brightness, views):
-        share = round(brightness / 255, 4)
-        labels = {f"word {number}": round(share / 2**number, 4) for number in range(20)}
-        return {
-            "age": round(brightness / 2.55, 1),
-            "age_interval": [10.0, 90.0],
-            "age_group": GROUPS[4],
-            "age_group_probability": 0.3,
-            "age_group_probabilities": dict.fromkeys(GROUPS, 0.1) | {GROUPS[4]: 0.3},
-            "gender": "female",
-            "gender_probability": share,
-            "gender_probabilities": {"female": share, "male": round(1 - share, 4)},
-            "label": "word 0",
-            "label_probability": share,
-            "label_probabilities": labels,
-            "views": views,
-        }
+    def reading(self, crop, views):
+        matrix = np.linalg.inv([*crop.matrix, (0, 0, 1)])[:2] * (len(crop.pixels), len(crop.pixels), 1)
+        answers = self._answer(crop.pixels.mean() / 255)
+        return readings({name: answer.place(matrix[None]) for name, answer in answers.items()}, 1)[0] | {"views": views}
 
 
 def encoded(image, kind="JPEG"):

@@ -316,7 +316,12 @@ def test_health_and_model(exported):
         health, about = client.get("/health").json(), client.get("/model").json()
     assert health["ok"] is True and health["model"] == "random" and health["engine"] == "xla"
     assert health["versions"]["jax"] == jax.__version__
-    assert about == {"card": model.card, "description": "# A model\n"}
+    assert about == {"card": model.card, "answers": json.loads(json.dumps(model.answers)), "description": "# A model\n"}
+    assert [(name, form["kind"]) for name, form in about["answers"].items()] == [
+        ("age", "number"),
+        ("age_group", "class"),
+        ("gender", "class"),
+    ]
 
 
 def test_the_interface_is_described(client):

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from input_pipeline.transforms import Crop
 from ror_jax.serve.batching import Batcher, NetworkFailed
 
 
 def crop(brightness):
-    return np.full((16, 16, 3), brightness, np.uint8)
+    return Crop(np.full((16, 16, 3), brightness, np.uint8), np.eye(2, 3))
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_what_waits_shares_a_call_up_to_the_batch_size(busy, model):
     futures = [busy.submit(crop(10 * number), "single") for number in range(6)]
     model.gate.set()
     ages = [future.result(60)["age"] for future in futures]
-    assert ages == [model.reading(10 * number, "single")["age"] for number in range(6)]
+    assert ages == [model.reading(crop(10 * number), "single")["age"] for number in range(6)]
     assert model.calls == [(1, "single"), (4, "single"), (2, "single")]
 
 

@@ -1,13 +1,19 @@
 """The page in a real browser, which also says what its content security policy forbade."""
 
 import base64
+import contextlib
+import io
 import re
 import shutil
 
+import numpy as np
 import pytest
-from fake_model import FakeModel, encoded, serving
+from fake_model import GROUPS, FakeModel, encoded, serving
+from PIL import Image
 
+from input_pipeline.detection import Cascade
 from ror_jax.serve.app import create_app
+from ror_jax.tasks.answers import Class, Points
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs pip install playwright")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -90,17 +96,83 @@ def test_a_photograph_becomes_boxes_and_readings(page, two_faces):
     assert picture["x"] < first["x"] and first["x"] + first["width"] < middle < second["x"] + 1
     face = page.locator(".face").first
     targets = [part.split("\n")[0] for part in face.locator(".target").all_inner_texts()]
-    assert targets == ["Age", "Age group", "Gender", "Label", "Views"]
+    assert targets == ["Age", "Age group", "Gender", "Label", "Attributes"]
     assert face.locator(".scale .range").evaluate("range => [range.style.left, range.style.width]") == ["10%", "80%"]
     words = face.inner_text().replace("\xa0", " ")
-    assert "Probably 10 to 90 years; such an interval held the age of 90 % of 50 test faces." in words
+    assert "Probably 10 to 90 years; such an interval held the truth for 90 % of 50 test faces." in words
     charts = face.locator(".bars")
     assert charts.nth(0).locator("li").count() == 8
     assert charts.nth(0).locator(".chosen").inner_text().startswith("25-32")
     assert charts.nth(2).locator("li").count() == 5  # the likeliest of twenty
     status = page.locator("#status").text_content()
     assert status.startswith("The photograph was read. two.png: 2 faces: face 1, age ") and "gender female" in status
+    assert status.endswith(", attributes Smiling, Big Nose.")
     assert "300 \u00d7 150 pixels" in page.locator("article").inner_text()
+
+
+def test_flags_that_hold_are_named_and_all_have_a_bar(page, faces):
+    upload_files(page, ("a.jpg", faces[0]))
+    flags = page.locator(".target").last
+    assert flags.locator(".answer").inner_text() == "Smiling, Big Nose"
+    bars = [bar.replace("\xa0", " ").split("\n") for bar in flags.locator("li").all_inner_texts()]
+    assert bars == [["Smiling", "90 %"], ["Bald", "20 %"], ["Big Nose", "60 %"]]
+    assert flags.locator(".chosen").count() == 2
+
+
+def test_points_are_dots_where_they_lie_in_the_photograph(page, two_faces):
+    """The fake model's points are eyes, as the template of crops has them: those that the detector saw."""
+    upload_files(page, ("two.png", two_faces))
+    eyes = np.concatenate([face.landmarks for face in Cascade()(Image.open(io.BytesIO(two_faces)))])
+    picture = page.locator(".picture img").bounding_box()
+    dots = [dot.bounding_box() for dot in page.locator(".dot").all()]
+    found = [[dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2] for dot in dots]
+    scale = picture["width"] / 300
+    np.testing.assert_allclose(found, eyes * scale + (picture["x"], picture["y"]), atol=0.5)
+
+
+@contextlib.contextmanager
+def other_page(browser, model):
+    with serving(create_app(model, "")) as address, browser.new_context(viewport={"width": 1000, "height": 800}) as own:
+        page = own.new_page()
+        page.goto(address)
+        yield page
+
+
+def test_an_interval_of_a_class_lies_on_the_scale_of_its_classes(browser, faces):
+    spans = ((0.0, 2.0), (4.0, 6.0), (8.0, 13.0), (15.0, 20.0), (25.0, 32.0), (38.0, 43.0), (48.0, 53.0), (60.0, 80.0))
+    form = {"names": GROUPS, "spans": spans, "unit": "years", "ordered": True, "title": "age"}
+    group = Class(np.array([7]), interval=np.array([[48.0, 80.0]]), **form)
+    with other_page(browser, FakeModel(lambda share: {"age_group": group})) as page:
+        upload_files(page, ("a.jpg", faces[0]))
+        assert page.locator(".answer").inner_text() == "60 years and more"
+        assert page.locator(".scale .range").evaluate("range => [range.style.left, range.style.width]") == [
+            "60%",
+            "40%",
+        ]
+        assert page.locator(".scale .tick").all_inner_texts() == ["0", "16", "32", "48", "64", "80"]
+        assert page.locator(".scale .point").count() == page.locator(".bars").count() == 0
+        assert "Probably 48 to 80 years; such an interval held" in page.locator(".face").inner_text()
+
+
+def test_points_beyond_the_photograph_are_left_out(browser, faces):
+    points = Points(np.array([[(0.5, 0.5), (0.5, -9.0), (9.0, 0.5)]]))
+    with other_page(browser, FakeModel(lambda share: {"points": points})) as page:
+        upload_files(page, ("a.jpg", faces[0]))
+        assert page.locator(".dot").count() == 1 and page.locator(".target").count() == 0
+        assert page.evaluate("document.documentElement.scrollWidth") == 1000
+
+
+def test_what_the_model_is_is_asked_again_where_the_server_gave_no_answer(browser, faces, address):
+    with browser.new_context() as own:
+        page = own.new_page()
+        page.route("**/model", lambda route: route.abort())
+        page.goto(address)
+        playwright.expect(page.locator("#status")).to_have_text("The server gave no answer. Is it still running?")
+        upload_files(page, ("a.jpg", faces[0]))
+        assert page.locator(".wrong").inner_text().startswith("a.jpg: the server gave no answer")
+        page.unroute("**/model")
+        upload_files(page, ("a.jpg", faces[0]))
+        assert page.locator(".face").count() == 1 and page.locator("#name").inner_text() == "a fake"
 
 
 def test_what_went_wrong_is_a_sentence(page, faces):
