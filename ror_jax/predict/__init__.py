@@ -1,1 +1,1 @@
-"""From a photograph to the ages and genders of its faces."""
+"""From a photograph to what a network reads from its faces."""

@@ -21,6 +21,7 @@ from ror_jax.models import load_model
 from ror_jax.models.export import has_onnx, open_onnx, to_onnx
 from ror_jax.models.network import Network
 from ror_jax.models.weights import CARD, TENSORS, save_card
+from ror_jax.outputs import from_json
 from ror_jax.predict.faces import FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.tasks import create_task
@@ -63,8 +64,9 @@ class Model:
             if self.views not in VIEWS:
                 raise unknown("views", self.views, VIEWS)
             self._answer = jax.jit(self._answers, static_argnums=1)
-            outputs = {name: np.zeros((1, 1, head.size), np.float32) for name, head in self._task.heads.items()}
-            answers = self._answered(outputs, "single", 1)
+            heads = from_json(self.card["heads"])
+            outputs = {name: np.zeros((1, 1, head.size), np.float32) for name, head in heads.items()}
+            answers = self._answered(outputs, "single", 1)  # what is wrong is told at once
             self.answers = {name: answer.describe() for name, answer in answers.items()}
             self.columns = list(cells(self.answers, readings(answers, 1)[0]))
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -196,7 +198,9 @@ def _xla(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np
 def _onnxruntime(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     with TemporaryDirectory() as folder:
         to_onnx(model, path := Path(folder) / "model.onnx", image_size)
-        return open_onnx(path)
+        run = open_onnx(path)
+    constants = {name: head(1) for name, head in model.heads.items() if head.spec.trunk is None}  # which ONNX lacks
+    return lambda images: run(images) | {name: np.repeat(row, len(images), 0) for name, row in constants.items()}
 
 
 ENGINES = {"onnxruntime": _onnxruntime, "xla": _xla}

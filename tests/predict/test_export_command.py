@@ -1,6 +1,7 @@
 """`python -m ror_jax.export`: a run becomes a folder that stands alone."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -44,6 +45,7 @@ def test_a_folder_that_stands_alone(export, run, tmp_path):
         np.testing.assert_allclose(program.call(images[:count])["age_group"], wanted[:count], atol=1e-4)
     card = json.loads((out / "model.json").read_text())
     assert card["licence"] == "ours alone" and card["versions"]["ror_jax"] == ror_jax.__version__
+    assert card["intervals"]["age_group"]["faces"] == 24 and card["format"] == 2
     assert card["task"] == {"name": "age_group"} and card["heads"]["age_group"]["size"] == 8
     seen = card["preprocessing"]
     (left, top), (right, _) = seen["landmarks"]["cascade"]  # of faces as the program draws them
@@ -70,12 +72,17 @@ def test_the_card_says_for_whom_it_works_and_nothing_of_folders(export, run, tmp
         "| 60- |",
         "95 % intervals",
         "24 test faces lay inside",
-        "](results_confusion.png)",
+        "The interval of the age goes from ",
+        "](results_gender_confusion.png)",
     ):
         assert words in text, words
     assert str(tmp_path) not in text and str(run("age_gender")) not in text
     pictures = {path.name for path in (tmp_path / "out").glob("*.png")}
-    assert pictures == {"results_confusion.png", "results_reliability.png"}  # no faces of people
+    stems = ("age_scatter", "gender_confusion", "gender_reliability")  # no faces of people
+    assert pictures == {f"results_{stem}.png" for stem in stems}
+    card = json.loads((tmp_path / "out" / "model.json").read_text())
+    assert {name: form["kind"] for name, form in card["answers"].items()} == {"age": "number", "gender": "class"}
+    assert card["intervals"].keys() == {"age"} and card["intervals"]["age"]["faces"] == 24
 
 
 def test_a_program_that_differs_is_not_kept(export, tmp_path, monkeypatch):
@@ -95,6 +102,21 @@ def test_nothing_is_left_of_another_model(export, tmp_path):
     for name in ("model.json", "model.onnx"):
         (tmp_path / "out" / name).write_text('{"format": 1}')
     assert export()[0] == 0 and not (tmp_path / "out" / "model.onnx").exists()
+
+
+def test_a_run_of_an_older_version(run, tmp_path):
+    """Its settings had no format, and what it predicted was not described."""
+    folder = shutil.copytree(run(), tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+    for name, key, words in (
+        ("summary.json", "answers", r"predictions\.csv: no answers are described in summary\.json; test the run again"),
+        ("config.json", "format", r"config\.json was written by ror-jax before 0\.2; .* or install that version"),
+    ):
+        content = json.loads((folder / name).read_text())
+        del content[key]
+        (folder / name).write_text(json.dumps(content))
+        with pytest.raises(SystemExit, match=words) as stopped:
+            main([f"--workdir={folder}", f"--output={tmp_path / 'out'}", "--licence=x"])
+        assert "\n" not in stopped.value.code and not (tmp_path / "out").exists()
 
 
 def test_the_licence_is_asked_for(run, tmp_path, capsys):

@@ -6,18 +6,23 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from ror_jax.predict.readings import readings
 
 import ror_jax
+from input_pipeline.age_groups import AGE_GROUPS
 from input_pipeline.alignment import align
-from input_pipeline.datasets.faces import AGE_GROUPS
 from input_pipeline.detection import create_detector
 from input_pipeline.pipeline import record_image
+from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError
-from ror_jax.export import _interval
-from ror_jax.report.predictions import Predictions, read_predictions
+from ror_jax.files import read_json
+from ror_jax.report.predictions import read_predictions
 from ror_jax.runs.experiment import open_task
 from ror_jax.tasks import create_task
+from ror_jax.tasks.answers import Number, readings
+
+
+def crops(pixels):
+    return [Crop(face, np.eye(2, 3)) for face in pixels]
 
 
 def test_photographs_are_read_from_paths_images_and_arrays(model_folder, photographs):
@@ -45,12 +50,12 @@ def test_a_cropped_face_is_read_as_in_the_test_of_the_run(model_folder, run, tmp
     images = [np.asarray(record_image(dataset.test[number])) for number in range(len(dataset.test))]
     for engine in ("onnxruntime", "xla"):
         found = ror_jax.load(model_folder("age_group"), engine=engine).predict(images, faces="cropped")
-        predictions = read_predictions([folder])
+        answer = read_predictions([folder], read_json(folder / "summary.json")["answers"]).answers["age_group"]
         assert [photograph["faces"][0]["age_group"] for photograph in found] == [
-            AGE_GROUPS[number] for number in predictions.predicted
+            AGE_GROUPS[number] for number in answer.chosen
         ]
         sure = [photograph["faces"][0]["age_group_probability"] for photograph in found]
-        np.testing.assert_allclose(sure, predictions.confidence, atol=2e-4)
+        np.testing.assert_allclose(sure, answer.confidence, atol=2e-4)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "xla"])
@@ -69,14 +74,14 @@ def test_answers_depend_neither_on_the_batch_size_nor_on_a_mirror_with_two_views
 
 def test_a_program_compiled_once_serves_like_numbers_of_faces(model_folder):
     model = ror_jax.load(model_folder("age_group"), engine="xla")
-    crops = np.zeros((8, 16, 16, 3), np.uint8)
+    faces = crops(np.zeros((8, 16, 16, 3), np.uint8))
     for count in (5, 6):
-        model.read(crops[:count])
+        model.read(faces[:count])
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event))
     try:
         for count in (7, 8):
-            assert len(model.read(crops[:count])) == count
+            assert len(model.read(faces[:count])) == count
     finally:
         jax.monitoring.clear_event_listeners()
     assert not [event for event in compiled if "compile" in event]
@@ -89,52 +94,53 @@ def test_ages_by_year_are_summed_over_the_groups():
     task = create_task("age_years", LABELS)
     probabilities = np.zeros((1, 101))
     probabilities[0, [26, 30, 40]] = 0.5, 0.3, 0.2
-    answers = {"age": {"class": np.array([26]), "probabilities": probabilities, "expectation": np.array([30.0])}}
-    (face,) = readings(answers, task, {"below": 5, "above": 75.5})
-    assert (face["age"], face["age_interval"]) == (30.0, [25.0, 100.0])
-    assert (face["age_group"], face["age_group_probability"]) == ("25-32", 0.8)
-    assert face["age_group_probabilities"] == {**dict.fromkeys(AGE_GROUPS, 0.0), "25-32": 0.8, "38-43": 0.2}
+    answers = jax.device_get(task.answers(probabilities, {}))
+    answers["age"] = answers["age"].with_interval({"below": 5, "above": 75.5})
+    (face,) = readings(answers, 1)
+    assert face == {
+        **{"age": 30.0, "age_interval": [25.0, 100.0], "age_group": "25-32", "age_group_probability": 0.8},
+        "age_group_probabilities": {**dict.fromkeys(AGE_GROUPS, 0.0), "25-32": 0.8, "38-43": 0.2},
+        "words": "age 30 (25 to 100)",
+    }
 
 
 def test_an_age_group_has_an_interval_of_groups():
     task = create_task("age_group", LABELS)
-    answers = {"age_group": {"class": np.array([0, 4, 7]), "probabilities": np.eye(8)[[0, 4, 7]]}}
-    faces = readings(answers, task, {"below": 1, "above": 2})
-    assert [face["age_interval"] for face in faces] == [[0, 13], [15, 53], [48, 100]]
-    assert "age" not in faces[0] and faces[1]["age_group"] == "25-32"
-    assert "age_interval" not in readings(answers, task, None)[0]
+    answers = jax.device_get(task.answers(np.eye(8)[[0, 4, 7]], {}))
+    faces = readings({"age_group": answers["age_group"].with_interval({"below": 1, "above": 2})}, 3)
+    assert [face["age_group_interval"] for face in faces] == [[0, 13], [15, 53], [48, 100]]
+    assert "age" not in faces[0] and faces[1]["words"] == "age 25-32, 100 % (15 to 53)"
+    assert "age_group_interval" not in readings(answers, 1)[0]
 
 
 def test_any_other_label_is_read_too():
     task = create_task("older_than", LABELS, group=4)
-    answers = {"age_group": {"class": np.array([1]), "probabilities": np.array([[0.25, 0.75]])}}
-    (face,) = readings(answers, task, {"below": 1, "above": 1})
+    answers = jax.device_get(task.answers(np.array([[0.25, 0.75]]), {}))
+    (face,) = readings(answers, 1)
+    assert answers["age_group"].calibrate(np.zeros(99, int)) is None
     assert face == {
         "age_group": "older",
         "age_group_probability": 0.75,
         "age_group_probabilities": {"0-2 ... 15-20": 0.25, "older": 0.75},
+        "words": "older, 75 %",
     }
 
 
 def test_the_interval_leaves_a_twentieth_of_the_test_faces_out_on_either_side():
     ages = np.linspace(20, 80, 99)
     errors = np.random.default_rng(0).permutation(np.arange(99) - 40.0)  # the truth: -40 ... 58 years beside the answer
-    genders = np.zeros(99, int)
-    facts = {"age": np.append(ages, -1)}
-    predictions = Predictions(facts, *[np.append(genders, 0)] * 3, predicted_age=np.append(ages - errors, 300))
-    interval = _interval(predictions, "age_gender")
+    interval = Number(np.append(ages - errors, 300)).calibrate(np.append(ages, -1))
     # of 99 errors the fifth from either end, as (99 + 1) / 20 = 5
     assert {key: interval[key] for key in ("below", "above", "faces")} == {"below": 36, "above": 54, "faces": 99}
     assert interval["inside"] == pytest.approx(91 / 99)
-    few = Predictions({"age": ages[:9]}, *[genders[:9]] * 3, predicted_age=ages[:9])
-    assert _interval(few, "age_gender") is None and _interval(predictions, "gender") is None
+    assert Number(ages[:9]).calibrate(ages[:9]) is None
 
 
 def test_the_threshold_of_the_card_decides(model_folder, edited):
-    faces = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
+    faces = crops(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8))
     usual = ror_jax.load(model_folder("age_gender")).read(faces)
     middle = np.median([face["gender_probabilities"]["male"] for face in usual])
-    found = ror_jax.load(edited(model_folder("age_gender"), task_state={"threshold": float(middle)})).read(faces)
+    found = ror_jax.load(edited(model_folder("age_gender"), task_state={"gender.threshold": float(middle)})).read(faces)
     assert [face["gender"] for face in found].count("male") == 4
     assert [face["gender"] == "male" for face in found] == [
         face["gender_probabilities"]["male"] > middle for face in found
@@ -151,8 +157,9 @@ def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs):
     image = Image.open(photographs / "one.png")
     for detector, wanted in (("cascade", eyes), ("yunet", five)):
         (face,) = create_detector(detector)(image)
-        _, (crop,) = model.finder(detector=detector)(image, "one")
-        whole = align(image, face.landmarks, np.array(wanted), 64, card["fill"])
+        _, ((crop, matrix),) = model.finder(detector=detector)(image, "one")
+        whole, wanted_matrix = align(image, face.landmarks, np.array(wanted), 64, card["fill"])
+        np.testing.assert_array_equal(matrix, wanted_matrix)
         np.testing.assert_array_equal(crop[:, 16:48], whole[:, 16:48])
         assert (crop[:, :16] == np.round(card["fill"])).all() and (crop[:, 48:] == np.round(card["fill"])).all()
 
@@ -164,22 +171,43 @@ def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs):
             {"format": 3, "versions": {"ror_jax": "9.1"}},
             r"has format 3 \(of ror_jax 9\.1\), but this program reads format 2",
         ),
+        (
+            {
+                "format": 1,
+                "heads": {"age_group": 8},
+                "interval": None,
+                "answers": "gone",
+                "versions": {"ror_jax": "0.1.0"},
+            },
+            r"has format 1 \(of ror_jax 0\.1\.0\), but this program reads format 2; .* or install that version",
+        ),
         ({"format": "gone"}, r"is a folder of weights, .* python -m ror_jax\.export --workdir="),
-        ({"task": {"name": "age_groop"}}, r"model\.json is damaged: unknown task 'age_groop'"),
+        ({"task": {"name": "age_groop"}}, r"unknown task 'age_groop'; did you mean 'age_group'.* --import FILE"),
         ({"labels": {}}, r"model\.json is damaged: task 'age_group' needs the label 'age_group'"),
-        ({"task_state": None}, r"model\.json is damaged"),
+        ({"task": {}}, r"model\.json is damaged: model, task, heads, labels or name are missing"),
+        ({"task": {"name": "age_group", "sgima": 1}}, r"model\.json is damaged: unknown option .*'sgima'"),
+        ({"model": "ror3_9"}, r"unknown model 'ror3_9'; did you mean 'ror3_8'.* --import FILE"),
+        ({"heads": {}}, r"model\.json is damaged: 'age_group'"),
+        ({"heads": {"age_group": {"size": 7, "hidden": []}}}, r"model\.json is damaged"),
         ({"preprocessing": {}}, r"model\.json is damaged"),
-        ({"interval": {"below": 1}}, r"model\.json is damaged: 'above'"),
+        ({"intervals": {"age_group": {"below": 1}}}, r"model\.json is damaged: 'above'"),
         ({"views": "ten_crop"}, r"model\.json is damaged: unknown views 'ten_crop'"),
-        ({"name": "gone"}, r"model\.json is damaged: model, heads, labels or name are missing"),
+        ({"name": "gone"}, r"model\.json is damaged: model, task, heads, labels or name are missing"),
         ({"format": None, "versions": []}, r"has format None \(of ror_jax another version\)"),
         ({"model": "ror34"}, "the weights are of another model"),
         ({"sha256": "0"}, r"weights\.safetensors is damaged, or of another model; copy or export it again"),
     ],
 )
 def test_what_is_no_model(changes, words, model_folder, edited):
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=words) as told:
         ror_jax.load(edited(model_folder("age_group"), **changes))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("state", [None, {"gender.threshold": "x"}, {"gender.threshold": [0.5]}])
+def test_a_state_that_is_none_of_the_task(state, model_folder, edited):
+    with pytest.raises(UserError, match=r"model\.json is damaged"):
+        ror_jax.load(edited(model_folder("age_gender"), task_state=state))
 
 
 def test_where_there_is_no_model(tmp_path, model_folder):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from input_pipeline.transforms import Crop
 from ror_jax.predict.faces import NO_FACE, FaceFinder, Preprocessing
 from ror_jax.predict.photographs import read_photographs
 
@@ -16,7 +17,7 @@ def find(source, name):
     """The source is how many faces there are; the crop of face k in photograph p is filled with 10 p + k."""
     number = int(name.removeprefix("image "))
     faces = [{"box": [0, 0, 1, 1], "score": 1.0} for _ in range(int(source))]
-    crops = [np.full((2, 2, 3), 10 * number + k, np.uint8) for k in range(int(source))]
+    crops = [Crop(np.full((2, 2, 3), 10 * number + k, np.uint8), np.eye(2, 3)) for k in range(int(source))]
     return {"photograph": name, "faces": faces, "problem": None}, crops
 
 
@@ -26,7 +27,7 @@ def test_batches_fill_up_across_photographs(batch_size):
 
     def read(crops):
         batches.append(len(crops))
-        return [{"age": int(crop.max())} for crop in crops]
+        return [{"age": int(crop.pixels.max())} for crop in crops]
 
     found = list(read_photographs([np.array(count) for count in COUNTS], find, read, batch_size))
     assert [photograph["photograph"] for photograph in found] == [f"image {number}" for number in range(len(COUNTS))]
@@ -57,7 +58,7 @@ def cropped(source):
     photograph, crops = FaceFinder(PREPROCESSING, "cropped", "cascade")(source, "x")
     assert photograph["problem"] is None, photograph
     (crop,) = crops
-    return photograph, crop.astype(int)
+    return photograph, crop.pixels.astype(int)
 
 
 def test_whatever_the_kind_of_file_the_network_sees_the_same(ramp):
