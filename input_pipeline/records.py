@@ -147,7 +147,9 @@ def check_labels(dataset: Dataset) -> None:
         columns = getattr(source, "columns", {})
         for label in [label for label, names in dataset.labels.items() if names and label in columns]:
             values, last = columns[label], len(dataset.labels[label]) - 1
-            wrong = np.flatnonzero(~((values == -1) | ((values >= 0) & (values <= last))))  # NaN is wrong, too
+            last = last if values.ndim == 1 else 1  # flags
+            within = (values == -1) | ((values >= 0) & (values <= last))  # NaN is wrong, too
+            wrong = np.flatnonzero(~within.reshape(len(values), -1).all(1))
             if len(wrong):
                 texts = [f", {key} {text}" for key, text in source[wrong[0]].items() if isinstance(text, str)]
                 raise DataError(

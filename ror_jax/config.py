@@ -294,7 +294,8 @@ def _options(group: str, name: str) -> dict[str, Setting]:
         own = {field: setting._replace(default=getattr(backbone, field)) for field, setting in own.items()}
         return own | {option: around[option] for option in models.MLP_SETTINGS}
     if group == "task":
-        return declared(tasks.registered()[name])
+        options = tasks.task_options(name)
+        return {option: each for option, each in declared(tasks.registered()[name]).items() if option in options}
     return declared(OPTIMIZERS[name], ("weight_decay", "decay_vectors"))
 
 

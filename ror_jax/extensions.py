@@ -29,9 +29,11 @@ class _Import(argparse.Action):
             parser.error(f"--import={value}: there is no such Python file")
         sys.path.insert(0, str(file.parent))  # worker processes look there, too
         try:
-            importlib.import_module(file.stem)
+            module = importlib.import_module(file.stem)
         except Exception as error:  # whatever a user's file does wrong
             parser.error(f"--import={value}: {type(error).__name__}: {error}")
+        if Path(module.__file__ or "").resolve() != file:
+            parser.error(f"--import={value}: there is another module {file.stem}; give the file another name")
 
 
 def check_registered(where: Path, model: str, task: str, dataset: str | None = None) -> None:

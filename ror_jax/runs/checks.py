@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from input_pipeline import Dataset, transforms
 from input_pipeline.jitter import Jitter
+from input_pipeline.pipeline import GEOMETRY
 from input_pipeline.records import label_columns
 from ror_jax.config import RUN, EarlyStopping, given
 from ror_jax.errors import UserError, check_values, unknown
@@ -45,10 +46,16 @@ def check_settings(config: ConfigDict) -> None:
 
 def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
     """Raises UserError if the data cannot teach what is to be learnt, or have no images for what needs validation."""
+    placed = [key for key, label in task.labels.items() if label.geometry or key in GEOMETRY]
+    if placed and (config.augmentation != "none" or Jitter(**config.jitter).on or placed[0] in GEOMETRY):
+        raise UserError(
+            f"the label {placed[0]!r} is a place in the image, which transforms do not move: it can be learned with"
+            f" augmentation='none', without jitter, under another name than {', '.join(GEOMETRY)}"
+        )
     several = list(task.labels) if len(task.labels) > 1 else []  # of one, a data set keeps no image that lacks it
     for split, source in {"train": dataset.train, **dataset.tested}.items():
         for label, values in label_columns(source, several).items():
-            if not (values >= 0).any():
+            if not task.labels[label].known(values).any():
                 words = f"{dataset.name}: no image of the split {split} has a known {label}"
                 raise UserError(f"{words}, which task {config.task.name} learns; is that column or label missing?")
     if task.needs_validation and dataset.validation is not None:

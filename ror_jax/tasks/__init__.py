@@ -12,6 +12,7 @@ from ror_jax.tasks.age import AgeRegression, AgeYears
 from ror_jax.tasks.age_gender import create_age_gender
 from ror_jax.tasks.classification import Classification
 from ror_jax.tasks.gender import Gender
+from ror_jax.tasks.metrics import METRICS
 from ror_jax.tasks.multitask import MultiTask
 from ror_jax.tasks.ordered import AgeGroup, OlderThan
 from ror_jax.tasks.task import Label, Task
@@ -39,16 +40,24 @@ def register(name: str, create: Callable[..., Task], labels: Sequence[str]) -> N
       labels: the keys of the labels that the task learns.
 
     Raises:
-      UserError: the name is taken or has a "+".
+      UserError: the name is taken or has a "+", or the other arguments are not as described.
     """
     if name in _TASKS or "+" in name:
         raise UserError(f"a task cannot be called {name!r}: {'that name is taken' if name in _TASKS else 'it has a +'}")
+    if not callable(create) or isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"task {name!r}: register takes a class or function, and a list of keys of labels")
     _TASKS[name] = _Entry(create, tuple(labels))
 
 
 def registered() -> dict[str, Callable[..., Task]]:
     """What makes the tasks, by their names; keyword-only parameters are their options."""
     return {name: entry.create for name, entry in _TASKS.items()}
+
+
+def task_options(name: str) -> list[str]:
+    """The options of the registered task `name`."""
+    parameters = inspect.signature(_TASKS[name].create).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
 def task_labels(name: str) -> tuple[str, ...]:
@@ -78,7 +87,7 @@ def create_task(
     """
     parts = _parts(name)
     taken: dict[str, dict] = {part: {} for part in parts}
-    known = {part: _options(_TASKS[part].create) for part in parts}
+    known = {part: task_options(part) for part in parts}
     for option, value in options.items():
         owners = [part for part in parts if option in known[part]]
         if not owners:
@@ -91,16 +100,45 @@ def create_task(
     for label in task_labels(name):
         if label not in labels:
             raise UserError(f"task {name!r} needs the label {label!r}, but the data has {', '.join(labels)}")
-    made = {part: _TASKS[part].create(*(labels[key] for key in _TASKS[part].labels), **taken[part]) for part in parts}
+    made = {part: _create(part, labels, taken[part]) for part in parts}
     if len(parts) == 1 and (weighting, loss_weights) != (None, None):
         raise UserError(f"task.weighting and task.loss_weights are for tasks such as 'age_group+gender', not {name!r}")
     task = made[name] if len(parts) == 1 else MultiTask(made, _weighting(parts, weighting, loss_weights))
-    _check_classes(name, task, labels)
+    return task
+
+
+def _create(name: str, labels: Mapping[str, tuple[str, ...]], options: Mapping[str, Any]) -> Task:
+    """Makes a registered task; raises UserError where what was registered makes none."""
+    entry = _TASKS[name]
+    try:
+        task = entry.create(*(labels[key] for key in entry.labels), **options)
+    except TypeError as error:  # such as a method that is missing
+        raise UserError(f"task {name!r} cannot be created: {error}") from error
+    wanted = ("labels", "heads", "primary", "plotted", "loss_name")
+    if not isinstance(task, Task) or (missing := [attribute for attribute in wanted if not hasattr(task, attribute)]):
+        lacks = f"lacks {', '.join(missing)}" if isinstance(task, Task) else "is none"
+        raise UserError(f"task {name!r} {lacks}, see ror_jax.tasks.Task")
+    if task.labels.keys() != set(entry.labels):
+        raise UserError(
+            f"task {name!r} learns {', '.join(task.labels)}, but is registered for {', '.join(entry.labels)}"
+        )
+    if "features" in task.trunks:
+        raise UserError(f"task {name!r}: a trunk cannot be called 'features', which is the network's own")
+    for key, label in task.labels.items():
+        if label.names and len(label.names) != len(labels[key]):
+            raise UserError(
+                f"task {name!r} has {len(label.names)} classes of {key!r}, but the data has {len(labels[key])}"
+            )
+    if task.primary not in METRICS and not isinstance(task, MultiTask):
+        words = "say how it is shown, and whether lower is better: metrics.register"
+        raise UserError(f"task {name!r}: nothing is known of its primary result {task.primary!r}; {words}")
     return task
 
 
 def _parts(name: str) -> list[str]:
     parts = name.split("+")
+    if "" in parts:
+        raise UserError(f"task {name!r}: a name is missing" if name else "task.name is empty; it must name a task")
     for part in parts:
         if part not in _TASKS:
             raise unknown("task", part, _TASKS)
@@ -109,27 +147,16 @@ def _parts(name: str) -> list[str]:
     return parts
 
 
-def _options(create: Callable) -> list[str]:
-    parameters = inspect.signature(create).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
-
-
 def _weighting(parts: list[str], name: str | None, weights: Any) -> Weighting:
     if (name or "fixed") not in WEIGHTINGS:
         raise unknown("weighting", name, WEIGHTINGS)
-    if weights is None:
-        weights = (1.0,) * len(parts)
-    if len(weights) != len(parts):
-        raise UserError(f"task.loss_weights are {weights}; there must be one for each of {', '.join(parts)}")
-    return WEIGHTINGS[name or "fixed"](dict(zip(parts, map(float, weights), strict=True)))
-
-
-def _check_classes(name: str, task: Task, labels: Mapping[str, tuple[str, ...]]) -> None:
-    for key, label in task.labels.items():
-        if label.names and len(label.names) != len(labels[key]):
-            raise UserError(
-                f"task {name!r} has {len(label.names)} classes of {key!r}, but the data has {len(labels[key])}"
-            )
+    try:
+        numbers = [1.0] * len(parts) if weights is None else [float(weight) for weight in weights]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != len(parts):
+        raise UserError(f"task.loss_weights are {weights!r}; there must be a number for each of {', '.join(parts)}")
+    return WEIGHTINGS[name or "fixed"](dict(zip(parts, numbers, strict=True)))
 
 
 register("classification", Classification, ["label"])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ror_jax import parallel
+from ror_jax.errors import UserError
 
 WITHIN = (3, 5, 10)  # years
 ROUNDING = 1e-5  # what float32 makes of a difference of sums that are equal, as a part of them
@@ -67,6 +68,13 @@ METRICS = {
     "cross_entropy": Metric("cross-entropy", 1.0, " nats", digits=4, lower_is_better=True, tabled=False),
     "hours": Metric("hours", factor=1.0, unit=" h"),
 }
+
+
+def register(name: str, shown: Metric) -> None:
+    """Adds how a result is shown, for tasks with results of their own; raises UserError if the name is taken."""
+    if name in METRICS:
+        raise UserError(f"there is a metric {name!r} already; choose another name")
+    METRICS[name] = shown
 
 
 def metric(name: str) -> Metric:

@@ -14,20 +14,22 @@ from ror_jax.tasks.answers import Answer
 from ror_jax.tasks.task import Arrays, Label, Task
 from ror_jax.tasks.weighting import Weighting
 
+RESERVED = {"losses", "outputs", "weighting"}  # beside the parts in the state, the estimates and the sums
+
 
 @dataclasses.dataclass(frozen=True)
 class MultiTask(Task):
     """Tasks by name, with one loss for all. An image counts for the parts of which it has a label.
 
-    The results of a part are called PART_RESULT. Epochs are compared by the mean of the parts' scores.
+    The results of a part are called PART_RESULT. Epochs are compared by the score of the first part.
 
     Attributes:
       parts: the tasks by name.
       weighting: makes one loss of theirs.
 
     Raises:
-      UserError: parts share a label of different form, or the name of a head, a trunk or an answer; or the weighting
-        names a part that does not exist.
+      UserError: parts share a label of different form, the name of a head or an answer, or that of different trunks;
+        a part has a reserved name; or the weighting names a part that does not exist.
     """
 
     parts: Mapping[str, Task]
@@ -36,6 +38,8 @@ class MultiTask(Task):
     def __post_init__(self):
         if others := self.weighting.weights.keys() - self.parts.keys():
             raise UserError(f"weights of {', '.join(sorted(others))} are given; the parts are {', '.join(self.parts)}")
+        if reserved := RESERVED & self.parts.keys():
+            raise UserError(f"a part cannot be called {reserved.pop()!r}; that name is reserved")
         first: dict[str, tuple[str, Label]] = {}
         for name, part in self.parts.items():
             for key, label in part.labels.items():
@@ -45,9 +49,16 @@ class MultiTask(Task):
                         f"tasks {other!r} and {name!r} take the label {key!r} as {_words(form)} and as {_words(label)}:"
                         " they cannot be learned at once"
                     )
-        owned = [*((name, part.heads) for name, part in self.parts.items()), ("weighting", self._own_heads)]
-        _check_names("head", owned)
-        _check_names("trunk", [(name, part.trunks) for name, part in self.parts.items()])
+        owners: dict[str, str] = {}
+        for owner, task in [*self.parts.items(), ("weighting", None)]:
+            for name in task.heads if task else self._own_heads:
+                if owners.setdefault(name, owner) != owner:
+                    raise UserError(f"{owners[name]!r} and {owner!r} both have a head {name!r}; a network has only one")
+        trunks: dict[str, Trunk] = {}
+        for part in self.parts.values():
+            for name, trunk in part.trunks.items():
+                if trunks.setdefault(name, trunk) != trunk:
+                    raise UserError(f"the parts have different trunks {name!r}; give one of them another name")
 
     @property
     def _own_heads(self) -> dict[str, Head]:
@@ -125,15 +136,15 @@ class MultiTask(Task):
             for name, part in results.items()
             for key, value in part.items()
         }
-        return named | {"images": max(part["images"] for part in results.values())}
+        return named | {"images": max(part.get("images", 0) for part in results.values())}
 
     def update(self, state: dict, sums: dict, epoch: float) -> dict:
         new = {name: part.update(state[name], sums[name], epoch) for name, part in self.parts.items()}
-        losses = {
-            name: float(loss["sum"]) / max(float(loss["count"]), 1) for name, loss in sums.get("losses", {}).items()
-        }
-        weighting = self.weighting.update(state["weighting"], losses, epoch) if losses else state["weighting"]
-        return new | {"weighting": weighting}
+        if not self.weighting.needs_losses:
+            return new | {"weighting": state["weighting"]}
+        found = sums["losses"]
+        losses = {name: float(found[name]["sum"] / found[name]["count"]) for name in self.parts if found[name]["count"]}
+        return new | {"weighting": self.weighting.update(state["weighting"], losses, epoch)}
 
     def answers(self, estimates: dict, state: dict) -> dict[str, Answer]:
         """Those of all parts; what one of them derives from its answer gives way to an answer of that name."""
@@ -150,8 +161,8 @@ class MultiTask(Task):
         return _merged(part.truth(batch) for part in self.parts.values())
 
     def score(self, results: Mapping[str, Any]) -> float:
-        scores = [part.score(self.results_of(name, results)) for name, part in self.parts.items()]
-        return sum(scores) / len(scores)
+        name, part = next(iter(self.parts.items()))
+        return part.score(self.results_of(name, results))
 
     def line(self, results: Mapping[str, Any]) -> str:
         return "; ".join(f"{name} {part.line(self.results_of(name, results))}" for name, part in self.parts.items())
@@ -184,12 +195,3 @@ def _merged(mappings: Iterable[Mapping]) -> dict:
 def _words(label: Label) -> str:
     names = f" with {len(label.names)} names" if label.names else ""
     return f"{jnp.dtype(label.dtype)} {list(label.shape)}{names}"
-
-
-def _check_names(what: str, owned: Iterable[tuple[str, Mapping]]) -> None:
-    owners: dict[str, str] = {}
-    for owner, names in owned:
-        for name in names:
-            if name in owners:
-                raise UserError(f"{owners[name]!r} and {owner!r} both have a {what} {name!r}; one network has only one")
-            owners[name] = owner

@@ -17,15 +17,25 @@ Arrays = Mapping[str, Any]  # jax or numpy arrays by name
 
 
 class Label(NamedTuple):
-    """A label of an image: a record's key, in a batch an array [B, *shape]. What is not known is -1 or NaN.
+    """A label of an image: a record's key, in a batch an array [B, *shape].
 
     Attributes:
+      shape: of the label of one image.
+      dtype: of the array.
       names: of the classes or of the flags; empty for numbers.
+      signed: numbers may be negative, and only NaN is unknown; otherwise every negative number is, too.
+      geometry: a place in the image. Transforms do not move it: it is taken for images that are not transformed.
     """
 
     shape: tuple[int, ...] = ()
     dtype: Any = np.int32
     names: tuple[str, ...] = ()
+    signed: bool = False
+    geometry: bool = False
+
+    def known(self, values: Any) -> Any:
+        """Whether each number is known, bool [B, *shape], for arrays of numpy or JAX."""
+        return values == values if self.signed else values >= 0
 
 
 class Task(abc.ABC):
@@ -42,7 +52,7 @@ class Task(abc.ABC):
       primary: name of the main result.
       plotted: names of the results that are drawn over the epochs.
       loss_name: the loss in words.
-      loss_may_be_negative: so that its ratio to its running mean says nothing.
+      loss_may_be_negative: whether it may; `guard.loss_spike` is then refused.
       variance_factor: c in loss / (c s), if the variance s of the loss is learned, see `weighting.Uncertainty`.
       needs_validation: whether `update` learns from the validation split.
     """
@@ -94,7 +104,7 @@ class Task(abc.ABC):
 
     def known(self, batch: Arrays) -> jax.Array:
         """Whether an image has any of the labels, bool [B]."""
-        found = [jnp.asarray(batch[key]) >= 0 for key in self.labels]  # false for NaN
+        found = [label.known(jnp.asarray(batch[key])) for key, label in self.labels.items()]
         return jnp.stack([values.reshape(len(values), -1).any(1) for values in found]).any(0)
 
     def score(self, results: Mapping[str, Any]) -> float:
@@ -117,7 +127,7 @@ class Task(abc.ABC):
         return {}
 
     def constant_baseline(self, labels: Callable[[list[str]], Arrays]) -> Any | None:
-        """Estimates [1, ...] of who knows the training labels, as above, and sees no image; None: there are none."""
+        """The best estimates [1, ...] without an image, from the labels as in `first_biases`; None: undefined."""
         return None
 
 
@@ -125,7 +135,8 @@ def sums_shapes(task: Task) -> Any:
     """Shapes and dtypes of what `measure` returns.
 
     Raises:
-      UserError: the task uses an output or a label that it has not declared.
+      UserError: the task uses an output or a label that it has not declared, its loss is no scalar, or it tells the
+        truth of something that it does not answer.
     """
 
     def sums() -> Any:
@@ -133,11 +144,13 @@ def sums_shapes(task: Task) -> Any:
         batch = {key: jnp.zeros((1, *label.shape), label.dtype) for key, label in task.labels.items()}
         batch = _Declared(batch | {"mask": jnp.ones(1)}, "label")
         state = task.initial_state()
-        task.loss(_Declared(outputs, "head"), batch, state, jnp.int32(0))
+        loss, _ = task.loss(_Declared(outputs, "head"), batch, state, jnp.int32(0))
+        if jnp.shape(loss):
+            raise UserError(f"the loss of a batch is an array {list(loss.shape)}; it must be a scalar")
         views = _Declared({name: output[:, None] for name, output in outputs.items()}, "head")
         estimates = task.decode(views, (False,))
-        task.answers(estimates, state)
-        task.truth(batch)
+        if others := task.truth(batch).keys() - task.answers(estimates, state).keys():
+            raise UserError(f"the task tells the truth of {', '.join(sorted(others))}, which it does not answer")
         return task.measure(estimates, batch, state)
 
     return jax.eval_shape(sums)
@@ -150,15 +163,18 @@ def state_to_json(state: Any) -> dict[str, Any]:
 
 
 def state_from_json(task: Task, saved: Mapping[str, Any]) -> Any:
-    """The inverse of `state_to_json`; what was not saved is as in the beginning.
+    """The inverse of `state_to_json`; entries that are missing keep their initial value.
 
     Raises:
-      UserError: an array has another shape than the task's.
+      UserError: an entry is no array of numbers of the shape that the task's has.
     """
 
     def restore(path, initial):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
-        value = np.asarray(saved.get(name, initial), initial.dtype)
+        try:
+            value = np.asarray(saved.get(name, initial), initial.dtype)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"the task state {name} is no array of numbers") from error
         if value.shape != np.shape(initial):
             raise UserError(f"the task state {name} has the shape {value.shape}; the task's has {np.shape(initial)}")
         return value

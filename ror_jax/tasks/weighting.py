@@ -17,12 +17,12 @@ from ror_jax.outputs import Head
 class Weighting:
     """Constant weights: the loss is the weighted sum of the parts' losses.
 
-    Other weightings derive from this class. One that learns from validation keeps its weights in the state and sets
-    `needs_losses`.
+    Other weightings derive from this class; `register` makes them known. One that learns from validation keeps its
+    weights in the state and sets `needs_losses`.
 
     Attributes:
       weights: of the parts, by name; of those that are not named 1.
-      needs_losses: whether `update` is to be called, with the losses of the validation split.
+      needs_losses: whether `update` needs the parts' mean losses over the validation split.
       loss_may_be_negative: see `Task`.
     """
 
@@ -59,7 +59,10 @@ class Weighting:
         return sum(losses.values())
 
     def update(self, state: Any, losses: dict[str, float], epoch: float) -> Any:
-        """The state that follows from the parts' mean losses over the validation split after `epoch` epochs."""
+        """The state that follows from the parts' mean losses over the validation split after `epoch` epochs.
+
+        They are in the order of the parts, not multiplied by `weights`, and without parts that have no label there.
+        """
         return state
 
 
@@ -88,3 +91,10 @@ class Uncertainty(Weighting):
 
 
 WEIGHTINGS: dict[str, type[Weighting]] = {"fixed": Weighting, "uncertainty": Uncertainty}
+
+
+def register(name: str, weighting: type[Weighting]) -> None:
+    """Adds a weighting that `config.task.weighting` can then name; raises UserError if the name is taken."""
+    if name in WEIGHTINGS:
+        raise UserError(f"there is a weighting {name!r} already; choose another name")
+    WEIGHTINGS[name] = weighting

@@ -113,7 +113,7 @@ def train(
             if unsettled is None:
                 return
             (step, loss, report), unsettled = unsettled, None
-            loss, faults, ends = jax.device_get((loss, report["faults"], report["ends"]))
+            loss, parts, faults, ends = jax.device_get((loss, report["loss_parts"], report["faults"], report["ends"]))
             for index in np.flatnonzero(faults):
                 number = step - per_call + 1 + index
                 at, fault = f"step {number} (epoch {number / steps_per_epoch:.2f})", FAULTS[faults[index]]
@@ -126,7 +126,8 @@ def train(
                 progress.say(f"Skipped {at}: {fault}.")
             progress.update(step, loss, lambda: task.line(task.summarize(jax.device_get(report["metrics"]))))
             if step % log_every < per_call:
-                known = {} if np.isnan(loss) else {"loss": float(loss)}
+                several = {f"loss_{name}": float(part) for name, part in parts.items()} if len(parts) > 1 else {}
+                known = {} if np.isnan(loss) else {"loss": float(loss)} | several
                 log.write("step", step, step / steps_per_epoch, known | progress.end_interval())
 
         @contextlib.contextmanager

@@ -86,9 +86,9 @@ def make_train_step(
       max_batch_stat: a step with a running mean or variance of more than this is bad.
       deterministic: on a GPU, compute the same numbers each time.
 
-    The loss is the mean of those of the good steps, NaN if there are none. The report holds `metrics`, the task's sums
-    over the epoch so far; and of each step [steps] `faults`, its number in FAULTS, and `ends`, whether it is the bad
-    step in a row that is one too many: the run must end there.
+    The loss is the mean of those of the good steps, NaN if there are none. The report holds `loss_parts`, likewise;
+    `metrics`, the task's sums over the epoch so far; and of each step [steps] `faults`, its number in FAULTS, and
+    `ends`, whether it is the bad step in a row that is one too many: the run must end there.
     """
 
     def layout(params: dict) -> dict:
@@ -100,13 +100,13 @@ def make_train_step(
         def loss_function(params):
             model = nnx.merge(graph, params, state.batch_stats)
             outputs = model(batch["image"], train=True, rngs=nnx.Rngs(key))
-            loss, _ = task.loss(outputs, batch, state.task_state, state.step)
+            loss, parts = task.loss(outputs, batch, state.task_state, state.step)
             views = {name: output[:, None] for name, output in outputs.items()}
             sums = task.measure(task.decode(views, (False,)), batch, state.task_state)
-            return loss, (sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
+            return loss, (parts, sums, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
-        (loss, (sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
-        return _add_up(gradients, layout(gradients), mesh), parallel.total(loss), sums, batch_stats
+        (loss, (parts, sums, batch_stats)), gradients = jax.value_and_grad(loss_function, has_aux=True)(state.params)
+        return _add_up(gradients, layout(gradients), mesh), parallel.total((loss, parts)), sums, batch_stats
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, tuple[jax.Array, ...]]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -114,7 +114,7 @@ def make_train_step(
             key, load_key = jax.random.split(key)
             batch = load(batch, state.step, load_key)
         whole, rows = PartitionSpec(), PartitionSpec(AXES)
-        gradients, loss, sums, batch_stats = jax.shard_map(
+        gradients, (loss, parts), sums, batch_stats = jax.shard_map(
             gradients_of,
             mesh=mesh,
             in_specs=(whole, rows, whole),
@@ -133,7 +133,7 @@ def make_train_step(
         if max_skips:
             new = jax.tree.map(partial(jnp.where, fault == 0), new, {name: getattr(state, name) for name in new})
         state = dataclasses.replace(state, step=state.step + 1, guard=guard, **new)
-        return state, (loss, fault, guard["in_a_row"] > max_skips)
+        return state, (loss, parts, fault, guard["in_a_row"] > max_skips)
 
     def judge(guard: dict, loss, gradients, params, batch_stats) -> tuple[jax.Array, dict]:
         """The step's number in FAULTS, and what is known after it."""
@@ -157,11 +157,11 @@ def make_train_step(
         }
 
     def train_steps(state: TrainState, batch: dict) -> tuple[TrainState, jax.Array, dict]:
-        state, (losses, faults, ends) = jax.lax.scan(
+        state, (losses, parts, faults, ends) = jax.lax.scan(
             lambda state, _: train_step(state, batch), state, length=steps, unroll=steps == 1
         )
-        loss = losses.mean(where=faults == 0)
-        return state, loss, {"metrics": state.metrics, "faults": faults, "ends": ends}
+        loss, parts = jax.tree.map(lambda values: values.mean(where=faults == 0), (losses, parts))
+        return state, loss, {"metrics": state.metrics, "loss_parts": parts, "faults": faults, "ends": ends}
 
     return jax.jit(train_steps, donate_argnums=0, compiler_options=compiler_options(deterministic))
 

@@ -9,7 +9,7 @@ import pytest
 
 from ror_jax import tasks
 from ror_jax.errors import UserError
-from ror_jax.outputs import Head
+from ror_jax.outputs import Head, Pool
 from ror_jax.tasks import Label, MultiTask, Task, Weighting, create_task, register, task_labels
 from ror_jax.tasks.task import state_from_json, state_to_json, sums_shapes
 
@@ -47,8 +47,8 @@ def test_results_are_those_of_the_parts():
         part = create_task(name, LABELS)
         alone = part.summarize(jax.device_get(part.measure(part.decode(VIEWS, (False,)), BATCH, {})))
         assert {key: results[f"{name}_{key}"] for key in alone} == alone
-        assert task.score(results) > 0 and f"{name} {label}" in task.line(results)
-    assert results["images"] == 3
+        assert f"{name} {label}" in task.line(results)
+    assert results["images"] == 3 and task.score(results) == results["age_group_exact"]
     assert set(task.answers(estimates, task.initial_state())) == {"age_group", "gender"}
     assert task.known(BATCH).tolist() == [True, True, True, True]
     assert task_labels("age_group+gender") == ("age_group", "gender")
@@ -115,8 +115,9 @@ def test_the_state_goes_through_json():
     saved = state_to_json(state)
     assert saved == {"gender.threshold": 0.25}
     assert state_from_json(task, saved)["gender"]["threshold"] == 0.25
-    with pytest.raises(UserError, match=r"gender.threshold has the shape \(2,\)"):
-        state_from_json(task, {"gender.threshold": [0.1, 0.2]})
+    for wrong, words in (([0.1, 0.2], r"has the shape \(2,\)"), ("high", "is no array"), ([[1], 2], "is no array")):
+        with pytest.raises(UserError, match=f"gender.threshold {words}"):
+            state_from_json(task, {"gender.threshold": wrong})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +129,31 @@ class Other(type(create_task("gender", LABELS))):
         return {"gender": Label((2,))}
 
 
+@dataclasses.dataclass(frozen=True)
+class Trunked(type(create_task("gender", LABELS))):
+    """Reads a trunk of its own."""
+
+    head: str = ""
+    level: int = 1
+
+    @property
+    def heads(self):
+        return {self.head: Head(2, trunk="pool")}
+
+    @property
+    def trunks(self):
+        return {"pool": Pool(levels=(self.level,))}
+
+
+def trunked(head, level):
+    return Trunked(LABELS["gender"], head=head, level=level)
+
+
+def test_parts_share_a_trunk():
+    task = MultiTask({"a": trunked("one", 2), "b": trunked("two", 2)})
+    assert task.trunks == {"pool": Pool(levels=(2,))} and set(task.heads) == {"one", "two"}
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -136,8 +162,14 @@ class Other(type(create_task("gender", LABELS))):
         (lambda: create_task("gender+gender", LABELS), "names a task twice"),
         (lambda: create_task("gender+age_grup", LABELS), "unknown task 'age_grup'; did you mean 'age_group'"),
         (lambda: both(weighting="learned"), "unknown weighting 'learned'"),
-        (lambda: both(loss_weights=(1,)), "one for each of age_group, gender"),
+        (lambda: both(loss_weights=(1,)), "a number for each of age_group, gender"),
         (lambda: both(loss_weights=(0, 0)), "nothing is learned"),
+        (lambda: both(loss_weights=1.0), "are 1.0; there must be a number for each"),
+        (lambda: create_task("gender+", LABELS), "task 'gender\\+': a name is missing"),
+        (lambda: MultiTask({"losses": both()}), "cannot be called 'losses'"),
+        (lambda: MultiTask({"a": trunked("one", 1), "b": trunked("two", 2)}), "different trunks 'pool'"),
+        (lambda: register("x", 3, ["gender"]), "takes a class or function"),
+        (lambda: register("x", Other, "gender"), "a list of keys"),
         (lambda: create_task("gender", LABELS, weighting="fixed"), "age_group\\+gender"),
         (lambda: MultiTask({"a": create_task("gender", LABELS)}, Weighting({"b": 1.0})), "weights of b are given"),
         (lambda: register("gender", Task, ["gender"]), "'gender': that name is taken"),
@@ -171,6 +203,22 @@ class Careless(type(create_task("gender", LABELS))):
 def test_what_is_not_declared(wrong):
     with pytest.raises(UserError, match=f"not declared: unknown {wrong} 'gendre'; did you mean 'gender'"):
         sums_shapes(Careless(LABELS["gender"], wrong=wrong))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda names: 3, "is none"),
+        (lambda names, more: None, "cannot be created"),
+        (type("Half", (Task,), {}), "cannot be created"),
+        (lambda names: trunked("one", 2), "learns gender, but is registered for age_group"),
+    ],
+)
+def test_what_is_registered_must_make_a_task(make, words, monkeypatch):
+    monkeypatch.setattr("ror_jax.tasks._TASKS", dict(tasks._TASKS))
+    register("mine", make, ["age_group"])
+    with pytest.raises(UserError, match=f"task 'mine' {words}"):
+        create_task("mine", LABELS)
 
 
 def test_more_classes_than_the_data_has(monkeypatch):

@@ -135,9 +135,8 @@ def answer_kind(*arrays: str) -> Callable[[type], type]:
     return decorate
 
 
-def calibration(truth: np.ndarray, answers: np.ndarray) -> dict[str, Any] | None:
+def calibration(truth: np.ndarray, answers: np.ndarray, known: np.ndarray) -> dict[str, Any] | None:
     """Split conformal prediction: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2005."""
-    known = truth >= 0
     if known.sum() < ENOUGH:
         return None
     errors = np.sort(truth[known] - answers[known])

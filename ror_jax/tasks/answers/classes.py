@@ -60,10 +60,12 @@ class Class(Answer):
         return {f"{name}_{key}": column for key, column in columns.items() if column is not None}
 
     @classmethod
-    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Class", np.ndarray]:
+    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Class", np.ndarray | None]:
         optional = {key: floats(columns, f"{name}_{key}") for key in ("confidence", "position", "expected")}
-        chosen, truth = (columns[f"{name}_{key}"].astype(int) for key in ("predicted", "true"))
-        if len(chosen) and (chosen.min() < 0 or max(chosen.max(), truth.max()) >= len(static["names"])):
+        chosen = columns[f"{name}_predicted"].astype(int)
+        truth = columns[f"{name}_true"].astype(int) if f"{name}_true" in columns else None
+        largest = max((*chosen, *(() if truth is None else truth)), default=-1)
+        if min(chosen, default=0) < 0 or largest >= len(static["names"]):
             raise ValueError(f"{name}: a class that does not exist")
         return cls(chosen, **optional, **static), truth
 
@@ -118,7 +120,7 @@ class Class(Answer):
             yield Figure("reliability", words, {"confidence": self.confidence[known], "correct": hits})
 
     def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
-        return calibration(truth, self.chosen) if self.spans else None
+        return calibration(truth, self.chosen, truth >= 0) if self.spans else None
 
     def with_interval(self, calibration: Mapping[str, Any]) -> "Class":
         last = len(self.spans) - 1

@@ -32,17 +32,19 @@ class Flags(Answer):
     def columns(self, name: str, truth: np.ndarray | None) -> Columns:
         found = {}
         for number, flag in enumerate(self.names):
-            found[f"{name}_{flag}_true"] = truth[:, number]
+            if truth is not None:
+                found[f"{name}_{flag}_true"] = truth[:, number]
             found[f"{name}_{flag}_predicted"] = self.chosen[:, number].astype(int)
             found[f"{name}_{flag}_probability"] = self.probabilities[:, number]
         return found
 
     @classmethod
-    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Flags", np.ndarray]:
+    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Flags", np.ndarray | None]:
         def of(what: str, kind: type) -> np.ndarray:
             return np.stack([columns[f"{name}_{flag}_{what}"].astype(kind) for flag in static["names"]], 1)
 
-        return cls(of("predicted", int), of("probability", float), **static), of("true", int)
+        truth = of("true", int) if any(f"{name}_{flag}_true" in columns for flag in static["names"]) else None
+        return cls(of("predicted", int), of("probability", float), **static), truth
 
     def reading(self, name: str, face: int) -> dict[str, Any]:
         shares = [round(float(share), 4) for share in self.probabilities[face]]

@@ -28,7 +28,8 @@ class Number(Answer):
       values: [N], as the loss reads them; also the form of the truth.
       expected: [N], where the network gives a distribution, its mean; this is what people are told.
       interval: [N, 2].
-      low, high: between which numbers lie.
+      low, high: between which numbers lie; a truth below `low` is unknown, as NaN is.
+      tolerance: an error of more than this is a mistake in pictures.
     """
 
     values: Any
@@ -37,6 +38,7 @@ class Number(Answer):
     unit: str = ""
     low: float = 0.0
     high: float = 100.0
+    tolerance: float = WITHIN[-1]
     title: str = ""
     derived: bool = False
 
@@ -52,9 +54,9 @@ class Number(Answer):
         return {f"{name}_{key}": column for key, column in columns.items() if column is not None}
 
     @classmethod
-    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Number", np.ndarray]:
-        values, truth = (columns[f"{name}_{key}"].astype(float) for key in ("predicted", "true"))
-        return cls(values, floats(columns, f"{name}_expected"), **static), truth
+    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Number", np.ndarray | None]:
+        values, expected = columns[f"{name}_predicted"].astype(float), floats(columns, f"{name}_expected")
+        return cls(values, expected, **static), floats(columns, f"{name}_true")
 
     def reading(self, name: str, face: int) -> dict[str, Any]:
         said: dict[str, Any] = {name: round(float(self.told[face]), 1)}
@@ -70,10 +72,10 @@ class Number(Answer):
         return words_with_interval(self.title, self.value_words(self.told[face]), self.interval, face)
 
     def value_words(self, value: Any) -> str:
-        return f"{value:.0f}" if value >= 0 else "?"
+        return f"{value:.0f}" if value >= self.low else "?"
 
     def _errors(self, truth: np.ndarray, answers: Any = None) -> np.ndarray:
-        return np.where(truth >= 0, (self.values if answers is None else answers) - truth, np.nan)
+        return np.where(truth >= self.low, (self.values if answers is None else answers) - truth, np.nan)
 
     def scores(self, truth: np.ndarray) -> Columns:
         errors = abs(self._errors(truth))
@@ -81,10 +83,10 @@ class Number(Answer):
         return found | ({} if self.expected is None else {"mae_expectation": abs(self._errors(truth, self.expected))})
 
     def mistakes(self, truth: np.ndarray) -> np.ndarray:
-        return abs(self._errors(truth)) > WITHIN[-1]
+        return abs(self._errors(truth)) > self.tolerance
 
     def differs(self, truth: np.ndarray) -> np.ndarray:
-        return (truth >= 0) & (np.round(self.told) != np.round(truth))
+        return (truth >= self.low) & (np.round(self.told) != np.round(truth))
 
     def severity(self, truth: np.ndarray) -> np.ndarray:
         return np.nan_to_num(abs(self._errors(truth)))
@@ -101,12 +103,12 @@ class Number(Answer):
         yield Table(words, [f"true {self.title}", "MAE", "RMSE", "mean error", "images / subjects"], rows)
 
     def figures(self, truth: np.ndarray) -> Iterator[Figure]:
-        known = truth >= 0
+        known = truth >= self.low
         data = {"true": truth[known], "predicted": self.values[known], "limits": (self.low, self.high)}
         yield Figure("scatter", f"answers over the truth, {self.unit}", data)
 
     def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
-        return calibration(truth, self.told)
+        return calibration(truth, self.told, truth >= self.low)
 
     def with_interval(self, calibration: Mapping[str, Any]) -> "Number":
         ends = np.stack([self.told - calibration["below"], self.told + calibration["above"]], 1)

@@ -39,13 +39,14 @@ class Points(Answer):
         found = {}
         for number in range(self.values.shape[1]):
             for axis, letter in enumerate("xy"):
-                found[f"{name}_{number}_{letter}_true"] = truth[:, number, axis]
+                if truth is not None:
+                    found[f"{name}_{number}_{letter}_true"] = truth[:, number, axis]
                 found[f"{name}_{number}_{letter}_predicted"] = self.values[:, number, axis]
         return found
 
     @classmethod
-    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Points", np.ndarray]:
-        count = sum(f"{name}_{number}_x_true" in columns for number in range(len(columns)))
+    def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Points", np.ndarray | None]:
+        count = sum(f"{name}_{number}_x_predicted" in columns for number in range(len(columns)))
 
         def of(what: str) -> np.ndarray:
             flat = [
@@ -53,7 +54,7 @@ class Points(Answer):
             ]
             return np.stack(flat, 1).reshape(-1, count, 2)
 
-        return cls(of("predicted"), **static), of("true")
+        return cls(of("predicted"), **static), of("true") if f"{name}_0_x_true" in columns else None
 
     def reading(self, name: str, face: int) -> dict[str, Any]:
         return {name: [[round(float(number), 2) for number in point] for point in self.values[face]]}
