@@ -126,8 +126,12 @@ def export(
     programs |= {"model.stablehlo": _write_stablehlo} if stablehlo else {}
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        for name in ("README.md", "model.onnx", "model.stablehlo"):  # what may be there is of another model
-            (output / name).unlink(missing_ok=True)
+        # What may be there is of another model.
+        for path in (
+            *(output / name for name in ("README.md", "model.onnx", "model.stablehlo")),
+            *output.glob("results_*.png"),
+        ):
+            path.unlink(missing_ok=True)
     with replacing(output / TENSORS) as unfinished:
         shutil.copyfile(workdir / TENSORS, unfinished)
     save_model_card(output, card)

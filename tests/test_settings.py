@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import pathlib
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -197,92 +194,6 @@ def test_a_description_tells_values_defaults_and_what_is_not_read(tiny_config):
 def test_a_description_of_what_does_not_exist(tiny_config):
     with pytest.raises(UserError, match=r"unknown model\.name 'small_prerorr'; did you mean 'small_preror'"):
         describe(tiny_config(model__name="small_prerorr"))
-
-
-OWN = '''
-import dataclasses
-from typing import Any
-
-import jax.numpy as jnp
-from flax import nnx
-
-from input_pipeline import find_dataset, register
-from ror_jax import models
-from ror_jax.config import default_config
-from ror_jax.models.layers import Linear
-
-
-@dataclasses.dataclass(frozen=True)
-class MeanConfig:
-    """The mean colour.
-
-    Attributes:
-      colours: how many numbers an image becomes.
-    """
-
-    colours: int = 4
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-
-    def build(self):
-        return Mean(self)
-
-
-class Mean(nnx.Module):
-    def __init__(self, config):
-        self.config, self.num_features = config, config.colours
-        self.linear = Linear(3, config.colours, config=config)
-
-    def __call__(self, images, *, train=False, rngs=None):
-        return self.linear(images.mean((1, 2)))
-
-
-def create(data_dir, cache_dir, *, labels, crowd: int = 30):
-    """Faces.
-
-    Args:
-        crowd: how many people.
-    """
-    options = {"people": crowd, "pictures_per_person": 1, "resolution": 16}
-    return find_dataset("rendered_faces")(data_dir, cache_dir, labels=labels, **options)
-
-
-models.register("mean", MeanConfig())
-register("crowd", create)
-
-
-def get_config():
-    config = default_config()
-    config.name, config.model.name, config.dataset.name, config.task.name = "own", "mean", "crowd", "gender"
-    config.image_size = config.resize = 16
-    config.batch_size = config.test_batch_size = 8
-    config.epochs, config.optimizer.decay_epochs = 1, ()
-    return config
-'''
-
-
-def test_a_users_own_model_and_data_set(tmp_path):
-    """Registered in the config file, they train like any other, and their options are settings."""
-    (tmp_path / "own.py").write_text(OWN)
-
-    def run(*arguments):
-        command = [sys.executable, "-m", "ror_jax.main", f"--config={tmp_path / 'own.py'}", *arguments]
-        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, env=environment)
-
-    lines = run("--settings", "--config.dataset.crowd=20").stdout.splitlines()
-    pairs = zip(lines[: lines.index("") : 2], lines[1::2], strict=False)
-    shown = {line.split()[0]: (line.split(maxsplit=1)[1], text.strip()) for line, text in pairs}
-    assert shown["model.colours"] == ("int    None (default: 4)", "how many numbers an image becomes.")
-    assert shown["dataset.crowd"] == ("int    20", "how many people.") and "dataset.validation" not in shown
-    places = (f"--workdir={tmp_path / 'run'}", f"--config.cache_dir={tmp_path / 'cache'}")
-    done = run("--config.model.colours=6", "--config.dataset.crowd=20", *places)
-    assert done.returncode == 0, done.stderr
-    card = json.loads((tmp_path / "run" / "model.json").read_text())
-    assert (card["model"], card["overrides"]) == ("mean", {"colours": 6})
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["test"]["images"] == 4
-    wrong = run("--config.model.colors=6", *places)
-    assert wrong.returncode == 1 and "did you mean colours instead of colors" in wrong.stderr
 
 
 def test_names_are_registered_once(monkeypatch):

@@ -5,6 +5,7 @@ a backbone, see `models.backbone`.
 """
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,20 @@ def register(name: str, config: Any) -> None:
       config: a frozen dataclass, see `backbone.Config`. Its fields are settings of `config.model`.
 
     Raises:
-      UserError: there is a model of that name, or `config` is no frozen dataclass with a method `build`.
+      UserError: there is a model of that name; `config` is no frozen dataclass with all that `backbone.Config` has; or
+        one of its fields has the name of an argument of `create_model`.
     """
     if name in _MODELS:
         raise UserError(f"there is a model {name!r} already; choose another name")
     frozen = dataclasses.is_dataclass(config) and not isinstance(config, type) and config.__dataclass_params__.frozen
-    if not (frozen and callable(getattr(config, "build", None))):
-        raise UserError(f"the configuration of model {name!r} is no instance of a frozen dataclass with a method build")
+    if not (frozen and all(hasattr(config, part) for part in ("build", "trunk", "dtype", "param_dtype"))):
+        raise UserError(
+            f"the configuration of model {name!r} is no instance of a frozen dataclass with build, trunk, dtype and"
+            " param_dtype"
+        )
+    fields = {field.name for field in dataclasses.fields(config)}
+    if taken := fields & inspect.signature(create_model).parameters.keys():
+        raise UserError(f"model {name!r} has a field {taken.pop()!r}, as create_model has an argument; rename it")
     _MODELS[name] = config
 
 

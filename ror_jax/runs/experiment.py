@@ -85,8 +85,9 @@ def create_experiment(
     state = start_from(state, {f"params.heads.{name}.bias": bias for name, bias in biases.items()})
     if weights and weights.tensors:
         state = _start_from(state, weights, config.init_from, to_train=config.epochs > 0)
-        if task.needs_validation:  # what was learnt from it belongs to the weights
-            state = with_task_state(state, state_from_json(task, weights.card.get("task_state", {})))
+        if task.needs_validation:  # what was learned from it belongs to the weights
+            saved = weights.card.get("task_state", {})
+            state = with_task_state(state, state_from_json(task, saved, strict=not config.epochs))
 
     sampling = InverseFrequency(dataset, **config.sampling) if config.sampling.label else None
     if config.data_on_device:

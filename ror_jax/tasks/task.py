@@ -162,11 +162,13 @@ def state_to_json(state: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf).tolist() for path, leaf in leaves}
 
 
-def state_from_json(task: Task, saved: Mapping[str, Any]) -> Any:
+def state_from_json(task: Task, saved: Mapping[str, Any], strict: bool = True) -> Any:
     """The inverse of `state_to_json`; entries that are missing keep their initial value.
 
+    Unless `strict`, so do those of another shape, as of heads that are replaced.
+
     Raises:
-      UserError: an entry is no array of numbers of the shape that the task's has.
+      UserError: an entry is no array of numbers, or of another shape than the task's.
     """
 
     def restore(path, initial):
@@ -175,9 +177,11 @@ def state_from_json(task: Task, saved: Mapping[str, Any]) -> Any:
             value = np.asarray(saved.get(name, initial), initial.dtype)
         except (TypeError, ValueError) as error:
             raise UserError(f"the task state {name} is no array of numbers") from error
-        if value.shape != np.shape(initial):
+        if value.shape == np.shape(initial):
+            return value
+        if strict:
             raise UserError(f"the task state {name} has the shape {value.shape}; the task's has {np.shape(initial)}")
-        return value
+        return initial
 
     return jax.tree_util.tree_map_with_path(restore, jax.tree.map(np.asarray, task.initial_state()))
 

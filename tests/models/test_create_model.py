@@ -219,6 +219,11 @@ def test_what_cannot_be_registered(registered):
         with pytest.raises(UserError, match=f"there is a model '{name}' already"):
             register(name, MeanConfig())
     for config in (MeanConfig, NotFrozen(), Pool(), None):
-        with pytest.raises(UserError, match="'other' is no instance of a frozen dataclass with a method build"):
+        with pytest.raises(UserError, match="'other' is no instance of a frozen dataclass with build, trunk"):
             register("other", config)
+    with pytest.raises(UserError, match="field 'heads', as create_model has an argument"):
+        register(
+            "other",
+            dataclasses.make_dataclass("Heads", ["heads"], bases=(MeanConfig,), frozen=True, kw_only=True)(heads=3),
+        )
     assert "other" not in list_models()

@@ -115,6 +115,7 @@ def test_the_state_goes_through_json():
     saved = state_to_json(state)
     assert saved == {"gender.threshold": 0.25}
     assert state_from_json(task, saved)["gender"]["threshold"] == 0.25
+    assert state_from_json(task, {"gender.threshold": [0.1, 0.2]}, strict=False)["gender"]["threshold"] == 0.5
     for wrong, words in (([0.1, 0.2], r"has the shape \(2,\)"), ("high", "is no array"), ([[1], 2], "is no array")):
         with pytest.raises(UserError, match=f"gender.threshold {words}"):
             state_from_json(task, {"gender.threshold": wrong})
