@@ -126,12 +126,9 @@ def export(
     programs |= {"model.stablehlo": _write_stablehlo} if stablehlo else {}
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-        # What may be there is of another model.
-        for path in (
-            *(output / name for name in ("README.md", "model.onnx", "model.stablehlo")),
-            *output.glob("results_*.png"),
-        ):
-            path.unlink(missing_ok=True)
+        for pattern in ("README.md", "model.onnx", "model.stablehlo", "results_*.png"):  # of another model
+            for path in output.glob(pattern):
+                path.unlink()
     with replacing(output / TENSORS) as unfinished:
         shutil.copyfile(workdir / TENSORS, unfinished)
     save_model_card(output, card)

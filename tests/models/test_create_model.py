@@ -221,9 +221,7 @@ def test_what_cannot_be_registered(registered):
     for config in (MeanConfig, NotFrozen(), Pool(), None):
         with pytest.raises(UserError, match="'other' is no instance of a frozen dataclass with build, trunk"):
             register("other", config)
+    heads = dataclasses.make_dataclass("Heads", ["heads"], bases=(MeanConfig,), frozen=True, kw_only=True)(heads=3)
     with pytest.raises(UserError, match="field 'heads', as create_model has an argument"):
-        register(
-            "other",
-            dataclasses.make_dataclass("Heads", ["heads"], bases=(MeanConfig,), frozen=True, kw_only=True)(heads=3),
-        )
+        register("other", heads)
     assert "other" not in list_models()
