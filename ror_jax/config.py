@@ -143,7 +143,7 @@ class TrainingSettings:
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """When training ends before its last epoch: as images for validation, which there must be, say.
+    """Stops training by results on the validation split, which must exist.
 
     Attributes:
       patience: epochs without a better result on the images for validation, after which training ends; None: never.

@@ -124,7 +124,7 @@ class Head:
     """An output [B, size]: a linear layer on the features of a trunk.
 
     Attributes:
-      size: numbers an image.
+      size: number of outputs per image.
       trunk: name of the trunk that it reads. None: the numbers are learned constants, the same for all images.
       shared_column: one column of weights for all numbers, each with a bias of its own (CORAL: Cao et al., "Rank
         consistent ordinal regression", 2020).

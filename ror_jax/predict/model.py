@@ -97,7 +97,7 @@ class Model:
         outputs = {name: _filled(np.reshape(output, (*seen.shape[:2], -1)), 0) for name, output in outputs.items()}
         answers = self._answered(outputs, views, len(crops))
         places = np.stack([_in_photograph(crop) for crop in crops])
-        return readings({name: answer.place(places) for name, answer in answers.items()}, len(crops))
+        return readings({name: answer.to_photograph(places) for name, answer in answers.items()}, len(crops))
 
     def predict(
         self,

@@ -133,7 +133,7 @@ def write_submission(predictions: Predictions, test: Source, folder: Path) -> No
     with replacing(folder / SUBMISSION) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "age", "gender"))
-        for number, years, chosen in zip(predictions.facts["number"], age.told, gender.chosen, strict=True):
+        for number, years, chosen in zip(predictions.facts["number"], age.shown, gender.chosen, strict=True):
             record = test[int(number)]
             name = record.get("id") or record.get("path", number)
             writer.writerow((name, f"{years:.4f}", chosen))

@@ -20,7 +20,7 @@ from ror_jax.tasks.task import Arrays, Label
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ordered(Classification):
-    """Classes of which some are nearer to each other than others.
+    """Ordered classes.
 
     Attributes:
       objective: name of the loss, one of `losses.OBJECTIVES`; answers are read from the outputs as it says.

@@ -35,7 +35,7 @@ class Label(NamedTuple):
 
     def known(self, values: Any) -> Any:
         """Whether each number is known, bool [B, *shape], for arrays of numpy or JAX."""
-        return values == values if self.signed else values >= 0
+        return values == values if self.signed else values >= 0  # NaN is neither
 
 
 class Task(abc.ABC):
@@ -77,17 +77,20 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def decode(self, outputs: Arrays, mirrored: tuple[bool, ...]) -> Any:
-        """Estimates, a pytree of arrays [B, ...], from outputs [B, V, size]; `mirrored` says it of each view, [V]."""
+        """Estimates, a pytree of arrays [B, ...], from outputs [B, V, size].
+
+        `mirrored` tells of each of the V views whether it is a mirror image.
+        """
 
     @abc.abstractmethod
     def measure(self, estimates: Any, batch: Arrays, state: Any) -> Any:
-        """Sums and counts over one batch, a pytree; those of all batches are added up."""
+        """Sums and counts over one batch, on all devices together: a pytree. Those of all batches are added up."""
 
     @abc.abstractmethod
     def summarize(self, sums: Any) -> dict[str, Any]:
-        """Results by name, from the sums over a split (numpy arrays).
+        """Results by name, from the sums over a split (numpy arrays); `images` is how many counted.
 
-        What a name that begins with "best_" tells was chosen on these very images; in tests it is left out.
+        Results whose names begin with "best_" were chosen on these very images; tests leave them out.
         """
 
     def update(self, state: Any, sums: Any, epoch: float) -> Any:

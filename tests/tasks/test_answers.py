@@ -144,7 +144,7 @@ def test_what_is_told_of_a_distribution_is_its_mean():
 def test_points_in_a_photograph():
     """A crop of 5 x 5 pixels of the photograph at (100, 50): its middle is at (102.5, 52.5)."""
     answer = Points(np.array([[[0.5, 0.5], [0.0, 1.0]]]))
-    placed = answer.place(np.array([[[5.0, 0, 100], [0, 5.0, 50]]]))
+    placed = answer.to_photograph(np.array([[[5.0, 0, 100], [0, 5.0, 50]]]))
     assert placed.reading("points", 0) == {"points": [[102.5, 52.5], [100.0, 55.0]]}
 
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-OUT = 20  # one in so many faces lies below an interval, and one above
-ENOUGH = 20  # faces to set an interval by
+ONE_IN = 20  # faces: one below an interval, and one above it
+MIN_CALIBRATION_FACES = 20  # faces to set an interval by
 
 Columns = dict[str, np.ndarray]
 
@@ -53,7 +53,7 @@ class Answer(abc.ABC):
         """The answer without what `columns` leaves out."""
         return self
 
-    def place(self, matrices: np.ndarray) -> "Answer":
+    def to_photograph(self, matrices: np.ndarray) -> "Answer":
         """The answer in pixels of the photographs, from where the crops [N, 2, 3] lie in them, see `Points`."""
         return self
 
@@ -137,10 +137,10 @@ def answer_kind(*arrays: str) -> Callable[[type], type]:
 
 def calibration(truth: np.ndarray, answers: np.ndarray, known: np.ndarray) -> dict[str, Any] | None:
     """Split conformal prediction: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2005."""
-    if known.sum() < ENOUGH:
+    if known.sum() < MIN_CALIBRATION_FACES:
         return None
     errors = np.sort(truth[known] - answers[known])
-    rank = (len(errors) + 1) // OUT
+    rank = (len(errors) + 1) // ONE_IN
     below, above = -errors[rank - 1], errors[-rank]
     inside = float(np.mean((errors >= -below) & (errors <= above)))
     return {"below": float(below), "above": float(above), "faces": len(errors), "inside": inside}

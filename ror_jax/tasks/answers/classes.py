@@ -18,7 +18,7 @@ from ror_jax.tasks.answers.answer import (
     words_with_interval,
 )
 
-TABLED = 20  # classes that have a row of their own in tables
+MAX_CLASSES_IN_TABLE = 20  # classes that have a row of their own in tables
 
 
 @answer_kind("chosen", "confidence", "probabilities", "position", "expected", "interval")
@@ -103,7 +103,7 @@ class Class(Answer):
         return np.zeros(len(truth)) if self.confidence is None else self.confidence
 
     def tables(self, truth: np.ndarray, mean: Callable[..., tuple[str, str]]) -> Iterator[Table]:
-        if len(self.names) > TABLED:
+        if len(self.names) > MAX_CLASSES_IN_TABLE:
             return
         present = [number for number in range(len(self.names)) if (truth == number).any()]
         rows = [[self.names[number], *mean(self.chosen == number, truth == number)] for number in present]

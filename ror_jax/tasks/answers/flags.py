@@ -7,8 +7,8 @@ import numpy as np
 
 from ror_jax.tasks.answers.answer import Answer, Columns, Figure, Table, answer_kind
 
-TOLD = 6  # flags that are named in words
-MANY = 0.2  # share of wrong flags that makes a face a mistake
+MAX_FLAGS_IN_WORDS = 6  # flags that are named in words
+MISTAKE_SHARE = 0.2  # share of wrong flags that makes a face a mistake
 
 
 @answer_kind("chosen", "probabilities")
@@ -66,8 +66,10 @@ class Flags(Answer):
         return self._list(np.flatnonzero(np.asarray(value) > 0))
 
     def _list(self, numbers: Any) -> str:
-        named = [self.names[number].replace("_", " ").lower() for number in numbers[:TOLD]]
-        return ", ".join([*named, *([f"{len(numbers) - TOLD} more"] if len(numbers) > TOLD else [])])
+        named = [self.names[number].replace("_", " ").lower() for number in numbers[:MAX_FLAGS_IN_WORDS]]
+        return ", ".join(
+            [*named, *([f"{len(numbers) - MAX_FLAGS_IN_WORDS} more"] if len(numbers) > MAX_FLAGS_IN_WORDS else [])]
+        )
 
     def _hits(self, truth: np.ndarray) -> np.ndarray:
         return np.where(truth >= 0, (self.chosen > 0) == (truth > 0), np.nan)
@@ -80,7 +82,7 @@ class Flags(Answer):
         return np.nan_to_num(1 - self.scores(truth)["mean_accuracy"])
 
     def mistakes(self, truth: np.ndarray) -> np.ndarray:
-        return self.severity(truth) > MANY
+        return self.severity(truth) > MISTAKE_SHARE
 
     def tables(self, truth: np.ndarray, mean: Callable[..., tuple[str, str]]) -> Iterator[Table]:
         hits, rates, rows = self._hits(truth), self.rates(truth), []

@@ -26,7 +26,7 @@ class Number(Answer):
 
     Attributes:
       values: [N], as the loss reads them; also the form of the truth.
-      expected: [N], where the network gives a distribution, its mean; this is what people are told.
+      expected: [N], where the network gives a distribution, its mean; this is what people are shown.
       interval: [N, 2].
       low, high: between which numbers lie; a truth below `low` is unknown, as NaN is.
       tolerance: an error of more than this is a mistake in pictures.
@@ -45,8 +45,8 @@ class Number(Answer):
     kind: ClassVar[str] = "number"
 
     @property
-    def told(self) -> Any:
-        """What people are told, [N]."""
+    def shown(self) -> Any:
+        """What people are shown, [N]."""
         return self.values if self.expected is None else self.expected
 
     def columns(self, name: str, truth: np.ndarray | None) -> Columns:
@@ -59,7 +59,7 @@ class Number(Answer):
         return cls(values, expected, **static), floats(columns, f"{name}_true")
 
     def reading(self, name: str, face: int) -> dict[str, Any]:
-        said: dict[str, Any] = {name: round(float(self.told[face]), 1)}
+        said: dict[str, Any] = {name: round(float(self.shown[face]), 1)}
         if self.interval is not None:
             said[f"{name}_interval"] = [round(float(end), 1) for end in self.interval[face]]
         return said
@@ -69,7 +69,7 @@ class Number(Answer):
         return flat_cells(name, reading, ())
 
     def words(self, face: int) -> str:
-        return words_with_interval(self.title, self.value_words(self.told[face]), self.interval, face)
+        return words_with_interval(self.title, self.value_words(self.shown[face]), self.interval, face)
 
     def value_words(self, value: Any) -> str:
         return f"{value:.0f}" if value >= self.low else "?"
@@ -86,7 +86,7 @@ class Number(Answer):
         return abs(self._errors(truth)) > self.tolerance
 
     def differs(self, truth: np.ndarray) -> np.ndarray:
-        return (truth >= self.low) & (np.round(self.told) != np.round(truth))
+        return (truth >= self.low) & (np.round(self.shown) != np.round(truth))
 
     def severity(self, truth: np.ndarray) -> np.ndarray:
         return np.nan_to_num(abs(self._errors(truth)))
@@ -108,8 +108,8 @@ class Number(Answer):
         yield Figure("scatter", f"answers over the truth, {self.unit}", data)
 
     def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
-        return calibration(truth, self.told, truth >= self.low)
+        return calibration(truth, self.shown, truth >= self.low)
 
     def with_interval(self, calibration: Mapping[str, Any]) -> "Number":
-        ends = np.stack([self.told - calibration["below"], self.told + calibration["above"]], 1)
+        ends = np.stack([self.shown - calibration["below"], self.shown + calibration["above"]], 1)
         return dataclasses.replace(self, interval=ends.clip(self.low, self.high))

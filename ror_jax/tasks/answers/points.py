@@ -30,7 +30,7 @@ class Points(Answer):
 
     kind: ClassVar[str] = "points"
 
-    def place(self, matrices: np.ndarray) -> "Points":
+    def to_photograph(self, matrices: np.ndarray) -> "Points":
         """The points in pixels of the photographs, from the matrices [N, 2, 3] that map (x, y, 1) there."""
         placed = np.einsum("nij,nkj->nki", matrices[:, :, :2], self.values) + matrices[:, None, :, 2]
         return dataclasses.replace(self, values=placed)
