@@ -143,7 +143,7 @@ class TrainingSettings:
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Stops training by results on the validation split, which must exist.
+    """When training stops early: by results on the validation split, which must exist.
 
     Attributes:
       patience: epochs without a better result on the images for validation, after which training ends; None: never.
