@@ -67,9 +67,8 @@ class Flags(Answer):
 
     def _list(self, numbers: Any) -> str:
         named = [self.names[number].replace("_", " ").lower() for number in numbers[:MAX_FLAGS_IN_WORDS]]
-        return ", ".join(
-            [*named, *([f"{len(numbers) - MAX_FLAGS_IN_WORDS} more"] if len(numbers) > MAX_FLAGS_IN_WORDS else [])]
-        )
+        rest = len(numbers) - len(named)
+        return ", ".join([*named, *([f"{rest} more"] if rest else [])])
 
     def _hits(self, truth: np.ndarray) -> np.ndarray:
         return np.where(truth >= 0, (self.chosen > 0) == (truth > 0), np.nan)
