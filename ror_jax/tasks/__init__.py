@@ -103,8 +103,7 @@ def create_task(
     made = {part: _create(part, labels, taken[part]) for part in parts}
     if len(parts) == 1 and (weighting, loss_weights) != (None, None):
         raise UserError(f"task.weighting and task.loss_weights are for tasks such as 'age_group+gender', not {name!r}")
-    task = made[name] if len(parts) == 1 else MultiTask(made, _weighting(parts, weighting, loss_weights))
-    return task
+    return made[name] if len(parts) == 1 else MultiTask(made, _weighting(parts, weighting, loss_weights))
 
 
 def _create(name: str, labels: Mapping[str, tuple[str, ...]], options: Mapping[str, Any]) -> Task:
