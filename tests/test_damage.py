@@ -4,10 +4,13 @@ import json
 import random
 import resource
 
+import numpy as np
 import pytest
 
+import ror_jax
 from ror_jax.config import default_config
 from ror_jax.errors import UserError
+from ror_jax.export import export
 from ror_jax.files import read_json
 from ror_jax.models import load_model
 from ror_jax.models.weights import load_weights
@@ -108,6 +111,27 @@ def test_a_damaged_file_is_read_or_refused(run, name, cases):
     finally:
         path.write_bytes(whole)
     assert refused > cases / 3
+
+
+@pytest.mark.parametrize("cases", [50, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_a_damaged_model_is_used_or_refused(run, tmp_path, cases):
+    """An exported one, whose `model.json` says what its answers are, too."""
+    export(run, folder := tmp_path / "model", licence="drawn")
+    path, rng, refused = folder / "model.json", random.Random(0), 0
+    whole = path.read_bytes()
+    for _ in range(cases):
+        content = damaged(path.name, whole, rng)
+        path.write_bytes(content)
+        try:
+            model = ror_jax.load(folder, engine="xla")
+            model.predict(np.zeros((16, 16, 3), np.uint8), faces="cropped")
+        except UserError as error:
+            refused += 1
+            assert str(folder) in str(error) and "\n" not in str(error)
+        except Exception as error:
+            raise AssertionError(f"model.json with {content[:2000]}") from error
+    assert cases / 3 < refused < cases
 
 
 def test_weights_that_claim_terabytes_take_no_memory(run):

@@ -191,7 +191,7 @@ def drawn(photograph: dict, path: Path, answers: Answers) -> bool:
 def lines(photograph: dict) -> str:
     """A photograph, for the terminal."""
     faces = [
-        f"    {number}  {face['words']}   at {', '.join(f'{edge:.0f}' for edge in face['box'])}"
+        f"    {number}  {face['words'] or 'a face'}   at {', '.join(f'{edge:.0f}' for edge in face['box'])}"
         + (f", score {face['score']:g}" if face["score"] is not None else "")
         for number, face in enumerate(photograph["faces"], start=1)
     ]

@@ -14,7 +14,7 @@ def annotate(image: Image.Image, faces: list[dict[str, Any]], answers: Answers) 
 
     `answers` describes them, see `Answer.describe`.
     """
-    named = [name for name, description in answers.items() if description["kind"] == "points"]
+    points = [name for name, description in answers.items() if description["kind"] == "points"]
     image = image.copy()
     draw = ImageDraw.Draw(image)
     line = max(2, round(min(image.size) / 300))
@@ -22,7 +22,7 @@ def annotate(image: Image.Image, faces: list[dict[str, Any]], answers: Answers) 
         left, top, width, height = face["box"]
         draw.rectangle((left, top, left + width, top + height), outline=COLOUR, width=line)
         font = ImageFont.load_default(max(12, round(0.09 * width)))
-        for x, y in (point for name in named for point in face[name]):
+        for x, y in (point for name in points for point in face[name]):
             draw.ellipse((x - line, y - line, x + line, y + line), fill=COLOUR)
         if not (words := face["words"].replace("; ", "\n")):
             continue

@@ -149,6 +149,9 @@ def test_points_and_flags_in_results(own_model, photographs, command, tmp_path):
     assert (tmp_path / "seen" / "two.jpg").exists()
     status, said, _ = command(predict, *options, photographs / "one.png")
     assert status == 0 and said.splitlines()[1].startswith("    1  smiling, big nose   at ")
+    face = {"words": "", "box": [1, 2, 3, 4], "score": 5.5}
+    said = predict.lines({"photograph": "x.png", "faces": [face], "problem": None})
+    assert said == "x.png\n    1  a face   at 1, 2, 3, 4, score 5.5"
 
 
 def test_a_backbone_that_is_no_onnx(own_model):

@@ -53,6 +53,10 @@ def test_a_table_and_pictures_of_a_folder(predict, photographs, tmp_path):
         ("sub/two.jpg", "1", ""),
         ("sub/two.jpg", "2", ""),
     ]
+    assert list(rows[0]) == [
+        *("photograph", "face", "left", "top", "width", "height", "score", "age", "age_low", "age_high", "age_group"),
+        *("gender", "gender_probability", "problem"),
+    ]
     for row in rows[1:]:
         assert 0 <= float(row["age_low"]) <= float(row["age"]) <= float(row["age_high"]) <= 100
         assert float(row["width"]) > 50 and row["gender"] in ("female", "male")
@@ -75,7 +79,11 @@ def test_the_same_as_json(kind, predict, photographs, tmp_path):
     found = json.loads(text) if kind == "json" else [json.loads(line) for line in text.splitlines()]
     assert status == 3 and [len(photograph["faces"]) for photograph in found] == [0, 1, 2]
     face = found[1]["faces"][0]
-    assert face.keys() >= {"box", "score", "age", "age_interval", "age_group", "gender", "gender_probabilities"}
+    assert list(face) == [
+        *("box", "score", "age", "age_interval", "age_group"),
+        *("gender", "gender_probability", "gender_probabilities", "words"),
+    ]
+    assert face["words"].startswith("age ") and face["words"].endswith(" %")
     assert found[0] == {
         "photograph": str(photographs / "none.jpg"),
         "width": 800,

@@ -18,13 +18,11 @@ PREPROCESSING = Preprocessing(16, 16, "crop", [120.0, 110.0, 100.0], [1.0, 1.0],
 
 def all_kinds(share):
     """An answer of each kind to one face so bright, from 0 to 1."""
-    one = np.ones(1)
+    one, group = np.ones(1), np.where(np.arange(8) == 4, 0.3, 0.1)[None]
     halves = np.array([[share / 2**number for number in range(20)]])
     return {
         "age": Number(100 * share * one, interval=np.array([[10.0, 90.0]]), unit="years", title="age"),
-        "age_group": Class(
-            np.array([4]), 0.3 * one, np.where(np.arange(8) == 4, 0.3, 0.1)[None], names=GROUPS, unit="years", derived=True
-        ),
+        "age_group": Class(np.array([4]), 0.3 * one, group, names=GROUPS, unit="years", derived=True),
         "gender": Class(np.array([0]), share * one, np.array([[share, 1 - share]]), names=("female", "male")),
         "label": Class(np.array([0]), share * one, halves, names=tuple(f"word {number}" for number in range(20))),
         "attributes": Flags(np.array([[1, 0, 1]]), np.array([[0.9, 0.2, 0.6]]), names=("Smiling", "Bald", "Big_Nose")),
@@ -65,7 +63,9 @@ class FakeModel:
     def reading(self, crop, views):
         matrix = np.linalg.inv([*crop.matrix, (0, 0, 1)])[:2] * (len(crop.pixels), len(crop.pixels), 1)
         answers = self._answer(crop.pixels.mean() / 255)
-        return readings({name: answer.place(matrix[None]) for name, answer in answers.items()}, 1)[0] | {"views": views}
+        return readings({name: answer.to_photograph(matrix[None]) for name, answer in answers.items()}, 1)[0] | {
+            "views": views
+        }
 
 
 def encoded(image, kind="JPEG"):
