@@ -1,5 +1,6 @@
 """A run's files with anything in them: read as they are or refused with a message; no traceback, not much memory."""
 
+import contextlib
 import json
 import random
 import resource
@@ -113,15 +114,18 @@ def test_a_damaged_file_is_read_or_refused(run, name, cases):
     assert refused > cases / 3
 
 
-@pytest.mark.parametrize("cases", [50, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("cases", [50, pytest.param(500, marks=pytest.mark.soak)])
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_a_damaged_model_is_used_or_refused(run, tmp_path, cases):
-    """An exported one, whose `model.json` says what its answers are, too."""
+    """An exported one, whose `model.json` says how to use it, too; its network may not become a huge one."""
     export(run, folder := tmp_path / "model", licence="drawn")
     path, rng, refused = folder / "model.json", random.Random(0), 0
     whole = path.read_bytes()
     for _ in range(cases):
         content = damaged(path.name, whole, rng)
+        with contextlib.suppress(LookupError, RecursionError, TypeError, ValueError):
+            if json.loads(content)["overrides"] != json.loads(whole)["overrides"]:
+                continue
         path.write_bytes(content)
         try:
             model = ror_jax.load(folder, engine="xla")
