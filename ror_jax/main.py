@@ -8,6 +8,7 @@ run that was stopped goes on where it was when the same command is given again.
 """
 
 import os
+import re
 import signal
 import sys
 from logging import CRITICAL, getLogger
@@ -103,7 +104,7 @@ def parse(argv: list[str]) -> list[str]:
     except OSError as error:
         sys.exit(f"error: the config: {str(error).strip().rpartition('] ')[2]}")
     except (AttributeError, KeyError) as error:  # of ConfigDict, whose words are quoted more than once
-        words = str(error).replace("\\n", " ").replace("\\", "").replace("'", "").replace('"', "")
+        words = re.sub(r"Key | does not exist and.*\}|[\\\"']", "", str(error).replace("\\n", " "), flags=re.DOTALL)
         sys.exit(f"error: there is no setting {words.replace(' Did', '; did')} (--settings prints all of them)")
 
 
