@@ -79,24 +79,20 @@ def create_task(
       labels: of the data, the names of the classes by record key.
       weighting: how the losses of "A+B" are weighed, one of `WEIGHTINGS`; default "fixed".
       loss_weights: of "A+B", a number for each part in their order; default: 1 each.
-      **options: of the task. Of "A+B", each goes to the part that has such an option.
+      **options: of the task. Of "A+B", each goes to the first part that has such an option.
 
     Raises:
-      UserError: an unknown task or option, an option of several parts, an option that makes no sense, data without
-        one of the labels, or with other classes than the task has.
+      UserError: an unknown task or option, an option that makes no sense, data without one of the labels, or with other
+        classes than the task has.
     """
     parts = _parts(name)
     taken: dict[str, dict] = {part: {} for part in parts}
     known = {part: task_options(part) for part in parts}
     for option, value in options.items():
-        owners = [part for part in parts if option in known[part]]
-        if not owners:
+        owner = next((part for part in parts if option in known[part]), None)
+        if owner is None:
             raise unknown(f"option of task {name!r}:", option, {each for names in known.values() for each in names})
-        if len(owners) > 1:
-            raise UserError(
-                f"task.{option} belongs to {' and '.join(owners)}: register a task that says which, or leave it out"
-            )
-        taken[owners[0]][option] = value
+        taken[owner][option] = value
     for label in task_labels(name):
         if label not in labels:
             raise UserError(f"task {name!r} needs the label {label!r}, but the data has {', '.join(labels)}")

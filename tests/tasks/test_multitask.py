@@ -57,8 +57,8 @@ def test_results_are_those_of_the_parts():
 def test_options_go_to_the_part_that_has_them():
     task = both(objective="coral", threshold=0.3)
     assert task.parts["age_group"].objective == "coral" and task.parts["gender"].threshold == 0.3
-    with pytest.raises(UserError, match="weights belongs to age_group and gender"):
-        both(weights=(1, 2))
+    weighted = both(weights=(1, 2, 3))  # both have it: the first takes it
+    assert [tuple(part.weights) for part in weighted.parts.values()] == [(1, 2, 3), (1, 1)]
 
 
 def test_uncertainty_is_one_more_head():
