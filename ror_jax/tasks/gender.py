@@ -44,6 +44,10 @@ class Gender(Classification):
         return "cross_entropy" if self.logits == 2 else "ladder"  # of two classes: one binary cross-entropy
 
     @property
+    def loss_name(self) -> str:
+        return "cross_entropy" if self.logits == 2 else "binary_cross_entropy"
+
+    @property
     def needs_validation(self) -> bool:
         return self.threshold == "validation"
 
