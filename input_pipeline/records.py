@@ -123,6 +123,9 @@ def label_columns(source: Source, labels: Sequence[str]) -> dict[str, np.ndarray
     if all(label in columns for label in labels):
         return {label: columns[label] for label in labels}
     records = [source[number] for number in range(len(source))]
+    for label in labels:
+        if records and label not in records[0]:
+            raise DataError(f"the records have no {label!r}, which the data set names as one of its labels")
     return {label: np.array([record[label] for record in records]) for label in labels}
 
 

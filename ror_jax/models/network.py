@@ -108,6 +108,9 @@ class Network(nnx.Module):
         mean, std = (jnp.asarray(numbers, jnp.float32) for numbers in (self.mean, self.std))
         normalized = ((images.astype(jnp.float32) - mean) / std).astype(self.backbone.config.dtype)
         maps = self.backbone(normalized, train=train, rngs=rngs)
+        if missing := self.backbone.maps.keys() - maps.keys():
+            names = f"{', '.join(sorted(missing))}, but returns only {', '.join(maps)}"
+            raise UserError(f"{type(self.backbone).__name__} declares the maps {names}")
         features = {name: trunk(maps, train=train, rngs=rngs) for name, trunk in self.trunks.items()}
         outputs = {
             name: head(features[head.spec.trunk], train=train, rngs=rngs) if head.spec.trunk else head(images.shape[0])

@@ -54,6 +54,11 @@ def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
         )
     several = list(task.labels) if len(task.labels) > 1 else []  # of one, a data set keeps no image that lacks it
     for split, source in {"train": dataset.train, **dataset.tested}.items():
+        columns = getattr(source, "columns", {})
+        for key in task.labels.keys() & columns.keys():
+            if columns[key].shape[1:] != task.labels[key].shape:
+                shapes = f"{list(columns[key].shape[1:])}; the task takes it as {list(task.labels[key].shape)}"
+                raise UserError(f"{dataset.name}: the label {key!r} has the shape {shapes}")
         for label, values in label_columns(source, several).items():
             if not task.labels[label].known(values).any():
                 words = f"{dataset.name}: no image of the split {split} has a known {label}"

@@ -156,7 +156,13 @@ def sums_shapes(task: Task) -> Any:
             raise UserError(f"the task tells the truth of {', '.join(sorted(others))}, which it does not answer")
         return task.measure(estimates, batch, state)
 
-    return jax.eval_shape(sums)
+    try:
+        return jax.eval_shape(sums)
+    except (IndexError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        words = str(error).splitlines()[0]
+        raise UserError(f"the task does not fit the shapes of its own heads and labels: {words}") from error
 
 
 def state_to_json(state: Any) -> dict[str, Any]:
