@@ -264,7 +264,10 @@ class Checkpoints:
         ]
         if different:
             shown = "; ".join(different[:8]) + (f"; and {len(different) - 8} more" if len(different) > 8 else "")
-            raise UserError(f"the checkpoint at step {step} is of another model or task. Tensors that differ: {shown}")
+            raise UserError(
+                f"the checkpoint at step {step} is of another model or task (choose another --workdir, or delete that"
+                f" one). Tensors that differ: {shown}"
+            )
         self.data_changed = None not in (saved["data"], self._data) and saved["data"] != self._data
         if self.data_changed and not self._allow_changed_data:
             raise UserError(
