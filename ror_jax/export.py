@@ -33,7 +33,7 @@ from input_pipeline.transforms import crop_views
 from ror_jax import __version__
 from ror_jax.config import default_config, given
 from ror_jax.errors import UserError
-from ror_jax.extensions import add_import_option, check_registered
+from ror_jax.extensions import IMPORTED, add_import_option, check_registered
 from ror_jax.files import read_json, replacing, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
@@ -139,7 +139,8 @@ def export(
             _check(write(network, unfinished, config.image_size), network, images, name)
     write_model_card(workdir, output, card, dataset.description)
     print(f"Wrote {output}: {', '.join(sorted(path.name for path in output.iterdir()))}.")
-    print(f"python -m ror_jax.predict --model={output} PHOTOGRAPH_OR_FOLDER ...   reads faces with it.")
+    own = "".join(f"--import={file} " for file in IMPORTED)
+    print(f"python -m ror_jax.predict {own}--model={output} PHOTOGRAPH_OR_FOLDER ...   reads faces with it.")
 
 
 def _check_output(folder: Path) -> None:

@@ -22,6 +22,9 @@ def add_import_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+IMPORTED: list[str] = []  # what --import named
+
+
 class _Import(argparse.Action):
     def __call__(self, parser, namespace, value, option=None):
         file = Path(value).resolve()
@@ -34,6 +37,7 @@ class _Import(argparse.Action):
             parser.error(f"--import={value}: {type(error).__name__}: {error}")
         if Path(module.__file__ or "").resolve() != file:
             parser.error(f"--import={value}: there is another module {file.stem}; give the file another name")
+        IMPORTED.append(value)
 
 
 def check_registered(where: Path, model: str, task: str, dataset: str | None = None) -> None:
