@@ -10,7 +10,7 @@ import numpy as np
 
 from ror_jax.errors import UserError, unknown
 from ror_jax.outputs import Head, Trunk
-from ror_jax.tasks.answers import Answer
+from ror_jax.tasks.answers import FACE_KEYS, Answer
 from ror_jax.tasks.metrics import metric
 
 Arrays = Mapping[str, Any]  # jax or numpy arrays by name
@@ -138,8 +138,8 @@ def sums_shapes(task: Task) -> Any:
     """Shapes and dtypes of what `measure` returns.
 
     Raises:
-      UserError: the task uses an output or a label that it has not declared, its loss is no scalar, or it tells the
-        truth of something that it does not answer.
+      UserError: the task uses an output or a label that it has not declared, its loss is no scalar, its shapes do not
+        fit, it tells the truth of something that it does not answer, or an answer has one of `FACE_KEYS` for a name.
     """
 
     def sums() -> Any:
@@ -152,7 +152,10 @@ def sums_shapes(task: Task) -> Any:
             raise UserError(f"the loss of a batch is an array {list(loss.shape)}; it must be a scalar")
         views = _Declared({name: output[:, None] for name, output in outputs.items()}, "head")
         estimates = task.decode(views, (False,))
-        if others := task.truth(batch).keys() - task.answers(estimates, state).keys():
+        answers = task.answers(estimates, state)
+        if taken := answers.keys() & set(FACE_KEYS):
+            raise UserError(f"an answer cannot be called {min(taken)!r}, which results say of every face")
+        if others := task.truth(batch).keys() - answers.keys():
             raise UserError(f"the task tells the truth of {', '.join(sorted(others))}, which it does not answer")
         return task.measure(estimates, batch, state)
 

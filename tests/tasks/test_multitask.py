@@ -206,6 +206,32 @@ def test_what_is_not_declared(wrong):
         sums_shapes(Careless(LABELS["gender"], wrong=wrong))
 
 
+@dataclasses.dataclass(frozen=True)
+class Misfit(type(create_task("gender", LABELS))):
+    """Has a loss that fails on its own shapes, or calls its answer what every face has."""
+
+    wrong: str = "shape"
+
+    def loss(self, outputs, batch, state, step):
+        added = jnp.zeros(3) if self.wrong == "shape" else 0
+        return (outputs["gender"] + added).sum(), {}
+
+    def answers(self, estimates, state):
+        return {"score": super().answers(estimates, state)["gender"]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ("shape", "does not fit the shapes of its own heads and labels"),
+        ("name", "cannot be called 'score'"),
+    ],
+)
+def test_what_does_not_fit_itself(wrong, words):
+    with pytest.raises(UserError, match=words):
+        sums_shapes(Misfit(LABELS["gender"], wrong=wrong))
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

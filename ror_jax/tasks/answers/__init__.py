@@ -18,6 +18,7 @@ from ror_jax.tasks.answers.points import Points
 from ror_jax.tasks.answers.vectors import Vector
 
 __all__ = [
+    "FACE_KEYS",
     "KINDS",
     "Answer",
     "Class",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 KINDS: dict[str, type[Answer]] = {kind.kind: kind for kind in (Class, Number, Flags, Points, Vector)}
+FACE_KEYS = ("photograph", "face", "box", "left", "top", "width", "height", "score", "words", "problem")
+"""What JSON and `results.csv` say of a face beside its answers: none of these can be the name of an answer."""
 
 
 def read_answer(name: str, description: Mapping[str, Any], columns: Columns) -> tuple[Answer, np.ndarray | None]:
