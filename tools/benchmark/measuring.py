@@ -153,7 +153,7 @@ class Ours:
         options |= {"survival": work.survival, "remat": work.remat}
 
         def make_model(rngs: nnx.Rngs) -> nnx.Module:
-            return create_model(work.model, task.outputs, rngs=rngs, **options)
+            return create_model(work.model, task.heads, rngs=rngs, **options)
 
         self.graph, self.state = create_state(make_model, optimizer, task, mesh, seed=0)
         self.batch = shard_batch(work.batch(), mesh)

@@ -1,6 +1,7 @@
 """Reading photographs, from files to ages and genders: drawn photographs, read by a network that has learnt nothing."""
 
 import dataclasses
+import itertools
 import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -14,6 +15,8 @@ from ror_jax.models import create_model, describe_network
 from ror_jax.models.weights import save_weights
 from ror_jax.predict.faces import Preprocessing, open_photograph
 from ror_jax.predict.model import BATCH, ENGINES, Model, save_model_card
+from ror_jax.tasks import create_task
+from ror_jax.tasks.task import state_to_json
 from tools.benchmark.measuring import MEAN, STD, Options, Row, by_turns
 
 
@@ -30,7 +33,7 @@ def predict(options: Options) -> list[Row]:
         finders = [usual.finder(detector=name) for name in detectors]
         images = [open_photograph(file, file.name) for file in files]
         crops = [crop for image in images for crop in finders[0](image, "drawn")[1]]
-        batch = np.resize(np.array(crops, np.uint8), (BATCH, work.pixels, work.pixels, 3))  # the faces, over and over
+        batch = list(itertools.islice(itertools.cycle(crops), BATCH))  # the faces, over and over
         runs = [
             lambda: usual.predict(files),
             lambda: [open_photograph(file, file.name) for file in files],
@@ -69,18 +72,20 @@ def _repeated(run: Callable[[], object]) -> Callable[[int], object]:
 
 def write_model(folder: Path, name: str, size: int) -> None:
     """A folder as `ror_jax.export` writes it, of a network for age and gender with the weights that it begins with."""
-    network = create_model(name, {"age": 1, "gender": 1}, rngs=nnx.Rngs(0), mean=MEAN, std=STD)
+    labels = {"gender": ("female", "male"), "age": tuple(map(str, range(101)))}
+    task = create_task("age_gender", labels)
+    network = create_model(name, task.heads, rngs=nnx.Rngs(0), mean=MEAN, std=STD)
     _, *states = nnx.split(network, nnx.Param, nnx.BatchStat)
     card = {
         **describe_network(name, {}, network),
         **{
             "task": {"name": "age_gender"},
-            "task_state": {"threshold": 0.5},
-            "interval": None,
+            "task_state": state_to_json(task.initial_state()),
+            "intervals": {},
             "views": "single",
             "name": name,
         },
-        "labels": {"gender": ("female", "male"), "age": tuple(map(str, range(101)))},
+        "labels": labels,
         "preprocessing": dataclasses.asdict(Preprocessing(size, size, "crop", list(MEAN), [1.0, 1.0], {}, {})),
     }
     save_weights(folder, *map(nnx.to_pure_dict, states), card)
