@@ -22,6 +22,7 @@ from ror_jax.models.weights import flatten, load_weights, save_weights
 from ror_jax.outputs import Head, Pool, from_json
 from ror_jax.runs.experiment import create_experiment
 from ror_jax.runs.run import evaluate_checkpoint, train_and_test
+from ror_jax.training.state import empty_metrics
 from tools.convert_torchvision import convert, main, read_weights
 
 TORCH = "PyTorch's files need PyTorch"
@@ -281,10 +282,13 @@ def test_a_run_starts_from_the_folder(run_config, folder, capsys):
     assert experiment.card["mean"] != pytest.approx(experiment.dataset.mean)
     # The compiled program, too, is the folder's network, mean and standard deviation included.
     batch = next(iter(experiment.test_batches(experiment.dataset.test)))
-    _, predictions, _ = experiment.eval_step(experiment.state, batch, experiment.state.metrics)
+    sums = empty_metrics(experiment.task, experiment.mesh)
+    _, tested = experiment.eval_step(experiment.state, batch, sums)
     head = experiment.state.params["heads"]["age_group"]
     logits = outputs(from_folder(folder), batch["image"][:, 0], "features") @ head["kernel"] + head["bias"]
-    np.testing.assert_allclose(predictions["age_group"]["probabilities"], jax.nn.softmax(logits), rtol=1e-3, atol=1e-5)
+    answer, probabilities = tested.answers["age_group"], jax.nn.softmax(logits)
+    chosen = np.take_along_axis(probabilities, answer.chosen[:, None], 1)[:, 0]
+    np.testing.assert_allclose(answer.confidence, chosen, rtol=1e-3, atol=1e-5)
 
     kept = [tensor.size for name, tensor in tensors.items() if "heads" not in name]
     assert line == (
