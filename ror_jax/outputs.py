@@ -1,6 +1,6 @@
 """What a network computes behind its backbone, as data: trunks make features of maps, heads make outputs of features.
 
-A task says with these which outputs it needs, `ror_jax.models` builds them, and `model.json` keeps them.
+A task declares the outputs that it needs with these classes; `ror_jax.models` builds them; `model.json` stores them.
 """
 
 import dataclasses

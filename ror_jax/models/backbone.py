@@ -49,7 +49,7 @@ class Backbone(Protocol):
     Attributes:
       config: what it was built from.
       maps: its feature maps by name, from input to output: "stem", where there is one, then "group1", "group2" ..., and
-        "last", of which default trunks are made.
+        "last", which default trunks read.
     """
 
     config: Config

@@ -1,4 +1,4 @@
-"""What a result is worth: that of always giving the same answer."""
+"""The results of always giving the same answer, to compare those of a network with."""
 
 from functools import partial
 

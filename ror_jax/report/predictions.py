@@ -83,7 +83,7 @@ class Predictions:
 
 
 class Collector:
-    """Called with what was tested, batch by batch and in order, it makes `Predictions` of that."""
+    """Collects what a test yields, batch by batch and in order, into `Predictions`."""
 
     def __init__(self):
         self._parts, self._seen = [], 0

@@ -1,4 +1,4 @@
-"""Settings that make no sense, and data that do not go with them, found before anything is begun."""
+"""Checks of settings and data, before a run starts."""
 
 from functools import partial
 

@@ -8,7 +8,7 @@ from ror_jax.tasks import metrics
 
 
 def pool(summaries: Mapping[str, dict]) -> dict:
-    """Returns what the test results of all folds, `summary.json` by label of the fold, say together.
+    """Returns the pooled test results of all folds, from their `summary.json` by label of the fold.
 
     Returns:
       `labels`, of the folds; `metrics`: by name, `values` (one a fold), their `mean` and `deviation`, the sample

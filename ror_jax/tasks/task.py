@@ -24,7 +24,7 @@ class Label(NamedTuple):
       dtype: of the array.
       names: of the classes or of the flags; empty for numbers.
       signed: numbers may be negative, and only NaN is unknown; otherwise every negative number is, too.
-      geometry: a place in the image. Transforms do not move it: it is taken for images that are not transformed.
+      geometry: whether it is a place in the image. Transforms do not move it, so images must not be transformed.
     """
 
     shape: tuple[int, ...] = ()
@@ -154,9 +154,11 @@ def sums_shapes(task: Task) -> Any:
         estimates = task.decode(views, (False,))
         answers = task.answers(estimates, state)
         if taken := answers.keys() & set(FACE_KEYS):
-            raise UserError(f"an answer cannot be called {min(taken)!r}, which results say of every face")
+            raise UserError(
+                f"an answer cannot be called {min(taken)!r}: results have a field of that name for every face"
+            )
         if others := task.truth(batch).keys() - answers.keys():
-            raise UserError(f"the task tells the truth of {', '.join(sorted(others))}, which it does not answer")
+            raise UserError(f"`truth` of the task returns {', '.join(sorted(others))}, which `answers` does not return")
         return task.measure(estimates, batch, state)
 
     try:

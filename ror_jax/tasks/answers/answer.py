@@ -37,7 +37,7 @@ class Answer(abc.ABC):
       kind: "class", "number", "flags", "points" or "vector".
       static: names of the fields that are no arrays.
       title: what words begin with, such as "age".
-      derived: it follows from another answer, and is told in readings alone: not in words, and not judged.
+      derived: whether it follows from another answer; it then appears in readings only, and has no score.
     """
 
     kind: ClassVar[str]
@@ -77,13 +77,13 @@ class Answer(abc.ABC):
     def cells(name: str, reading: Mapping[str, Any]) -> dict[str, Any]:
         """What `results.csv` says of one face, from its reading: a number or text by name of the column."""
 
-    @abc.abstractmethod
     def words(self, face: int) -> str:
         """One face in words; empty where words say nothing."""
+        return ""
 
-    @abc.abstractmethod
     def value_words(self, value: Any) -> str:
-        """A true value [...] in words."""
+        """A true value [...] in words; empty where words say nothing."""
+        return ""
 
     # --- Against the truth --------------------------------------------------------------------------------------------
 
@@ -96,11 +96,11 @@ class Answer(abc.ABC):
         return np.zeros(len(truth), bool)
 
     def differs(self, truth: np.ndarray) -> np.ndarray:
-        """Which answers are told beside the truth in pictures, bool [N]."""
+        """Which answers pictures show beside the truth, bool [N]."""
         return self.mistakes(truth)
 
     def severity(self, truth: np.ndarray) -> np.ndarray:
-        """What mistakes and hits are sorted by, [N]: of classes how sure the answer was, else how far off it is."""
+        """The sort key of mistakes and hits, [N]: the confidence of a class, the size of any other error."""
         return np.zeros(len(truth))
 
     def tables(self, truth: np.ndarray, mean: Callable[..., tuple[str, str]]) -> Iterator[Table]:

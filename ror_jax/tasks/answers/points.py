@@ -19,7 +19,7 @@ class Points(Answer):
       values: [N, K, 2], x and y from the upper left corner as parts of the side of the square that the network sees,
         or, when they are placed, in pixels of the photograph; also the form of the truth, NaN where a point is unknown.
       names: of the points; or none.
-      normalizer: the two points whose true distance errors are divided by.
+      normalizer: indices of two points; errors are divided by their true distance.
     """
 
     values: Any
@@ -66,12 +66,6 @@ class Points(Answer):
             for point, place in enumerate(reading[name])
             for letter, number in zip("xy", place, strict=True)
         }
-
-    def words(self, face: int) -> str:
-        return ""
-
-    def value_words(self, value: Any) -> str:
-        return ""
 
     def errors(self, truth: np.ndarray) -> np.ndarray:
         """The normalised mean error of each face [N]: the mean distance of its known points from the truth."""

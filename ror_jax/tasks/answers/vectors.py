@@ -32,9 +32,3 @@ class Vector(Answer):
     @staticmethod
     def cells(name: str, reading: Mapping[str, Any]) -> dict[str, Any]:
         return {f"{name}_{number}": value for number, value in enumerate(reading[name])}
-
-    def words(self, face: int) -> str:
-        return ""
-
-    def value_words(self, value: Any) -> str:
-        return ""
