@@ -15,6 +15,7 @@ from ror_jax.errors import UserError
 from ror_jax.files import read_json
 from ror_jax.models.weights import load_card
 from ror_jax.saved_settings import FREE, flat_settings, read_settings
+from ror_jax.tasks import task_labels
 from ror_jax.tasks.metrics import metric as named
 from ror_jax.training.logging import read_rows
 
@@ -30,7 +31,7 @@ IMAGES = {
     "imagenet": {"train": 1_281_167, "test": 50_000},
     "faces_csv": {"train": 34_708, "test": 8_677},  # multi-task article, section 3
 }
-# Of Adience: the rows of each fold's list that have a gender, or an age group by protocol levi.
+# Of Adience, by label: the rows of each fold's list that have it; an age group by protocol levi.
 ADIENCE = {"age_group": (4316, 3101, 3339, 2975, 3693), "gender": (4007, 3624, 3191, 3318, 3463)}
 
 
@@ -222,7 +223,7 @@ def _whole(paper: dict, fold: int) -> dict[str, int]:
     """How many images the paper's experiment has."""
     if paper["dataset.name"] != "adience":
         return IMAGES[paper["dataset.name"]]
-    rows = ADIENCE.get(paper["task.name"], ADIENCE["age_group"])
+    rows = next(ADIENCE[label] for label in task_labels(paper["task.name"]) if label in ADIENCE)
     return {"train": sum(rows) - rows[fold], "test": rows[fold]}
 
 
