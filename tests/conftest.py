@@ -1,6 +1,23 @@
+import os
+from pathlib import Path
+
 import pytest
 
 from ror_jax.config import default_config
+
+SHARED = Path(os.environ.get("ROR_JAX_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """A function that returns the path of a file or folder that is no part of this repository, or skips the test."""
+
+    def find(name):
+        if not (SHARED / name).exists():
+            pytest.skip(f"there is no {SHARED / name}; ROR_JAX_SHARED may name another folder than ../shared")
+        return SHARED / name
+
+    return find
 
 
 @pytest.fixture(scope="session")

@@ -1,23 +1,12 @@
 """Noise for faces; a tiny Adience: the layout and the label habits of the real one."""
 
-import pathlib
-
 import numpy as np
 import pytest
 from PIL import Image
 
-SHARED = pathlib.Path(__file__).parents[2].parent / "shared" / "data"
 COLUMNS = "user_id original_image face_id age gender x y dx dy tilt_ang fiducial_yaw_angle fiducial_score"
 LABELS = ["(0, 2)", "(8, 12)", "(25, 32)", "(60, 100)", "35", "(38, 42)", "None"]
 GENDERS = ["f", "m", "u", ""]
-
-
-@pytest.fixture(scope="session")
-def shared_data():
-    """The real data, which are no part of this repository."""
-    if not SHARED.is_dir():
-        pytest.skip("the real data are not beside this repository")
-    return SHARED
 
 
 @pytest.fixture

@@ -125,8 +125,8 @@ def test_age_labels_and_their_groups(label, levi, nearest):
     assert adience.age_group(label, "all") == nearest
 
 
-def test_the_real_lists(shared_data):
-    rows = adience.read_fold_lists(shared_data / "adience_lists")
+def test_the_real_lists(shared):
+    rows = adience.read_fold_lists(shared("data/adience_lists"))
     per_fold = [[row for row in rows if row.fold == fold] for fold in range(5)]
     assert [len(fold) for fold in per_fold] == [4496, 3745, 3953, 3459, 3834]
 
@@ -345,9 +345,9 @@ def test_sources_can_be_sent_to_other_processes(open_adience):
     assert len(copy) == len(data.train) and copy[7] == data.train[7]
 
 
-def test_real_portraits(shared_data, tmp_path):
+def test_real_portraits(shared, tmp_path):
     folder = tmp_path / "portraits"
-    subprocess.run([sys.executable, shared_data / "make_adience_layout.py", folder], check=True)
+    subprocess.run([sys.executable, shared("data/make_adience_layout.py"), folder], check=True)
     data = create_dataset("adience", data_dir=folder, cache_dir=tmp_path, labels=("gender",), fold=4)
     assert "878 rows read, 696 to train on, 174 to test on (fold 4)" in data.description
     assert all(80 < mean < 160 for mean in data.mean) and all(30 < std < 80 for std in data.std)

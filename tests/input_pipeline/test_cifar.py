@@ -171,8 +171,8 @@ def test_a_download_that_is_not_the_file_is_not_kept(server, tmp_path):
     assert len(create_dataset("cifar10", cache_dir=tmp_path / "cache").train) == 100
 
 
-def test_the_real_images(shared_data, tmp_path):
-    subprocess.run([sys.executable, shared_data / "unpack_cifar.py", "cifar10", tmp_path], check=True)
+def test_the_real_images(shared, tmp_path):
+    subprocess.run([sys.executable, shared("data/cifar10").parent / "unpack_cifar.py", "cifar10", tmp_path], check=True)
     data = create_dataset("cifar10", data_dir=tmp_path, cache_dir="unused")
     assert (len(data.train), len(data.test)) == (50000, 10000)
     assert data.labels["label"] == NAMES
@@ -180,8 +180,9 @@ def test_the_real_images(shared_data, tmp_path):
     np.testing.assert_allclose(data.std, [62.993, 62.089, 66.705], atol=1e-3)
 
 
-def test_the_real_images_of_cifar100(shared_data, tmp_path):
-    subprocess.run([sys.executable, shared_data / "unpack_cifar.py", "cifar100", tmp_path], check=True)
+def test_the_real_images_of_cifar100(shared, tmp_path):
+    unpack = shared("data/cifar100").parent / "unpack_cifar.py"
+    subprocess.run([sys.executable, unpack, "cifar100", tmp_path], check=True)
     data = create_dataset("cifar100", data_dir=tmp_path, cache_dir="unused")
     assert (len(data.train), len(data.test)) == (50000, 10000)
     assert data.labels["label"][:3] == ("apple", "aquarium_fish", "baby") and len(set(data.labels["label"])) == 100

@@ -121,7 +121,7 @@ def test_without_the_package_the_file_must_be_given(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["cascade", "yunet"])
-def test_real_photographs(name, shared_data):
+def test_real_photographs(name, shared):
     detect = create_detector(name)
-    counts = {path.stem: len(detect(Image.open(path).convert("RGB"))) for path in (shared_data / "photos").glob("*.*g")}
+    counts = {path.stem: len(detect(Image.open(path).convert("RGB"))) for path in shared("data/photos").glob("*.*g")}
     assert counts == {"astronaut": 1, "biden": 1, "obama": 1, "obama3": 1, "two_people": 2}

@@ -284,8 +284,8 @@ def test_a_changed_list_or_image_is_prepared_again(write, open_csv, folder):
     assert open_csv().mean == (0, 0, 0)
 
 
-def test_real_portraits_from_a_short_list(shared_data, tmp_path):
-    congress = shared_data / "congress"
+def test_real_portraits_from_a_short_list(shared, tmp_path):
+    congress = shared("data/congress")
     with open(congress / "people.csv") as file:
         people = list(csv.DictReader(file))
     (tmp_path / "portraits").mkdir()

@@ -250,8 +250,8 @@ def test_a_struct_of_another_name_is_refused(write, folder, open_imdb_wiki):
         open_imdb_wiki()
 
 
-def test_real_portraits(shared_data, tmp_path):
-    congress = shared_data / "congress"
+def test_real_portraits(shared, tmp_path):
+    congress = shared("data/congress")
     with open(congress / "people.csv") as file:
         people = list(csv.DictReader(file))
     rows = [

@@ -1,7 +1,6 @@
 """Deep-RoR: five folds, groups of people, aging curves; published numbers from their file."""
 
 import json
-import pathlib
 import re
 import shutil
 
@@ -13,7 +12,6 @@ from ror_jax.report.paper import cells, load_paper, published
 from ror_jax.report.runs import ADIENCE, row_settings
 from ror_jax.tasks.answers import Number
 
-PAPER = pathlib.Path(__file__).parents[2].parent / "shared" / "papers" / "deep_ror_age_gender.txt"
 ROW = "recipes/preror58_sd:two_mechanisms"
 
 
@@ -73,9 +71,8 @@ def test_every_row_is_an_experiment_whose_task_has_the_metrics(row):
     assert metrics <= known.get(settings["task.name"], {"accuracy"})
 
 
-@pytest.mark.skipif(not PAPER.exists(), reason="the paper's text is not beside this repository")
-def test_the_papers_text_has_the_numbers_of_each_table_in_this_order():
-    text = PAPER.read_text()
+def test_the_papers_text_has_the_numbers_of_each_table_in_this_order(shared):
+    text = shared("papers/deep_ror_age_gender.txt").read_text()
     for table in load_paper("deep_ror")["tables"]:
         at = text.index(f"TABLE {table['number']}\n")
         for _, *row in table["rows"]:
