@@ -24,7 +24,7 @@ from ror_jax.models.families import MODELS as RESIDUAL
 
 DATASETS = {
     "faces_csv": {"whole_image": True},
-    "adience": {"fold": 0, "mid_ages": True},  # its images are squares, as are those that are drawn
+    "adience": {"fold": 0},  # its images are squares, as are those that are drawn
     "imdb_wiki": {"whole_image": True},
     "rendered_faces": {},
 }

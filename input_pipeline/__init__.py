@@ -26,6 +26,7 @@ _CREATORS: dict[str, str | Callable[..., Dataset]] = {
     "cifar10": "input_pipeline.datasets.cifar:create_cifar10",
     "cifar100": "input_pipeline.datasets.cifar:create_cifar100",
     "faces_csv": "input_pipeline.datasets.faces_csv:create",
+    "fairface": "input_pipeline.datasets.fairface:create",
     "imagenet": "input_pipeline.datasets.imagenet:create",
     "imdb_wiki": "input_pipeline.datasets.imdb_wiki:create",
     "rendered_faces": "input_pipeline.datasets.rendered_faces:create",

@@ -1,17 +1,69 @@
-"""The eight age groups of Adience."""
+"""Ages as spans of years, and groups of ages.
+
+The age of a person is known as a span [low, high) in years: "25 to 32 years" is [25, 33), and an age of 35 years, which
+is a number of completed years, is [35, 36). A span that ends at `OPEN_END` is open above: "70 and more" is [70, 101).
+One that begins at 0 is open below, as nobody is younger. A span that is unknown is (-1, -1).
+"""
 
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-AGE_GROUPS = ("0-2", "4-6", "8-13", "15-20", "25-32", "38-43", "48-53", "60-")
-AGE_RANGES = ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))  # years, both ends included
-BORDERS = np.array([(high + low) / 2 for (_, high), (low, _) in itertools.pairwise(AGE_RANGES)])
+OLDEST = 100  # completed years
+OPEN_END = OLDEST + 1
+UNKNOWN_SPAN = (-1.0, -1.0)
+
+
+class Grouping(NamedTuple):
+    """Groups of ages, in their order.
+
+    Attributes:
+        names: of the groups.
+        ranges: the first and the last year of each, in completed years.
+    """
+
+    names: tuple[str, ...]
+    ranges: tuple[tuple[int, int], ...]
+
+    def containing(self, spans: np.ndarray) -> np.ndarray:
+        """Returns the index of the group that contains the whole span, int32 [N] of [N, 2]; -1 where none does."""
+        first, last = np.array(self.ranges).T
+        spans = spans.reshape(-1, 2)  # of none, too
+        inside = (spans[:, :1] >= first) & (spans[:, 1:] <= last + 1)
+        return np.where(inside.any(1), inside.argmax(1), -1).astype(np.int32)
+
+
+ADIENCE = Grouping(
+    ("0-2", "4-6", "8-13", "15-20", "25-32", "38-43", "48-53", "60-"),
+    ((0, 2), (4, 6), (8, 13), (15, 20), (25, 32), (38, 43), (48, 53), (60, OLDEST)),
+)
+FAIRFACE = Grouping(
+    ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "70-"),
+    ((0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, OLDEST)),
+)
+GROUPINGS = {"adience": ADIENCE, "fairface": FAIRFACE}
+
+AGE_GROUPS = ADIENCE.names
+BORDERS = np.array([(high + low) / 2 for (_, high), (low, _) in itertools.pairwise(ADIENCE.ranges)])
+
+
+def span_of_years(first: float, last: float | None = None) -> tuple[float, float]:
+    """Returns the span of the ages from `first` to `last` completed years, both included; of one age without `last`."""
+    return float(first), float(first if last is None else last) + 1
+
+
+def middle(spans: np.ndarray) -> np.ndarray:
+    """Returns the ages in the middle of spans [N, 2], in completed years, float32 [N]; -1 where a span is unknown.
+
+    It is the mean of the first and the last year: 28.5 of "25 to 32 years", 35 of "35 years".
+    """
+    spans = spans.reshape(-1, 2)  # of none, too
+    return np.where(spans[:, 0] < 0, -1, spans.mean(1) - 0.5).astype(np.float32)
 
 
 def nearest_age_group(age: Any) -> Any:
-    """Returns the index of the age group that contains the age or is nearest to it, int32; -1 for an age below 0.
+    """Returns the index of the group of Adience that contains the age or is nearest to it, int32; -1 of an age below 0.
 
     `age` is an array of numpy or JAX, or a number. A tie (3, 35) goes to the older group.
     """

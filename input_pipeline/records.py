@@ -3,7 +3,8 @@
 A *record* is one image and what is known about it, as a dict with fixed keys:
 
     image       JPEG bytes, or uint8 [H, W, 3]
-    age         float32, years; -1 unknown
+    age_span    float32 [2], years from the first on and below the second; -1 unknown: see `age_groups`
+    age         float32, completed years, the middle of a span; -1 unknown
     age_group   int32, index of one of the eight groups of Adience; -1 unknown
     gender      int32, 0 female, 1 male; -1 unknown
     identity    str, the same for all images of one person; "" unknown

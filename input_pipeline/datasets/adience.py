@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from input_pipeline.age_groups import nearest_age_group
+from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, middle, nearest_age_group, span_of_years
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.files import read_file
 from input_pipeline.errors import DataError, nearest, unknown_name
@@ -116,20 +116,14 @@ def age_group(label: str, protocol: str) -> int:
     """
     if protocol == "levi":
         return EXACT_LABELS.index(label) if label in EXACT_LABELS else -1
-    return int(nearest_age_group(_middle(label)))
+    return int(nearest_age_group(middle(np.array([age_span(label)])))[0])
 
 
-def _ages(label: str) -> list[int]:
-    """The two ages, 0 to 100, of "(38, 42)", the one of "35", and none of any other label."""
+def age_span(label: str) -> tuple[float, float]:
+    """Returns the span of a label: [25, 33) of "(25, 32)", [35, 36) of "35", an unknown one of whatever else."""
     match = re.fullmatch(r"\(([0-9]{1,3}), ([0-9]{1,3})\)|([0-9]{1,3})", label)
-    ages = [int(age) for age in match.groups() if age] if match else []
-    return ages if all(age <= 100 for age in ages) else []
-
-
-def _middle(label: str) -> float:
-    """Of the ages of a label, -1 if it has none."""
-    ages = _ages(label)
-    return sum(ages) / len(ages) if ages else -1
+    years = [int(year) for year in match.groups() if year] if match else []
+    return span_of_years(min(years), max(years)) if years and max(years) <= OLDEST else UNKNOWN_SPAN
 
 
 class Adience(faces.FaceBuilder):
@@ -174,7 +168,6 @@ def create(
     labels: Sequence[str] = ("age_group", "gender"),
     validation: float | None = None,
     protocol: str = "levi",
-    mid_ages: bool = False,
     resolution: int = 256,
 ) -> Dataset:
     """Adience, prepared at first use (some minutes) and again when the lists or the sizes of the faces have changed.
@@ -183,12 +176,10 @@ def create(
         data_dir: the folder with the fold lists and `aligned/`.
         cache_dir: where the prepared files are kept.
         fold: the fold to test on, 0..4.
-        labels: rows that have at least one of these are kept: "age_group", "gender", "age" (see `mid_ages`).
+        labels: rows that have at least one of these are kept: "age_group", "gender", "age_span", "age".
         validation: see `create_dataset`.
         protocol: how labels become age groups, see `age_group`: "levi", the eight exact ones alone, as in the published
             numbers; or "all", any age or span, by the nearest group.
-        mid_ages: the age is the middle of the span that the list says, 28.5 for "(25, 32)", 80 for "(60, 100)", as well
-            as a single age, "35". If not, only single ages are known. Ages that a network learns from these are coarse.
         resolution: side of the prepared images in pixels.
 
     Beside the usual keys the records have `fold` and `face_id` (int32) and `age_label` (str, as in the list).
@@ -203,20 +194,16 @@ def create(
     builder = Adience(data_dir, cache_dir, resolution)
     builder.prepare()
     age_labels = builder.info.metadata["age_label"]
-    columns = {"age_group": np.array([age_group(label, protocol) for label in age_labels], np.int32)}
+    groups = np.array([age_group(label, protocol) for label in age_labels], np.int32)
     note = f"; {PROTOCOLS[protocol]}" if "age_group" in labels else ""
-    if mid_ages:
-        columns["age"] = np.array([_middle(label) for label in age_labels], np.float32)
-        note += "; of an age that is a span, its middle" if "age" in labels else ""
-    return faces.open_fold(builder, fold, labels=labels, validation=validation, note=note, **columns)
+    return faces.open_fold(builder, fold, labels=labels, validation=validation, note=note, age_group=groups)
 
 
 def _load(folder: pathlib.Path, resolution: int, row: Row) -> dict[str, Any]:
     """See `FaceBuilder.loader`."""
-    ages = _ages(row.age_label)
     return {
         "image": face_files.read_face(folder, row.path, resolution),
-        "age": np.float32(ages[0] if len(ages) == 1 else -1),
+        "age_span": np.float32(age_span(row.age_label)),
         "gender": np.int32(row.gender),
         "face_id": np.int32(row.face_id),
         "age_label": row.age_label,

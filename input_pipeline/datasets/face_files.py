@@ -34,13 +34,15 @@ class Row:
 
     line: int  # of the list, from 1
     path: str  # of the image file, below the data set's folder
-    age: float  # years; -1 unknown
+    age_span: tuple[float, float]  # see `age_groups`
     gender: int  # 0 female, 1 male, -1 unknown
     identity: str  # "" unknown
     fold: int = -1  # -1: none
     split: str = ""  # "train", "validation" or "test"; "": none
     reason: str = ""  # why the row is left out without a look at its image; "": it is not
-    id: str | None = None  # of the image, where the list has such a column
+    texts: dict[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # that the records keep; by key, the same in all rows
 
 
 class FaceFiles(faces.FaceBuilder):
@@ -70,6 +72,7 @@ class FaceFiles(faces.FaceBuilder):
     ):
         self._folder, self._rows, self._min_size, self._whole_image = folder, rows, min_size, whole_image
         self._detect = Cascade() if align else None
+        self.EXTRA_FEATURES = self.EXTRA_FEATURES | {key: np.str_ for row in rows[:1] for key in row.texts}
         content = hashlib.sha256(f"{min_size} {whole_image} {align}".encode())
         for row in rows:
             size = 0 if row.reason else file_size(folder / row.path)
@@ -89,9 +92,10 @@ class FaceFiles(faces.FaceBuilder):
             "image": read_face(
                 self._folder, row.path, self.resolution, self._min_size, self._whole_image, self._detect
             ),
-            "age": np.float32(row.age),
+            "age_span": np.float32(row.age_span),
             "gender": np.int32(row.gender),
             "path": row.path,
+            **row.texts,
         }
 
 

@@ -24,12 +24,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from input_pipeline.age_groups import AGE_GROUPS, nearest_age_group
+from input_pipeline.age_groups import ADIENCE, OLDEST, Grouping, middle, nearest_age_group
 from input_pipeline.errors import DataError, unknown_name
 from input_pipeline.records import Dataset, digest, mean_and_std, pixel_sums
 from input_pipeline.transforms import decode_image
 
-AGES = tuple(str(age) for age in range(101))
+AGES = tuple(str(age) for age in range(OLDEST + 1))
 GENDERS = ("female", "male")
 FOLDS = 5  # of Adience
 JPEG_QUALITY = 95
@@ -86,7 +86,7 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         fingerprint: short text that differs for whatever else makes the prepared files differ.
     """
 
-    VERSION = tfds.core.Version("4.1.0")
+    VERSION = tfds.core.Version("5.0.0")
     url_infos = None  # nothing is downloaded, so there are no checksums to look for beside the code
     EXTRA_FEATURES: ClassVar[dict[str, Any]] = {}  # what the records hold beside the keys in `_info`
     threads = os.cpu_count()  # Pillow lets go of the interpreter's lock
@@ -145,7 +145,7 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _info(self):
         features = {
             "image": tfds.features.Image(encoding_format="jpeg"),
-            "age": np.float32,
+            "age_span": tfds.features.Tensor(shape=(2,), dtype=np.float32),
             "gender": np.int32,
             "identity": np.str_,
             "fold": np.int32,
@@ -297,8 +297,8 @@ def open_faces(
     split: np.ndarray,
     *,
     labels: Sequence[str],
-    age: np.ndarray | None = None,
     age_group: np.ndarray | None = None,
+    grouping: Grouping = ADIENCE,
     validation: float | None = None,
     note: str = "",
 ) -> Dataset:
@@ -308,19 +308,19 @@ def open_faces(
         builder: prepared.
         split: str [N], "train", "test" or "validation" for all prepared records in the order of the files.
         labels: rows that have at least one of these labels are kept.
-        age: float32 [N], of all prepared records, -1 unknown. None: what was prepared.
-        age_group: int32 [N], likewise. None: the group nearest to the age.
+        age_group: int32 [N], of all prepared records, -1 unknown. None: the group nearest to the age.
+        grouping: the age groups.
         validation: this share of the subjects that train, drawn at random, always the same whatever the labels, is
             held out for validation.
-        note: what the description should say about where `split`, `age` and `age_group` come from.
+        note: what the description should say about where `split` and `age_group` come from.
 
     Raises:
         DataError: there is no such label or share, or nothing is left to train, validate or test with.
     """
     index = builder.info.metadata
-    age = index["age"] if age is None else age
+    age = middle(index["age_span"])
     age_group = nearest_age_group(age) if age_group is None else age_group
-    known = {"age": age >= 0, "age_group": age_group >= 0, "gender": index["gender"] >= 0}
+    known = {"age": age >= 0, "age_span": age >= 0, "age_group": age_group >= 0, "gender": index["gender"] >= 0}
     for label in labels:
         if label not in known:
             raise unknown_name("label", label, known)
@@ -349,7 +349,7 @@ def open_faces(
     return Dataset(
         builder.name,
         **{name: source(numbers) for name, numbers in rows.items()},
-        labels={"age": AGES, "age_group": AGE_GROUPS, "gender": GENDERS},
+        labels={"age": AGES, "age_span": (), "age_group": grouping.names, "gender": GENDERS},
         folds=tuple(sorted({row.fold for row in builder.rows()} - {-1})),
         description=description,
         **mean_and_std(*(index[key][rows["train"]].sum(0) for key in ("pixel_sum", "pixel_square_sum", "pixels"))),
@@ -375,6 +375,7 @@ def _describe(builder: FaceBuilder, rows: dict[str, np.ndarray], known: dict[str
     uses = {"train": "to train on", "validation": f"to validate with ({people} subjects)", "test": "to test on"}
     kept = np.any(list(known.values()), axis=0)
     reasons = index["left_out"] + collections.Counter({f"no {' or '.join(known)}": int((~kept).sum())})
+    spans = (kept & (np.ptp(index["age_span"].reshape(-1, 2), axis=1) > 1)).sum() if "age" in known else 0
     ordered = dict.fromkeys([*builder.rules, *(reason for reason, _ in reasons.most_common())])
     lines = [
         f"{builder.name}: {len(kept) + index['left_out'].total()} rows read, "
@@ -383,5 +384,6 @@ def _describe(builder: FaceBuilder, rows: dict[str, np.ndarray], known: dict[str
         *(f"  left out: {reasons[reason]} with {reason}" for reason in ordered),
         *([f"  {LISTED} {builder.data_path / LEFT_OUT}"] if index["left_out"] else []),
         *(f"  kept without {label}: {count}" for label, has in known.items() if (count := (kept & ~has).sum())),
+        *([f"  ages that are spans of years, of which the middle is taken: {spans}"] if spans else []),
     ]
     return "\n".join(lines)

@@ -4,37 +4,40 @@ The first line of the file names the columns, in any order; others are ignored. 
 
     path       of the image file, from the folder of the CSV file, which it cannot leave; or called full_path
     age        years, 0 to 100, digits and perhaps a point and a fraction
+    age_low    the first and the last year of a span of ages, both included, where the age itself is not known. Without
+    age_high   a first one it begins at 0, without a last one it is open above
     gender     f, female, 0, m, male, 1 or u (unknown), in any case
     identity   the same text for all images of a person; who is unknown is a person of their own on each image file
     split      train, validation or test
     fold       0, 1, ...
     id         any text, kept in the records and so in a run's predictions
 
-`path` and one of `age` and `gender` must be there. A face should fill its image and be upright, or else be the largest
+`path` and an age or `gender` must be there. A face should fill its image and be upright, or else be the largest
 one there, to be found and aligned.
 """
 
 import contextlib
-import csv
-import io
 import os
 import pathlib
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
+from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, span_of_years
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.face_files import Row
-from input_pipeline.datasets.files import open_file
+from input_pipeline.datasets.files import read_table
 from input_pipeline.errors import DataError, nearest
 from input_pipeline.records import Dataset
 
 FILE = "faces.csv"
-COLUMNS = ("path", "age", "gender", "identity", "split", "fold", "id")
+AGES = ("age", "age_low", "age_high")
+COLUMNS = ("path", *AGES, "gender", "identity", "split", "fold", "id")
 OTHER_PATH = "full_path"
-WANTED = f"its first line must name path, age or gender or both, and if known {', '.join(COLUMNS[3:])}, with commas"
+WANTED = (
+    "its first line must name path, age (or age_low and age_high) or gender or both, and if known"
+    f" {', '.join(COLUMNS[5:])}, with commas"
+)
 GENDERS = {"f": 0, "female": 0, "0": 0, "m": 1, "male": 1, "1": 1, "u": -1, "": -1}
 SPLITS = ("train", "validation", "test")
 
@@ -45,19 +48,10 @@ def read_rows(file: pathlib.Path) -> list[Row]:
     Raises:
         DataError: the file is not as described, or splits or folds share a person, or an image has two identities.
     """
-    try:
-        with io.TextIOWrapper(open_file(file), encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines)
-            names = [name.strip() for name in next(reader, [])]
-            _check_header(file, names)
-            names = ["path" if name == OTHER_PATH else name for name in names]
-            rows = [_row(file, reader.line_num, names, values) for values in reader if values]
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}); give data_dir a CSV file or its folder") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{file} is not a text file in UTF-8; save it as one") from error
-    except csv.Error as error:
-        raise DataError(f"{file}, line {reader.line_num}: {error}; save it as a CSV file") from error
+    names, lines = read_table(file, "give data_dir a CSV file or its folder")
+    _check_header(file, names)
+    names = ["path" if name == OTHER_PATH else name for name in names]
+    rows = [_row(f"{file}, line {line}", line, dict(zip(names, cells, strict=True))) for line, cells in lines]
     if not rows:
         raise DataError(f"{file} has no rows below its first line; give it one for each face")
     _check_identities(file, rows)
@@ -75,7 +69,7 @@ def _check_header(file: pathlib.Path, names: Sequence[str]) -> None:
         wrong = "has no column path"
     elif "path" in names and OTHER_PATH in names:
         wrong = f"has the columns path and {OTHER_PATH}, which mean the same"
-    elif "age" not in names and "gender" not in names:
+    elif not {*AGES, "gender"} & set(names):
         wrong = "has neither a column age nor a column gender"
     elif twice := [name for name in (*COLUMNS, OTHER_PATH) if names.count(name) > 1]:
         wrong = f"has the column {twice[0]} twice"
@@ -93,51 +87,47 @@ def _check_identities(file: pathlib.Path, rows: Sequence[Row]) -> None:
             )
 
 
-def _row(file: pathlib.Path, line: int, names: Sequence[str], values: Sequence[str]) -> Row:
-    where = f"{file}, line {line}"
-    if len(values) != len(names):
-        raise DataError(f"{where}: {len(values)} fields where the first line names {len(names)}")
-    cells = dict.fromkeys(COLUMNS, "") | {name: value.strip() for name, value in zip(names, values, strict=True)}
+def _row(where: str, line: int, found: dict[str, str]) -> Row:
+    cells = dict.fromkeys(COLUMNS, "") | found
     if max(len(cells[name]) for name in COLUMNS) > faces.LONGEST:
         raise DataError(f"{where}: a text of more than {faces.LONGEST} characters; remove or mend the line")
     split, fold = cells["split"].lower(), cells["fold"]
     path = cells["path"] and str(pathlib.PurePath(cells["path"]))  # one text for a/b, ./a/b and a//b
-    if "split" in names and split not in SPLITS:
+    if "split" in found and split not in SPLITS:
         raise DataError(f"{where}: {nearest('split', split, SPLITS)}")
-    if "fold" in names and not re.fullmatch("[0-9]{1,9}", fold):
+    if "fold" in found and not re.fullmatch("[0-9]{1,9}", fold):
         raise DataError(f"{where}: the fold is {fold!r}; it must be 0 or another whole number")
     gender = cells["gender"].lower()
     if gender not in GENDERS:
         raise DataError(f"{where}: {nearest('gender', gender, filter(None, GENDERS))}")
-    age, reason = _age(cells["age"]), ""
-    if age is None:
-        age, reason = -1, "an age that is no number from 0 to 100"
-    identity, name = cells["identity"] or path, cells["id"] if "id" in names else None
-    return Row(line, path, age, GENDERS[gender], identity, int(fold or -1), split, reason, name)
+    span, reason = _age_span(*(cells[name] for name in AGES))
+    texts = {"split": split} | {key: found[key] for key in ("id",) if key in found}
+    return Row(line, path, span, GENDERS[gender], cells["identity"] or path, int(fold or -1), split, reason, texts)
 
 
-def _age(text: str) -> float | None:
-    """-1 if unknown, None if it is no age."""
-    if not text:
-        return -1
-    if not re.fullmatch(r"[0-9]+(\.[0-9]*)?", text) or float(text) > 100:
-        return None
-    return float(text)
+def _age_span(age: str, low: str, high: str) -> tuple[tuple[float, float], str]:
+    """The span of ages, and why the row cannot be used, "" if it can."""
+    texts = [text for text in (age, low, high) if text]
+    reason = ""
+    if not all(re.fullmatch(r"[0-9]+(\.[0-9]*)?", text) and float(text) <= OLDEST for text in texts):
+        reason = f"an age that is no number from 0 to {OLDEST}"
+    elif age and (low or high):
+        reason = "both an age and a span of ages"
+    elif low and high and float(low) > float(high):
+        reason = "a span of ages whose first year is above its last"
+    if reason or not texts:
+        return UNKNOWN_SPAN, reason
+    return span_of_years(float(age or low or 0), float(age or high or OLDEST)), ""
 
 
 class FacesCsv(face_files.FaceFiles):
-    """Prepares the faces of a CSV file. The records have its `split` and any `id` beside what `FaceFiles` writes."""
-
-    def __init__(self, folder: pathlib.Path, rows: Sequence[Row], *args: Any, **options: Any):
-        more = ("split",) if rows[0].id is None else ("split", "id")
-        self.EXTRA_FEATURES = self.EXTRA_FEATURES | dict.fromkeys(more, np.str_)
-        super().__init__(folder, rows, *args, **options)
+    """Prepares the faces of a CSV file, of images that lie in its folder."""
 
     def _load(self, row: Row) -> dict[str, Any]:
         with contextlib.suppress(OSError, RuntimeError, ValueError):  # the file cannot be read then, either
             if not (self._folder / row.path).resolve().is_relative_to(self._folder):  # by a symbolic link
                 raise faces.UnusableRow(face_files.LEAVES)
-        return super()._load(row) | {"split": row.split, "id": row.id}
+        return super()._load(row)
 
 
 def create(
@@ -161,7 +151,8 @@ def create(
     Args:
         data_dir: the CSV file, or a folder with `faces.csv`.
         cache_dir: where the prepared files are kept.
-        labels: rows that have at least one of these are kept: "age_group" (nearest to the age), "gender", "age".
+        labels: rows that have at least one of these are kept: "age_group" (nearest to the age), "gender", "age",
+            "age_span".
         fold: the fold to test on; all others train. Needed for a file with a column fold and no column split.
         test_share: the share of the images or people to test on where no column says which.
         by_person: draw people, so that nobody is both trained and tested on, where the file says who is who.

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from input_pipeline.age_groups import UNKNOWN_SPAN, span_of_years
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.mat_files import read_arrays
 from input_pipeline.errors import DataError
@@ -187,5 +188,6 @@ def _rows(
     reasons = np.select(list(rules.values()), list(rules), default="")
     columns = (fields["full_path"], age, fields["gender"].astype(int), fields["identity"], reasons)
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    for entry, (path, *labels, reason) in enumerate(rows, start=1):
-        yield face_files.Row(entry, f"{part}_crop/{path}", *labels, reason=reason)
+    for entry, (path, years, gender, identity, reason) in enumerate(rows, start=1):
+        span = UNKNOWN_SPAN if reason else span_of_years(years)
+        yield face_files.Row(entry, f"{part}_crop/{path}", span, gender, identity, reason=reason)

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from input_pipeline import face_renderer
-from input_pipeline.age_groups import AGE_RANGES
+from input_pipeline.age_groups import ADIENCE, span_of_years
 from input_pipeline.datasets import faces
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset
@@ -109,7 +109,7 @@ def _draw(seed: int, resolution: int, row: Row) -> dict[str, Any]:
     """See `FaceBuilder.loader`. Depends on nothing but the arguments."""
     rng = np.random.default_rng((seed, row.person))
     person = face_renderer.sample_person(rng)
-    youngest, oldest = AGE_RANGES[rng.integers(len(AGE_RANGES))]
+    youngest, oldest = ADIENCE.ranges[rng.integers(len(ADIENCE.ranges))]
     oldest = min(oldest, OLDEST)
     usual_age = rng.uniform(youngest, oldest)
 
@@ -118,7 +118,7 @@ def _draw(seed: int, resolution: int, row: Row) -> dict[str, Any]:
     image, truth = face_renderer.render_face(person, age, rng, size=resolution)
     return {
         "image": image,
-        "age": np.float32(age),
+        "age_span": np.float32(span_of_years(age)),
         "gender": np.int32(person.gender),
         "box": truth.box,
         "landmarks": truth.landmarks,

@@ -71,7 +71,7 @@ def faces_csv_lists(rng, folder):
     if rng.random() < 0.05:
         odd_file(rng, path)
     for row in faces_csv.read_rows(path):
-        assert row.age == -1 or 0 <= row.age <= 100
+        assert row.age_span == (-1, -1) or 0 <= row.age_span[0] < row.age_span[1] <= 101
     if rng.random() < 0.1:
         fold = 1 if last == "fold" else None
         check_faces(create_dataset("faces_csv", data_dir=path, cache_dir=folder / "cache", resolution=SIDE, fold=fold))

@@ -70,7 +70,7 @@ def test_shares_that_leave_nothing_are_refused(open_faces, share, message):
 
 def test_labels_of_all_faces(open_faces):
     labels = open_faces().labels
-    assert {key: len(names) for key, names in labels.items()} == {"age": 101, "age_group": 8, "gender": 2}
+    assert {key: len(names) for key, names in labels.items()} == {"age": 101, "age_span": 0, "age_group": 8, "gender": 2}
     assert (labels["age"][0], labels["age"][35], labels["age"][100]) == ("0", "35", "100")
 
 
@@ -133,7 +133,8 @@ def test_a_label_out_of_range_goes_no_further(open_faces, tmp_path, key, value):
     open_faces(cache_dir=tmp_path)
     path = next(tmp_path.rglob("index.npz"))
     columns = dict(np.load(path))
-    columns[key][np.flatnonzero(columns["fold"] == 0)[3]] = value
+    stored, value_there = ("age_span", (value, value + 1)) if key == "age" else (key, value)
+    columns[stored][np.flatnonzero(columns["fold"] == 0)[3]] = value_there
     np.savez(path, **columns)
     with pytest.raises(
         DataError, match=rf"record 3 of test, identity person .* has {key} {value}.*; it must be from 0"

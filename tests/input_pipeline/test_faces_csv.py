@@ -70,6 +70,7 @@ def test_columns_are_found_by_name_and_say_what_is_known(write, open_csv, folder
     ]
     train = records(data.train)
     assert decode_image(train[0].pop("image"), "").size == (16, 16)
+    assert train[0].pop("age_span").tolist() == [33.5, 34.5]
     known = {"age": 33.5, "age_group": 4, "gender": 0, "identity": "Zoë"}
     assert train[0] == {**known, "path": "p/0.jpg", "split": "train", "fold": -1}
     labels = [(record["age"], record["age_group"], record["gender"], record["identity"]) for record in train[1:]]
@@ -228,7 +229,7 @@ def test_labels_stay_with_their_images_where_whole_files_are_empty(write, open_c
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"faces\.csv is empty: its first line must name path, age or gender"),
+        ("", r"faces\.csv is empty: its first line must name path, age \(or age_low and age_high\) or gender"),
         ("path,age\n\n", r"faces\.csv has no rows"),
         ("path;age\np/0.jpg;3\n", r"faces\.csv has no column path: its first line must name"),
         ("path,sex\np/0.jpg,f\n", "has neither a column age nor a column gender"),
@@ -322,3 +323,28 @@ def test_the_largest_face_is_found_and_aligned(write, open_csv, folder):
         assert image.size == (128, 128)
         (face,) = Cascade()(image.resize((512, 512)))
         np.testing.assert_allclose(face.landmarks / 512, TEMPLATE, atol=0.03)
+
+
+def test_ages_may_be_spans(write, open_csv):
+    """Of completed years, both ends included; the age is the middle."""
+    write(
+        "path,age_high,age_low,age,split\n"
+        "p/0.jpg,32,25,,train\n"
+        "p/1.jpg,,70,,train\n"
+        "p/2.jpg,2,,,train\n"
+        "p/3.jpg,,,35,test\n"
+        "p/4.jpg,24,25,,train\n"
+        "p/5.jpg,24,-3,,train\n"
+        "p/6.jpg,24,20,22,train\n"
+        "p/7.jpg,,,,train\n"
+        "p/8.jpg,30,30,,train\n"
+    )
+    data = open_csv(labels=("age_span", "age"))
+    found = [(record["age_span"].tolist(), record["age"]) for record in records(data.train) + records(data.test)]
+    assert found == [([25, 33], 28.5), ([70, 101], 85), ([0, 3], 1), ([30, 31], 30), ([35, 36], 35)]
+    assert data.description.splitlines()[1:6:2] == [
+        "  left out: 1 with a span of ages whose first year is above its last",
+        "  left out: 1 with both an age and a span of ages",
+        "  left out: 1 with no age_span or age",
+    ]
+    assert "  ages that are spans of years, of which the middle is taken: 3" in data.description

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from input_pipeline import DataError, create_dataset
-from input_pipeline.age_groups import AGE_RANGES
+from input_pipeline.age_groups import ADIENCE
 from input_pipeline.transforms import decode_image
 
 OPTIONS = {"people": 40, "pictures_per_person": 3, "resolution": 32}
@@ -26,7 +26,7 @@ def test_records_have_every_label(data):
     assert (len(data.train), len(data.test)) == (96, 24) and data.folds == (0, 1, 2, 3, 4)
     for record in records(data.test):
         assert decode_image(record["image"], "").size == (32, 32)
-        low, high = AGE_RANGES[record["age_group"]]
+        low, high = ADIENCE.ranges[record["age_group"]]
         assert low <= record["age"] <= high
         assert record["gender"] in (0, 1)
         assert record["box"].shape == (4,) and record["landmarks"].shape == (5, 2)
