@@ -104,10 +104,14 @@ def create_dataset(
         return dataset
     if limit < 1:
         raise DataError(f"the limit of {limit} images leaves none; it must be 1 or more")
-    splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
-    splits = {name: _limited(source, limit) for name, source in splits.items() if source is not None}
-    note = f" (limited to {' and '.join(str(len(source)) for source in splits.values())} images)"
-    return dataclasses.replace(dataset, **splits, description=dataset.description + note)
+    limited = dataclasses.replace(
+        dataset,
+        train=_limited(dataset.train, limit),
+        validation={split: _limited(source, limit) for split, source in dataset.validation.items()},
+        tests={split: _limited(source, limit) for split, source in dataset.tests.items()},
+    )
+    sizes = " and ".join(str(len(source)) for source in (limited.train, *limited.evaluations.values()))
+    return dataclasses.replace(limited, description=f"{dataset.description} (limited to {sizes} images)")
 
 
 def _options(create: Callable[..., Dataset]) -> list[str]:

@@ -17,6 +17,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -42,22 +43,56 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A data set, split for training, testing and perhaps validation."""
+    """A data set, split for training, testing and perhaps validation.
+
+    A split's name consists of lower-case letters, digits and "_". No two splits have the same.
+
+    Attributes:
+        train: records to train on.
+        tests: records to test on, by the name of the split; at least one. Papers' tables show the first.
+        labels: record key -> class names, in the order of the indices; none: no classes.
+        mean, std: of all training pixels, per channel (R, G, B), 0..255.
+        description: for a person: how many rows were read, kept and left out, and why.
+        validation: records that are neither trained nor tested on, by the name of the split: all of them together
+            choose an epoch and teach the task's state.
+        folds: numbers that one can test on; empty where the data have none.
+        groups: keys of text in the records by which results are broken down; they are never predicted.
+
+    Raises:
+        DataError: there is no test, or the name of a split is not as described.
+    """
 
     name: str
     train: Source
-    test: Source
-    labels: dict[str, tuple[str, ...]]  # record key -> class names, in the order of the indices; none: no classes
-    mean: tuple[float, ...]  # of all training pixels, per channel (R, G, B), 0..255
+    tests: dict[str, Source]
+    labels: dict[str, tuple[str, ...]]
+    mean: tuple[float, ...]
     std: tuple[float, ...]
-    description: str  # for a person: how many rows were read, kept and left out, and why
-    validation: Source | None = None  # neither trained nor tested on: to choose an epoch by
-    folds: tuple[int, ...] = ()  # that one can test on; empty where the data have none
+    description: str
+    validation: dict[str, Source] = dataclasses.field(default_factory=dict)
+    folds: tuple[int, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if not self.tests:
+            raise DataError(f"{self.name} has no test: name at least one in `tests`")
+        taken = ["train", "step", *self.validation, *self.tests]  # the first two are lines of metrics.jsonl
+        for number, split in enumerate(taken):
+            if split in taken[:number] or not re.fullmatch("[a-z0-9_]+", split):
+                raise DataError(
+                    f"{self.name}: a split cannot be called {split!r}; its name consists of a-z, 0-9 and _, and is"
+                    f" none of: {', '.join(taken[:number])}"
+                )
 
     @property
-    def tested(self) -> dict[str, Source]:
+    def test(self) -> Source:
+        """The first of the tests."""
+        return next(iter(self.tests.values()))
+
+    @property
+    def evaluations(self) -> dict[str, Source]:
         """What is not trained on, by the name of the split."""
-        return ({"validation": self.validation} if self.validation is not None else {}) | {"test": self.test}
+        return self.validation | self.tests
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -74,7 +109,8 @@ class Dataset:
         - of ImageNet the names and sizes of all files, which takes seconds: another file of the same name and size
           goes unnoticed.
         """
-        return digest(self.labels, {name: each.digest() for name, each in {"train": self.train, **self.tested}.items()})
+        splits = {"train": self.train} | self.evaluations
+        return digest(self.labels, {name: source.digest() for name, source in splits.items()})
 
 
 class ArraySource:
@@ -147,7 +183,7 @@ def check_labels(dataset: Dataset) -> None:
 
     A loss would take such a label for another, without a word. Looked at are the labels that are in memory.
     """
-    for split, source in {"train": dataset.train, **dataset.tested}.items():
+    for split, source in {"train": dataset.train, **dataset.evaluations}.items():
         columns = getattr(source, "columns", {})
         for label in [label for label, names in dataset.labels.items() if names and label in columns]:
             values, last = columns[label], len(dataset.labels[label]) - 1

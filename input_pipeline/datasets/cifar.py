@@ -102,7 +102,7 @@ def _create(version: Version, data_dir, cache_dir, labels: Sequence[str]) -> Dat
     return Dataset(
         version.name,
         ArraySource(train),
-        ArraySource(test),
+        {"test": ArraySource(test)},
         labels={"label": names},
         description=f"{version.name}: {len(train['label'])} images to train on, {len(test['label'])} to test on",
         **mean_and_std(*pixel_sums(train["image"]), len(train["label"]) * SIDE**2),

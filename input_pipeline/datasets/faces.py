@@ -346,9 +346,12 @@ def open_faces(
         numbers = {key: column[rows] for key, column in columns.items() if key not in texts}
         return FaceSource(builder.data_path, files, rows, index["checksum"][rows], texts, numbers)
 
+    sources = {name: source(numbers) for name, numbers in rows.items()}
     return Dataset(
         builder.name,
-        **{name: source(numbers) for name, numbers in rows.items()},
+        sources.pop("train"),
+        {"test": sources.pop("test")},
+        validation=sources,
         labels={"age": AGES, "age_span": (), "age_group": grouping.names, "gender": GENDERS},
         folds=tuple(sorted({row.fold for row in builder.rows()} - {-1})),
         description=description,

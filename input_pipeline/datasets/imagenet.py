@@ -152,7 +152,7 @@ def create(
     return Dataset(
         "imagenet",
         train,
-        test,
+        {"test": test},
         labels={"label": names},
         description=f"imagenet: {len(train)} images to train on, {len(test)} to test on, {len(names)} classes",
         **_mean_and_std(train, (str((prepared or folder).resolve()), names), pathlib.Path(cache_dir).expanduser()),

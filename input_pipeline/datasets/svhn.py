@@ -60,7 +60,7 @@ def create(
     return Dataset(
         "svhn",
         ArraySource(train),
-        ArraySource(test),
+        {"test": ArraySource(test)},
         labels={"label": tuple(str(digit) for digit in range(CLASSES))},
         description=f"svhn: {len(train['label'])} images to train on, {len(test['label'])} to test on",
         **mean_and_std(*sums, len(train["label"]) * SIDE**2),

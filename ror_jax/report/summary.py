@@ -59,7 +59,7 @@ def summarize(
         "selected": selected,
         "data": dataset.description,
         "tested": len(predictions),
-        "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.tested.items()},
+        "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.evaluations.items()},
         "loss": task.loss_name,
         "answers": predictions.describe(),
         "task_state": state_to_json(state.task_state),
@@ -110,13 +110,13 @@ def _recalls(results: dict) -> list[str]:
 def _best(experiment: Experiment, rows: list[dict]) -> str:
     """Which epoch was, or could have been, chosen; nothing where none was tested on."""
     task, dataset = experiment.task, experiment.dataset
-    split = next(iter(dataset.tested))
+    split = next(iter(dataset.evaluations))
     ends = [row for row in rows if row["split"] == split and row["step"] % experiment.steps_per_epoch == 0]
     if not ends:
         return ""
     best = max(ends, key=lambda row: (task.score(row), row["step"]))  # the last of equals, as the checkpoints keep it
     if split == "validation":
-        return f"Best epoch on the {len(dataset.validation)} images for validation: {best['epoch']}."
+        return f"Best epoch on the {len(dataset.validation[split])} images for validation: {best['epoch']}."
     return f"Best epoch: {best['epoch']}, {task.line(best)}. It was picked by the test images: too good to report."
 
 

@@ -1,5 +1,6 @@
 """Checks of settings and data, before a run starts."""
 
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import jax
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 from input_pipeline import Dataset, transforms
 from input_pipeline.jitter import Jitter
 from input_pipeline.pipeline import GEOMETRY
-from input_pipeline.records import label_columns
+from input_pipeline.records import Source, label_columns
 from ror_jax.config import RUN, EarlyStopping, given
 from ror_jax.errors import UserError, check_values, unknown
 from ror_jax.settings import declared
@@ -53,7 +54,7 @@ def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
             f" augmentation='none', without jitter, under another name than {', '.join(GEOMETRY)}"
         )
     several = list(task.labels) if len(task.labels) > 1 else []  # of one, a data set keeps no image that lacks it
-    for split, source in {"train": dataset.train, **dataset.tested}.items():
+    for split, source in {"train": dataset.train, **dataset.evaluations}.items():
         columns = getattr(source, "columns", {})
         for key in task.labels.keys() & columns.keys():
             if columns[key].shape[1:] != task.labels[key].shape:
@@ -63,8 +64,8 @@ def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
             if not task.labels[label].known(values).any():
                 words = f"{dataset.name}: no image of the split {split} has a known {label}"
                 raise UserError(f"{words}, which task {config.task.name} learns; is that column or label missing?")
-    if task.needs_validation and dataset.validation is not None:
-        task.check_validation(partial(label_columns, dataset.validation))
+    if task.needs_validation and dataset.validation:
+        task.check_validation(partial(_labels, dataset.validation.values()))
     if task.loss_may_be_negative and config.guard.loss_spike is not None:
         raise UserError(f"guard.loss_spike is {config.guard.loss_spike}; the loss of this task may be negative: None")
     shapes = sums_shapes(task)
@@ -80,10 +81,16 @@ def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
         f"task {config.task.name!r} with these settings": task.needs_validation,
     }
     for what, needed in needs.items():
-        if needed and dataset.validation is None:
+        if needed and not dataset.validation:
             raise UserError(
                 f"{what} needs images for validation: of faces, dataset.validation=0.1 holds out some of the people"
             )
+
+
+def _labels(sources: Iterable[Source], keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """These labels of all records of all sources together, [N] each."""
+    columns = [label_columns(source, keys) for source in sources]
+    return {key: np.concatenate([each[key] for each in columns]) for key in keys}
 
 
 def check_calls(config: ConfigDict, steps: int) -> None:

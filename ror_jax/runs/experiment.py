@@ -195,7 +195,7 @@ def _resident(
     def load(source: Source) -> dict[str, jax.Array]:
         return {key: place(column, replicated(mesh)) for key, column in on_device.load_columns(source).items()}
 
-    train, tested = load(dataset.train), {id(source): load(source) for source in dataset.tested.values()}
+    train, tested = load(dataset.train), {id(source): load(source) for source in dataset.evaluations.values()}
     transform = on_device.training_transform(config.augmentation, **_transform_options(config, fill))
     views = partial(on_device.crop_views, size=config.image_size, resize=resize(config), views=config.views)
 

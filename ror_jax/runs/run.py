@@ -116,7 +116,7 @@ def train_stage(
             if is_first():
                 learned = jax.device_get(state.task_state)  # a threshold, such as
                 save_weights(workdir, *weights, experiment.card | {"task_state": state_to_json(learned)})
-        by_validation = experiment.dataset.validation is not None and experiment.total_steps
+        by_validation = experiment.dataset.validation and experiment.total_steps
         selected = "best epoch on validation" if by_validation else "last epoch"
         _test(experiment, state, selected, workdir, workdir, say)
 
@@ -141,7 +141,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
         if is_first():
             with writing(folder):
                 folder.mkdir(exist_ok=True)
-    by = "" if which != "best" else " by the images for " + next(iter(experiment.dataset.tested))
+    by = "" if which != "best" else " by the images for " + next(iter(experiment.dataset.evaluations))
     _test(experiment, state, f"{which} checkpoint{by}", workdir, folder)
 
 

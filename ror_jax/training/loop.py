@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from input_pipeline import DataError
+from input_pipeline.records import Source
 from ror_jax.errors import UserError
 from ror_jax.files import NotWrittenError
 from ror_jax.tasks.metrics import metric as metric_named
@@ -147,20 +148,27 @@ def train(
 
         def test(state: TrainState, step: int) -> tuple[TrainState, float | None, str]:
             """The state with what the task learnt from it, the epoch's score, if it ends here, and the words for it."""
-            tested, due = {}, test_due(step)
-            for split, source in experiment.dataset.tested.items():  # validation first: the test knows what it taught
+            dataset, tested, due = experiment.dataset, {}, test_due(step)
+            epoch = step // steps_per_epoch if due else step / steps_per_epoch
+
+            def measure(split: str, source: Source):
                 sums = evaluate(experiment.eval_step, state, experiment.test_batches(source), task, mesh)
                 results = task.summarize(sums)
-                results = results if split == "validation" else without_tuned(results)
-                epoch = step // steps_per_epoch if due else step / steps_per_epoch
-                log.write(split, step, epoch, results)
-                if split == "validation":
-                    state = with_task_state(state, task.update(state.task_state, sums, epoch))
-                tested[split] = results
+                tested[split] = results if split in dataset.validation else without_tuned(results)
+                log.write(split, step, epoch, tested[split])
+                return sums
+
+            # Validation first: the tests know what it taught.
+            if sums := [measure(split, source) for split, source in dataset.validation.items()]:
+                pooled = jax.tree.map(lambda *each: sum(each), *sums)
+                state = with_task_state(state, task.update(state.task_state, pooled, epoch))
+            for split, source in dataset.tests.items():
+                measure(split, source)
             if not due:
                 return state, None, ""
             words = "".join(f"  |  {split} {task.line(results)}" for split, results in tested.items())
-            return state, task.score(tested.get("validation", tested["test"])), words
+            decides = task.summarize(pooled) if sums else tested[next(iter(dataset.tests))]
+            return state, task.score(decides), words
 
         stack.enter_context(saved_upon_damage())
         if untested:  # a damaged image had stopped it in its last test
@@ -256,7 +264,7 @@ def _stale(workdir: Path, step: int, task, patience: int, metric: str | None, mi
 
 def _chosen(experiment: Experiment, checkpoints: Checkpoints, last: TrainState) -> TrainState:
     """The state that a run ends with: never chosen by the images that it is tested on."""
-    chosen = experiment.dataset.validation is not None and checkpoints.best_step is not None
+    chosen = experiment.dataset.validation and checkpoints.best_step is not None
     return checkpoints.restore(last, "best") if chosen else last
 
 

@@ -115,7 +115,7 @@ def tab_separated(rows):
 
 def check_faces(data):
     """The images and labels of all records."""
-    for source in (data.train, *data.tested.values()):
+    for source in (data.train, *data.evaluations.values()):
         for number in range(len(source)):
             record = source[number]
             assert max(transforms.decode_image(record["image"], "").size) == SIDE

@@ -25,14 +25,15 @@ def records(source):
 
 def test_a_share_of_the_subjects_is_held_out_of_training(open_faces):
     whole, data = open_faces(fold=1), open_faces(fold=1, validation=0.25)
-    assert whole.validation is None and "validate" not in whole.description
-    assert (len(data.train), len(data.validation), len(data.test)) == (48, 16, 16)
+    assert not whole.validation and "validate" not in whole.description
+    assert (len(data.train), len(data.validation["validation"]), len(data.test)) == (48, 16, 16)
     assert "48 to train on, 16 to validate with (8 subjects), 16 to test on (fold 1)" in data.description
 
-    images = {name: [record["image"] for record in records(getattr(data, name))] for name in ("train", "validation")}
+    sources = {"train": data.train} | data.evaluations
+    images = {name: [record["image"] for record in records(source)] for name, source in sources.items()}
     assert sorted(images["train"] + images["validation"]) == sorted(record["image"] for record in records(whole.train))
     assert [record["image"] for record in records(data.test)] == [record["image"] for record in records(whole.test)]
-    people = {name: {r["identity"] for r in records(getattr(data, name))} for name in ("train", "validation", "test")}
+    people = {name: {record["identity"] for record in records(source)} for name, source in sources.items()}
     assert len(people["validation"]) == 8
     assert not people["validation"] & (people["train"] | people["test"])
 
@@ -42,14 +43,17 @@ def test_a_share_of_the_subjects_is_held_out_of_training(open_faces):
 
 
 def test_the_same_subjects_are_held_out_every_time(open_faces):
-    first = records(open_faces(validation=0.2).validation)
+    def images(data):
+        return [record["image"] for record in records(data.validation["validation"])]
+
+    first = images(open_faces(validation=0.2))
     for again in (open_faces(validation=0.2), open_faces(validation=0.2, labels=("age",))):
-        assert [record["image"] for record in records(again.validation)] == [record["image"] for record in first]
+        assert images(again) == first
 
 
 def test_the_limit_holds_for_validation_too(open_faces):
     data = open_faces(validation=0.25, limit=5)
-    assert (len(data.train), len(data.validation), len(data.test)) == (5, 5, 5)
+    assert (len(data.train), len(data.validation["validation"]), len(data.test)) == (5, 5, 5)
     assert data.description.endswith("(limited to 5 and 5 and 5 images)")
 
 

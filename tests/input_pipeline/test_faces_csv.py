@@ -75,7 +75,7 @@ def test_columns_are_found_by_name_and_say_what_is_known(write, open_csv, folder
     assert train[0] == {**known, "path": "p/0.jpg", "split": "train", "fold": -1}
     labels = [(record["age"], record["age_group"], record["gender"], record["identity"]) for record in train[1:]]
     assert labels == [(0, 0, -1, "otto"), (36, 5, 0, "p/4.jpg")]
-    assert [(record["age"], record["gender"]) for record in records(data.validation)] == [(100, 1)]
+    assert [(record["age"], record["gender"]) for record in records(data.validation["validation"])] == [(100, 1)]
     assert [(record["age"], record["age_group"], record["gender"]) for record in records(data.test)] == [(-1, -1, 1)]
     assert paths(open_csv(data_dir=folder / "faces.csv", labels=("age", "gender")).train) == paths(data.train)
     with pytest.raises(DataError, match=r"has rows for validation already; leave out validation=0\.5"):
@@ -115,7 +115,7 @@ def test_a_fold_is_tested_on_and_the_others_train(write, open_csv):
     write("path,age,fold,split\n" + "\n".join(rows))
     data = open_csv(fold=2, validation=0.5)
     assert paths(data.test) == ["p/4.jpg", "p/5.jpg"] and {record["fold"] for record in records(data.test)} == {2}
-    assert len(data.train) == len(data.validation) == 4
+    assert len(data.train) == len(data.validation["validation"]) == 4
     assert len(open_csv().test) == 8  # as the column split says
     with pytest.raises(DataError, match="there is no fold 5: the folds are 0 to 4"):
         open_csv(fold=5)
@@ -139,7 +139,7 @@ def test_people_or_images_are_drawn_where_nothing_says_what_to_test_on(write, op
     by_image = open_csv(by_person=False, test_share=0.25)
     assert len(by_image.test) == 20 and len(people(by_image.test)) > 5
     held_out = open_csv(validation=0.5)
-    assert len(held_out.validation) == 36 and paths(held_out.test) == paths(data.test)
+    assert len(held_out.validation["validation"]) == 36 and paths(held_out.test) == paths(data.test)
     for wrong in ({"test_share": 0}, {"test_share": 1.0}, {"split_seed": -1}):
         with pytest.raises(DataError, match="above 0 and below 1, and 0 or more"):
             open_csv(**wrong)
@@ -154,7 +154,7 @@ def test_rows_of_one_image_are_never_drawn_apart(write, open_csv, identity, opti
         "path,age,identity\n" + "".join(f"p/{n}.jpg,30,{identity}\n.//p/./{n}.jpg,31,{identity}\n" for n in range(12))
     )
     data = open_csv(test_share=0.5, **options)
-    drawn = [set(paths(source)) for source in (data.train, *data.tested.values())]
+    drawn = [set(paths(source)) for source in (data.train, *data.evaluations.values())]
     assert sum(map(len, drawn)) == len(set.union(*drawn)) == 12 and len(data.test) == 12
     assert "(50% at random, seed 0)" in data.description  # nobody is known, or nobody matters
 

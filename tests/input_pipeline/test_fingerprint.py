@@ -65,13 +65,14 @@ def test_pixels_labels_and_classes_in_memory_make_the_fingerprint():
         images[3, 1, 1, 2], labels[2] = pixel, label
         train = ArraySource({"image": images, "label": labels})
         test = ArraySource({"image": images[:1], "label": labels[:1]})
-        return Dataset("any", train, test, {"label": ("a", name)}, (0,) * 3, (1,) * 3, unused)
+        return Dataset("any", train, {"test": test}, {"label": ("a", name)}, (0,) * 3, (1,) * 3, unused)
 
     first = dataset()
     assert dataset(unused="y").fingerprint == first.fingerprint
     others = [dataset(pixel=1), dataset(label=0), dataset(name="c")]
-    others += [dataclasses.replace(first, validation=first.test), dataclasses.replace(first, test=first.train)]
-    assert len({first.fingerprint, *(other.fingerprint for other in others)}) == 6
+    splits = {"validation": {"v": first.test}}, {"tests": {"test": first.train}}, {"tests": {"t": first.test}}
+    others += [dataclasses.replace(first, **split) for split in splits]
+    assert len({first.fingerprint, *(other.fingerprint for other in others)}) == 7
 
 
 def test_names_and_sizes_make_the_fingerprint_of_folders_of_images(tmp_path, save_face):

@@ -18,7 +18,7 @@ def dataset(**labels):
     images = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 2, 2, 3))
     source = ArraySource({"image": images, **columns})
     names = {"age": AGES, "age_group": AGE_GROUPS, "gender": GENDERS}
-    return Dataset("any", source, source, names, (0,) * 3, (1,) * 3, "")
+    return Dataset("any", source, {"test": source}, names, (0,) * 3, (1,) * 3, "")
 
 
 @pytest.mark.parametrize(
