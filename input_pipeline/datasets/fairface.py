@@ -8,6 +8,7 @@ with. What is read is the folder that is found there:
     train/1.jpg ..., val/1.jpg ...                      224x224 pixels (padding 0.25) or 448x448 (padding 1.25)
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ SPLITS = {"train": "train", "val": "test"}  # FairFace's name -> ours
 # How ages are written: as the name of a group, or as the date that a spreadsheet took it for, "03-Sep" and "Oct-19".
 AGES = {name: number for number, name in enumerate(FAIRFACE.names)}
 AGES |= {"more than 70": len(AGES) - 1, "70+": len(AGES) - 1, "": -1}
-AGES |= dict.fromkeys(("3-sep", "sep-3"), AGES["3-9"]) | dict.fromkeys(("oct-19", "19-oct"), AGES["10-19"])
+AGES |= dict.fromkeys(("3-sep", "03-sep", "sep-03"), AGES["3-9"]) | dict.fromkeys(("oct-19", "19-oct"), AGES["10-19"])
 
 
 class Fairface(face_files.FaceFiles):
@@ -93,7 +94,7 @@ def create(
     builder = Fairface(folder, read_rows(folder), cache_dir, resolution)
     builder.prepare()
     index = builder.info.metadata
-    return faces.open_faces(
+    dataset = faces.open_faces(
         builder,
         index["split"],
         labels=labels,
@@ -101,3 +102,4 @@ def create(
         grouping=FAIRFACE,
         validation=validation,
     )
+    return dataclasses.replace(dataset, groups=("race",))

@@ -74,7 +74,12 @@ def test_shares_that_leave_nothing_are_refused(open_faces, share, message):
 
 def test_labels_of_all_faces(open_faces):
     labels = open_faces().labels
-    assert {key: len(names) for key, names in labels.items()} == {"age": 101, "age_span": 0, "age_group": 8, "gender": 2}
+    assert {key: len(names) for key, names in labels.items()} == {
+        "age": 101,
+        "age_span": 0,
+        "age_group": 8,
+        "gender": 2,
+    }
     assert (labels["age"][0], labels["age"][35], labels["age"][100]) == ("0", "35", "100")
 
 

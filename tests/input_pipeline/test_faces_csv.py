@@ -342,9 +342,10 @@ def test_ages_may_be_spans(write, open_csv):
     data = open_csv(labels=("age_span", "age"))
     found = [(record["age_span"].tolist(), record["age"]) for record in records(data.train) + records(data.test)]
     assert found == [([25, 33], 28.5), ([70, 101], 85), ([0, 3], 1), ([30, 31], 30), ([35, 36], 35)]
-    assert data.description.splitlines()[1:6:2] == [
+    assert {
         "  left out: 1 with a span of ages whose first year is above its last",
+        "  left out: 1 with an age that is no number from 0 to 100",
         "  left out: 1 with both an age and a span of ages",
         "  left out: 1 with no age_span or age",
-    ]
-    assert "  ages that are spans of years, of which the middle is taken: 3" in data.description
+        "  ages that are spans of years, of which the middle is taken: 3",
+    } <= {*data.description.splitlines()}

@@ -46,7 +46,13 @@ def test_ages_are_spans_however_they_are_written(folder):
     train = records(data.train)
     assert [record["age_span"].tolist() for record in train] == [[3, 10], [3, 10], [10, 20], [70, 101], [20, 30]]
     assert [record["age"] for record in train] == [6, 6, 14.5, 85, 24.5]
-    assert [data.labels["age_group"][record["age_group"]] for record in train] == ["3-9", "3-9", "10-19", "70-", "20-29"]
+    assert [data.labels["age_group"][record["age_group"]] for record in train] == [
+        "3-9",
+        "3-9",
+        "10-19",
+        "70-",
+        "20-29",
+    ]
     assert [record["gender"] for record in train] == [1, 0, 0, 1, -1]
     assert [record["path"] for record in records(data.tests["test"])] == ["val/0.jpg"]
 
@@ -90,7 +96,9 @@ def test_the_real_images(shared, tmp_path):
     """Read counts, of a part of the images: those of one archive and of one for validation."""
     fairface = shared("data/fairface")
     unpack = f"import sys; sys.path.insert(0, {str(fairface.parent)!r}); from unpack_faces import unpack; from pathlib"
-    unpack += f" import Path; [unpack(Path({str(fairface)!r}) / name, Path({str(tmp_path)!r})) for name in sys.argv[1:]]"
+    unpack += (
+        f" import Path; [unpack(Path({str(fairface)!r}) / name, Path({str(tmp_path)!r})) for name in sys.argv[1:]]"
+    )
     subprocess.run([sys.executable, "-c", unpack, "train_00.zip", "val_00.zip"], check=True)
     for part in ("train", "val"):
         name = f"fairface_label_{part}.csv"
