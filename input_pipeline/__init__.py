@@ -29,6 +29,7 @@ _CREATORS: dict[str, str | Callable[..., Dataset]] = {
     "fairface": "input_pipeline.datasets.fairface:create",
     "imagenet": "input_pipeline.datasets.imagenet:create",
     "imdb_wiki": "input_pipeline.datasets.imdb_wiki:create",
+    "mixture": "input_pipeline.mixture:create",
     "rendered_faces": "input_pipeline.datasets.rendered_faces:create",
     "svhn": "input_pipeline.datasets.svhn:create",
 }
@@ -45,7 +46,7 @@ def register(name: str, create: Callable[..., Dataset]) -> None:
     Args:
         create: `(data_dir, cache_dir, *, labels, **options) -> Dataset`, where `labels` are keys of which a record must
             have one. Its other keyword-only parameters are options; with one called `validation`, see `create_dataset`,
-            the data set can hold out subjects.
+            the data set can hold out subjects, and with one called `limit` it leaves out images itself.
 
     Raises:
         DataError: there is a data set of that name, or `create` has no keyword-only parameter `labels`.
@@ -98,12 +99,14 @@ def create_dataset(
         if "validation" not in known:
             raise DataError(f"{name} does not say who is who: it has no subjects to hold out; leave out validation")
         options["validation"] = validation
+    if limit is not None and limit < 1:
+        raise DataError(f"the limit of {limit} images leaves none; it must be 1 or more")
+    if "limit" in known:
+        options["limit"], limit = limit, None
     dataset = create(data_dir, cache_dir, **options)
     check_labels(dataset)
     if limit is None:
         return dataset
-    if limit < 1:
-        raise DataError(f"the limit of {limit} images leaves none; it must be 1 or more")
     limited = dataclasses.replace(
         dataset,
         train=_limited(dataset.train, limit),

@@ -8,6 +8,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,10 +62,12 @@ def load_columns(source: Source) -> dict[str, np.ndarray]:
     return columns
 
 
-def epoch_order(num_records: int, batch_size: int, seed: int, epoch: int, draw: Callable | None = None) -> np.ndarray:
-    """Numbers of the records that `pipeline.train_batches` shows in that epoch: int32 [steps, batch_size]."""
-    steps = pipeline.steps_per_epoch(num_records, batch_size)
-    order, start = pipeline.record_order(num_records, seed, draw), epoch * num_records
+def epoch_order(order: grain.MapDataset, batch_size: int, epoch: int) -> np.ndarray:
+    """Numbers of the records that `pipeline.train_batches` shows in that epoch: int32 [steps, batch_size].
+
+    `order` is that of `pipeline.record_order`.
+    """
+    steps, start = pipeline.steps_per_epoch(len(order), batch_size), epoch * len(order)
     numbers = (order[place] for place in range(start, start + steps * batch_size))
     return np.fromiter(numbers, np.int32, steps * batch_size).reshape(steps, batch_size)
 
@@ -72,11 +75,10 @@ def epoch_order(num_records: int, batch_size: int, seed: int, epoch: int, draw: 
 def train_batches(
     columns: dict[str, jax.Array],
     *,
+    order: grain.MapDataset,
     batch_size: int,
-    seed: int,
     epochs: int,
     start_step: int,
-    draw: Callable[[int, np.random.Generator], int] | None = None,
     place: Callable[[np.ndarray], jax.Array],
     steps_per_call: int = 1,
 ) -> Iterator[dict]:
@@ -86,22 +88,22 @@ def train_batches(
 
     Args:
         columns: of `load_columns`, on the accelerator.
+        order: of `pipeline.record_order`.
         place: puts an epoch's order, int32 [steps, batch_size], there too.
         steps_per_call: how many steps a call does; the steps of an epoch are divided by it.
         The others are those of `pipeline.train_batches`.
     """
-    records = len(columns["mask"])
-    steps = pipeline.steps_per_epoch(records, batch_size)
+    steps = pipeline.steps_per_epoch(len(order), batch_size)
     first, done = divmod(start_step, steps)
     ahead = ThreadPoolExecutor(1)  # finding the next epoch's order takes a second for CIFAR
     try:
-        following = ahead.submit(epoch_order, records, batch_size, seed, first, draw)
+        following = ahead.submit(epoch_order, order, batch_size, first)
         for epoch in range(first, epochs):
-            order = place(following.result())
+            numbers = place(following.result())
             if epoch + 1 < epochs:
-                following = ahead.submit(epoch_order, records, batch_size, seed, epoch + 1, draw)
+                following = ahead.submit(epoch_order, order, batch_size, epoch + 1)
             for _ in range(done, steps, steps_per_call):
-                yield {"columns": columns, "order": order}
+                yield {"columns": columns, "order": numbers}
             done = 0
     finally:
         ahead.shutdown(wait=False)

@@ -43,13 +43,16 @@ def steps_per_epoch(num_records: int, batch_size: int) -> int:
 
 
 def record_order(
-    num_records: int, seed: int, draw: Callable[[int, np.random.Generator], int] | None = None
+    source: Source, seed: int, draw: Callable[[int, np.random.Generator], int] | None = None
 ) -> grain.MapDataset:
     """Numbers of the records in the order of the first epoch; beyond its end come those of the next ones.
 
     `draw` makes a number of the one that would have come without shuffling and a generator of its own for each place.
+    Without it, a source that has an `order` of its own decides.
     """
-    numbers = grain.MapDataset.range(num_records).seed(seed)
+    if draw is None and hasattr(source, "order"):
+        return source.order(seed)
+    numbers = grain.MapDataset.range(len(source)).seed(seed)
     return numbers.random_map(draw) if draw else numbers.shuffle()
 
 
@@ -85,7 +88,7 @@ def train_batches(
     """
     local_size = _local_size(batch_size, process_count)
     steps = steps_per_epoch(len(source), batch_size)
-    dataset = record_order(len(source), seed, draw)[: steps * batch_size].repeat(epochs)
+    dataset = record_order(source, seed, draw)[: steps * batch_size].repeat(epochs)
     dataset = dataset.random_map(functools.partial(_train_example, source, transform)).batch(local_size)
     return _iterate(dataset[start_step * process_count + process_index :: process_count], workers)
 

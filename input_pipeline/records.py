@@ -29,7 +29,9 @@ from input_pipeline.errors import DataError
 class Source(Protocol):
     """Records by number. Sources can be pickled, so that worker processes can read them.
 
-    Those that have labels in memory show them as `columns`: record key -> array [N, ...].
+    Those that have labels in memory show them as `columns`: record key -> array [N, ...]. Those that are trained on in
+    an order of their own have a method `order`: seed -> endless `grain.MapDataset` of record numbers, whose length is
+    that of an epoch.
     """
 
     def __len__(self) -> int: ...
@@ -199,8 +201,8 @@ def check_labels(dataset: Dataset) -> None:
 
 
 def check_label(name: str, labels: Sequence[str]) -> None:
-    """Raises DataError unless the wanted `labels` are the "label" alone that a data set of plain classes has."""
-    if set(labels) != {"label"}:
+    """Raises DataError unless one of the wanted `labels` is the "label" that a data set of plain classes has."""
+    if "label" not in labels:
         raise DataError(f"{name} has the label 'label' alone, not {', '.join(labels)}")
 
 

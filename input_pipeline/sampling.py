@@ -32,10 +32,13 @@ class InverseFrequency:
         empty: of the bins without a training record, neighbours in one: "85-100".
 
     Raises:
-        DataError: there is no such label or none that is known, it is not in memory, or the width is out of range.
+        DataError: the data set has an order of its own, there is no such label or none that is known, it is not in
+            memory, or the width is out of range.
     """
 
     def __init__(self, dataset: Dataset, label: str, bin_width: float = 5.0):
+        if hasattr(dataset.train, "order"):
+            raise DataError(f"{dataset.name} draws images by the shares of its parts; leave out sampling.label")
         if label not in dataset.labels:
             raise unknown_name("sampling.label", label, dataset.labels)
         values = getattr(dataset.train, "columns", {}).get(label)

@@ -315,16 +315,15 @@ def open_faces(
         note: what the description should say about where `split` and `age_group` come from.
 
     Raises:
-        DataError: there is no such label or share, or nothing is left to train, validate or test with.
+        DataError: there is none of these labels, no such share, or nothing is left to train, validate or test with.
     """
     index = builder.info.metadata
     age = middle(index["age_span"])
     age_group = nearest_age_group(age) if age_group is None else age_group
     known = {"age": age >= 0, "age_span": age >= 0, "age_group": age_group >= 0, "gender": index["gender"] >= 0}
-    for label in labels:
-        if label not in known:
-            raise unknown_name("label", label, known)
-    known = {label: known[label] for label in labels}
+    if not known.keys() & {*labels}:
+        raise unknown_name("label", ", ".join(labels), known)
+    known = {label: known[label] for label in labels if label in known}
     if validation is not None:
         split = _hold_out(builder, split, validation)
     names = ("train", "validation", "test") if "validation" in split or validation else ("train", "test")

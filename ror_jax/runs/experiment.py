@@ -209,10 +209,9 @@ def _resident(
     return _Feed(
         lambda start: on_device.train_batches(
             train,
+            order=pipeline.record_order(dataset.train, config.seed, sampling),
             batch_size=config.batch_size,
-            seed=config.seed,
             epochs=config.epochs,
-            draw=sampling,
             start_step=start,
             place=partial(place, sharding=rows(mesh, before=1)),
             steps_per_call=config.steps_per_call,

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from input_pipeline import on_device
+from input_pipeline import on_device, pipeline
 from ror_jax.errors import UserError
 from ror_jax.files import writing
 from ror_jax.models.weights import TENSORS, save_card, save_weights
@@ -161,8 +161,9 @@ def _open(
 
 def _show_sampling(experiment: Experiment, config: ConfigDict, path: Path, say: Callable[[str], None]) -> None:
     """Draws what sampling makes of the training images; says which kinds there are none of."""
-    sampling, images = experiment.sampling, len(experiment.dataset.train)
-    first = on_device.epoch_order(images, config.batch_size, config.seed, 0, sampling)
+    sampling = experiment.sampling
+    order = pipeline.record_order(experiment.dataset.train, config.seed, sampling)
+    first = on_device.epoch_order(order, config.batch_size, 0)
     with _DRAWING:
         save_sampling(sampling.label, sampling.names, sampling.counts(), sampling.counts(first), path)
     if sampling.empty:

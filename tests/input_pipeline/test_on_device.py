@@ -63,7 +63,8 @@ def test_rows_of_the_columns_in_the_order_of_an_epoch_are_the_batches_of_the_pip
         }
     )
     columns = on_device.load_columns(source)
-    orders = [on_device.epoch_order(count, batch_size, seed=3, epoch=epoch) for epoch in range(3)]
+    order = pipeline.record_order(source, seed=3)
+    orders = [on_device.epoch_order(order, batch_size, epoch) for epoch in range(3)]
     assert {(order.shape, order.dtype) for order in orders} == {((8, batch_size), np.dtype(np.int32))}
     batches = pipeline.train_batches(
         source, transform=lambda image, rng: np.asarray(image), batch_size=batch_size, seed=3, epochs=3
@@ -118,10 +119,11 @@ def test_resident_batches_are_those_of_the_pipeline():
     images = np.random.default_rng(0).integers(0, 256, (25, 8, 8, 3)).astype(np.uint8)
     source = ArraySource({"image": images, "label": np.arange(25, dtype=np.int32)})
     columns = on_device.load_columns(source)
-    options = {"batch_size": 10, "seed": 3, "epochs": 3, "start_step": 1}
+    options = {"batch_size": 10, "epochs": 3, "start_step": 1}
     center = functools.partial(transforms.center_crop, size=8, resize=8)
-    expected = pipeline.train_batches(source, transform=lambda image, rng: center(image), **options)
-    resident = on_device.train_batches(columns, place=jax.device_put, **options)
+    expected = pipeline.train_batches(source, transform=lambda image, rng: center(image), seed=3, **options)
+    order = pipeline.record_order(source, seed=3)
+    resident = on_device.train_batches(columns, order=order, place=jax.device_put, **options)
     rows = jax.jit(on_device.training_rows, static_argnames="transform")
     plain = on_device.training_transform("none", size=8, resize=8, fill=FILL)
     for step, (batch, other) in enumerate(zip(resident, expected, strict=True), start=1):

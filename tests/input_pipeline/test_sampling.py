@@ -73,10 +73,11 @@ def test_what_is_drawn_depends_on_the_seed_and_the_step_alone():
     halves = [numbers(process_index=index, process_count=2) for index in range(2)]
     np.testing.assert_array_equal(np.concatenate(halves, axis=1), whole)
     np.testing.assert_array_equal(numbers(workers=1), whole)
-    on_the_device = [on_device.epoch_order(33, 8, seed=1, epoch=epoch, draw=draw) for epoch in range(3)]
+    order = pipeline.record_order(data.train, 1, draw)
+    on_the_device = [on_device.epoch_order(order, 8, epoch) for epoch in range(3)]
     np.testing.assert_array_equal(np.concatenate(on_the_device), whole)
     resident = on_device.train_batches(
-        {"mask": np.ones(33)}, batch_size=8, seed=1, epochs=3, start_step=5, draw=draw, place=np.asarray
+        {"mask": np.ones(33)}, order=order, batch_size=8, epochs=3, start_step=5, place=np.asarray
     )
     orders = [batch["order"] for batch in resident]
     assert len(orders) == 7
