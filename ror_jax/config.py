@@ -306,10 +306,8 @@ def _rows(
     for group, settings in groups.items():
         here, dotted = (values[group], f"{prefix}{group}.") if group else (values, prefix)
         for name, setting in settings.items():
-            if isinstance(setting.default, Mapping):
-                parts = {
-                    part: setting._replace(type=type(each), default=each) for part, each in setting.default.items()
-                }
+            if isinstance(here.get(name), ConfigDict):
+                parts = {part: setting._replace(type=type(each), default=each) for part, each in here[name].items()}
                 yield from _rows({name: parts}, here, dotted)
             elif name in here:
                 yield f"{dotted}{name}", here[name], setting

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from ml_collections import ConfigDict, FieldReference
 
-TYPES = (bool, int, float, str, tuple)
+TYPES = (bool, int, float, str, tuple, Mapping)
 _ENTRY = re.compile(r"(\w+(?:, \w+)*): (.*)")
 
 
@@ -58,14 +58,16 @@ def declared(reader: Callable, skip: tuple[str, ...] = ()) -> dict[str, Setting]
 def optional(declarations: Iterable[Mapping[str, Setting]]) -> dict[str, Setting]:
     """Returns the union of several readers' settings, with the default None: that of whoever reads the setting.
 
-    The first description of a setting counts. Its type is `object` where readers have different ones.
+    A mapping has the default {}. The first description of a setting counts. Its type is `object` where readers have
+    different ones.
     """
     union: dict[str, Setting] = {}
     for settings in declarations:
         for name, setting in settings.items():
             known = union.get(name, setting)
             kind = setting.type if setting.type is known.type else object
-            union[name] = Setting(kind, None, known.description or setting.description)
+            default = {} if kind is Mapping else None
+            union[name] = Setting(kind, default, known.description or setting.description)
     return union
 
 

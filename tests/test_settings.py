@@ -116,6 +116,7 @@ def test_every_setting_has_a_type_and_a_description():
     rates = names.pop("optimizer.rates")
     names |= {f"optimizer.rates.{part}": rates._replace(type=float, default=1.0) for part in rates.default}
     assert list(rates.default) == ["backbone", "trunks", "heads"]
+    assert names.pop("dataset.mixture").default == {}  # of which there is no setting until a config names parts
     types = dict(flat(default_config()))
     assert types == {name: setting.type for name, setting in names.items()}
     for name, setting in names.items():

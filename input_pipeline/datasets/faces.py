@@ -377,7 +377,7 @@ def _describe(builder: FaceBuilder, rows: dict[str, np.ndarray], known: dict[str
     uses = {"train": "to train on", "validation": f"to validate with ({people} subjects)", "test": "to test on"}
     kept = np.any(list(known.values()), axis=0)
     reasons = index["left_out"] + collections.Counter({f"no {' or '.join(known)}": int((~kept).sum())})
-    spans = (kept & (np.ptp(index["age_span"].reshape(-1, 2), axis=1) > 1)).sum() if "age" in known else 0
+    spans = (kept & (np.ptp(index["age_span"].reshape(-1, 2), axis=1) > 1.5)).sum() if "age" in known else 0
     ordered = dict.fromkeys([*builder.rules, *(reason for reason, _ in reasons.most_common())])
     lines = [
         f"{builder.name}: {len(kept) + index['left_out'].total()} rows read, "

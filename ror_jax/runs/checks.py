@@ -53,16 +53,18 @@ def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
             f"the label {placed[0]!r} is a place in the image, which transforms do not move: it can be learned with"
             f" augmentation='none', without jitter, under another name than {', '.join(GEOMETRY)}"
         )
-    several = list(task.labels) if len(task.labels) > 1 else []  # of one, a data set keeps no image that lacks it
-    for split, source in {"train": dataset.train, **dataset.evaluations}.items():
+    for source in (dataset.train, *dataset.evaluations.values()):
         columns = getattr(source, "columns", {})
         for key in task.labels.keys() & columns.keys():
             if columns[key].shape[1:] != task.labels[key].shape:
                 shapes = f"{list(columns[key].shape[1:])}; the task takes it as {list(task.labels[key].shape)}"
                 raise UserError(f"{dataset.name}: the label {key!r} has the shape {shapes}")
-        for label, values in label_columns(source, several).items():
+    several = list(task.labels) if len(task.labels) > 1 else []  # of one, a data set keeps no image that lacks it
+    uses = {"training": [dataset.train], "validation": dataset.validation.values(), "testing": dataset.tests.values()}
+    for use, sources in uses.items():
+        for label, values in _labels(sources, several).items() if sources else ():
             if not task.labels[label].known(values).any():
-                words = f"{dataset.name}: no image of the split {split} has a known {label}"
+                words = f"{dataset.name}: no image for {use} has a known {label}"
                 raise UserError(f"{words}, which task {config.task.name} learns; is that column or label missing?")
     if task.needs_validation and dataset.validation:
         task.check_validation(partial(_labels, dataset.validation.values()))

@@ -23,7 +23,7 @@ from ror_jax.training.logging import environment
 def check_workdir(workdir: Path, config: ConfigDict, *, free: tuple[str, ...] = FREE) -> None:
     """Raises UserError if the folder holds a run with other settings than these; the message lists them.
 
-    Settings of the names `free` may differ.
+    Settings whose dotted names begin or end with one of the names `free` may differ.
     """
     path = workdir / "config.json"
     if path.exists():
@@ -80,7 +80,7 @@ def _compare(workdir: Path, before: dict, now: dict, free: tuple[str, ...]) -> N
     changed = [
         f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
         for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and key.split(".")[0] not in free
+        if before.get(key) != now.get(key) and not {key.split(".")[0], key.split(".")[-1]} & {*free}
     ]
     if changed:
         raise UserError(

@@ -165,7 +165,9 @@ class MultiTask(Task):
         return part.score(self.results_of(name, results))
 
     def line(self, results: Mapping[str, Any]) -> str:
-        return "; ".join(f"{name} {part.line(self.results_of(name, results))}" for name, part in self.parts.items())
+        """The main results of the parts that counted an image."""
+        own = {name: self.results_of(name, results) for name in self.parts}
+        return "; ".join(f"{name} {self.parts[name].line(found)}" for name, found in own.items() if found["images"])
 
     def results_of(self, name: str, results: Mapping[str, Any]) -> dict[str, Any]:
         """A part's results by its own names."""

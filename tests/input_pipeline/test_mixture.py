@@ -137,12 +137,16 @@ def test_the_fingerprint_changes_with_shares_and_parts():
         ({"Large": {"share": 1, "name": "large"}}, ["rank"], "a part is called 'Large'; its name consists of a-z"),
         ({"large": {"share": 1, "tnt": 3}}, ["rank"], "part large: unknown option of data set large 'tnt'; did you"),
         ({"large": {"share": 1}, "small": {"share": 1}}, ["mood", "race"], "none of the parts .* has the label 'race'"),
-        ({"rendered_faces": {"share": 1}}, ["label"], "part rendered_faces: unknown label 'label'; known are age"),
+        (
+            {"rendered_faces": {"share": 1, "people": 5}},
+            ["label"],
+            "part rendered_faces: unknown label 'label'; known are age",
+        ),
     ],
 )
-def test_what_cannot_be_mixed_is_refused(parts, labels, message):
+def test_what_cannot_be_mixed_is_refused(parts, labels, message, tmp_path):
     with pytest.raises(DataError, match=message):
-        create_dataset("mixture", cache_dir="unused", labels=labels, mixture=parts)
+        create_dataset("mixture", cache_dir=tmp_path, labels=labels, mixture=parts)
 
 
 def test_a_label_with_other_classes_in_another_part_cannot_be_learned(monkeypatch):
