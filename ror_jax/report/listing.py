@@ -80,8 +80,9 @@ def _describe(argument: str, numbers: dict[str, dict[str, str]]) -> str:
 
 
 def _recipe(settings: dict) -> str:
+    start = f"; from {settings['init_from']}" if settings["init_from"] else ""
     if not settings["epochs"]:
-        return "only tested"
+        return f"only tested{start}"
     recipe = f"{settings['epochs']} epochs of batches of {settings['batch_size']}"
     recipe += f", {settings['optimizer.name']}, rate {settings['optimizer.learning_rate']:g}"
     if settings["optimizer.schedule"] == "cosine":
@@ -90,9 +91,7 @@ def _recipe(settings: dict) -> str:
         recipe += f" divided by ten after {_words(settings['optimizer.decay_epochs'])}"
     if settings["task.weights"]:
         recipe += f"; loss weights {_words(settings['task.weights'])}"
-    if settings["init_from"]:
-        recipe += f"; from {settings['init_from']}"
-    return recipe + (f"; stages before: {_words(settings['stages'])}" if settings["stages"] else "")
+    return recipe + start + (f"; stages before: {_words(settings['stages'])}" if settings["stages"] else "")
 
 
 def _words(value) -> str:
