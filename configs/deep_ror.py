@@ -5,8 +5,8 @@
     python -m ror_jax.main --config=configs/deep_ror.py:preror58_sd,gender,fold=3 --config.data_dir=FOLDER
     python -m ror_jax.main --config=configs/deep_ror.py --list    # the paper's rows: network, recipe, published result
 
-K. Zhang et al., "Age Group and Gender Estimation in the Wild with Deep RoR Architecture". The default
-network is preror58_sd. One word says what is learnt:
+K. Zhang et al., "Age Group and Gender Estimation in the Wild with Deep RoR Architecture". The default network is
+preror58_sd. One word says what is learnt:
 
     age              age groups, all of them weighing the same (the default)
     gender
