@@ -1,24 +1,25 @@
-"""Age in years and gender at once, with the multi-task article's network and recipe. After the colon: the backbone.
+"""Age in years and gender at once, with the multi-task article's network and recipe: BACKBONE,WORD,...
 
     python -m ror_jax.main --config=configs/age_gender.py:convnext_tiny --config.data_dir=FACES.csv
     python -m ror_jax.main --config=configs/age_gender.py:ror34 --config.data_dir=FACES.csv
+    python -m ror_jax.main --config=configs/age_gender.py --list    # the article's rows, with what it publishes
 
-`convnext_tiny`, `efficientnet_b0` and `resnet18` are the article's; any other model can take their place. FACES.csv has
-the columns id, full_path, gender and age, as `configs/faces_csv.py` says. More words may follow, after commas:
+`convnext_tiny`, the default, `efficientnet_b0` and `resnet18` are the article's; any other of `list_models()` can take
+their place. FACES.csv has the columns id, full_path, gender and age, as `configs/faces_csv.py` says. The words:
 
     adience, imdb_wiki   these data instead; of Adience fold 0, ages being the middles of its age groups
     rendered_faces       faces that the program draws
     pretrained           begin with the weights in weights/BACKBONE, as tools/convert_torchvision.py makes them
     smoke                the same, small, in minutes on a laptop
 
-D. Patel, "Multi-Task Deep Learning for Age and Gender Prediction: From Baseline to 0.82 Kaggle Score". With 34,708
-faces for training and 8,677 for testing it reports harmonic scores of 0.821 (ConvNeXt-Tiny), 0.802 (EfficientNet-B0)
-and 0.763 (ResNet-18). It gives network, loss, optimiser and learning rates; epochs, batch size, rate of dropout, width
-of the age bins and the strength of the augmentation it does not: those are ours.
+D. Patel, "Multi-Task Deep Learning for Age and Gender Prediction: From Baseline to 0.82 Kaggle Score". It gives
+network, loss, optimiser and learning rates; epochs, batch size, rate of dropout, width of the age bins and the strength
+of the augmentation it does not: those are ours.
 """
 
 from ror_jax.config import default_config
-from ror_jax.errors import UserError, unknown
+from ror_jax.config_argument import parse_argument
+from ror_jax.errors import UserError
 from ror_jax.models import list_models
 from ror_jax.models.families import MODELS as RESIDUAL
 
@@ -28,26 +29,23 @@ DATASETS = {
     "imdb_wiki": {"whole_image": True},
     "rendered_faces": {},
 }
-WORDS = (*DATASETS, "pretrained", "smoke")
 
 
-def get_config(argument: str = "convnext_tiny"):
-    backbone, *words = argument.split(",")
-    if backbone not in list_models():
-        raise unknown("backbone", backbone, list_models())
-    if not set(words) <= set(WORDS):
-        raise UserError(f"unknown words after {backbone!r}: {','.join(words)!r}; known are {', '.join(WORDS)}")
-    if {"pretrained", "smoke"} <= set(words):
+def get_config(argument: str = ""):
+    words = parse_argument(argument, backbone=list_models(), dataset=DATASETS, pretrained=bool, smoke=bool)
+    if words.pretrained and words.smoke:
         raise UserError("smoke makes the network small: pretrained weights do not fit it; leave one of the two out")
+    backbone = words.backbone or "convnext_tiny"
+    chosen = (words.dataset, words.pretrained and "pretrained", words.smoke and "smoke")
     config = default_config()
-    config.name = "_".join(["age_gender", backbone, *words])
+    config.name = "_".join(["age_gender", backbone, *filter(None, chosen)])
     config.row = f"age_gender:{backbone},pretrained"
-    dataset = next((word for word in words if word in DATASETS), "faces_csv")
+    dataset = words.dataset or "faces_csv"
     config.dataset.update({"name": dataset, **DATASETS[dataset]})
     config.model.name = backbone
     config.model.dtype = "bfloat16"
     config.task.name = "age_gender"
-    if "pretrained" in words:
+    if words.pretrained:
         config.init_from = f"weights/{backbone}"
 
     # Section 4: whole faces at 224 pixels, and what changes them.
@@ -74,7 +72,7 @@ def get_config(argument: str = "convnext_tiny"):
     config.batch_size = 64
 
     config.views = "flip"  # section 13
-    if "smoke" in words:
+    if words.smoke:
         _shrink(config)
     return config
 

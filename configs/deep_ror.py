@@ -1,29 +1,46 @@
-"""What the experiments of Deep-RoR on Adience share: the networks of its tables, their recipes, the two mechanisms.
+"""Deep-RoR's experiments on Adience (Tables III to VI and VIII to XI, Figures 4 to 8), five folds: NETWORK,WORD,...
 
-K. Zhang et al., "Age Group and Gender Estimation in the Wild with Deep RoR Architecture". `configs/recipes/` has one
-file for each network of Tables III to VI and VIII to XI. After its name comes what is learnt:
+    python -m ror_jax.main --mode=cross_validate --config=configs/deep_ror.py:preror58_sd,two_mechanisms \\
+        --config.data_dir=FOLDER
+    python -m ror_jax.main --config=configs/deep_ror.py:preror58_sd,gender,fold=3 --config.data_dir=FOLDER
+    python -m ror_jax.main --config=configs/deep_ror.py --list    # the paper's rows: network, recipe, published result
 
-    age              age groups, all of them weighing the same
+K. Zhang et al., "Age Group and Gender Estimation in the Wild with Deep RoR Architecture". The default network is
+preror58_sd. One word says what is learnt:
+
+    age              age groups, all of them weighing the same (the default)
     gender
     two_mechanisms   gender first, then age groups with the loss weights LW3 (section III.B and III.C)
     pretrained       gender first, then age groups, all of them weighing the same (Figure 6, "pt")
     LW1, LW2, LW3    age groups with these loss weights (Table I)
     older_than_K     the question whether a face is older than age group K, 1 to 7 (equation 2, Figure 4)
 
-and perhaps a comma and `smoke`: the same stages, small, in minutes on a laptop.
+`fold=N` tests on fold N, in a folder of its own; otherwise on fold 0, or with --mode=cross_validate on all. `smoke` is
+the same stages, small, in minutes on a laptop.
+
+Networks with imagenet or imdb_wiki in their names begin with converted ImageNet weights, and those with imdb_wiki go
+on with IMDB-WIKI-101, in --config.stage.imdb_wiki.data_dir, before Adience:
+
+    python -m tools.convert_torchvision --weights resnet34.pth --model ror34 --output weights/ror34
 """
 
-from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from ror_jax.config import default_config, stage_config
-from ror_jax.errors import UserError, unknown
+from ror_jax.config_argument import parse_argument
 from ror_jax.models.families import MODELS
 
 AGE, GENDER, OLDER = "age_group", "gender", "older_than"
-SMOKE = "smoke"
+SMALL_IMAGES = {"dataset": {"resolution": 72}, "image_size": 64, "resize": 72, "min_area": 0.5}
+# A Pre-RoR of 14 layers, for two CPU cores.
+SMALL = SMALL_IMAGES | {
+    "model": {"name": "small_preror", "survival": 0.8},
+    "batch_size": 32,
+    "epochs": 40,
+    "optimizer": {"decay_epochs": (25, 35)},
+}
 # What is learnt -> task, loss weights, the stage before it.
 VARIANTS = {
     "age": (AGE, None, None),
@@ -110,58 +127,46 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def recipe(network: str, usual: str = "age") -> Callable[[str], ConfigDict]:
-    """The function `get_config` of a network's file; `usual` is what is learnt unless an argument says otherwise."""
-
-    if network not in NETWORKS:
-        raise unknown("network of Deep-RoR", network, NETWORKS)
-
-    def get_config(argument: str = usual) -> ConfigDict:
-        variant, *rest = argument.split(",")
-        if rest not in ([], [SMOKE]):
-            raise UserError(f"unknown argument {','.join(rest)!r} after {variant!r}; the only one is {SMOKE!r}")
-        config = default_config()  # the optimiser, the batch and the schedule are those of section IV.A already
-        config.dataset.update({"name": "adience", "fold": 0, "protocol": "levi"})
-        settings = NETWORKS[network]
-        before = {name: stage_config(**changes) for name, changes in settings.get("stage", {}).items()}
-        with config.unlocked():
-            config.update(settings | {"stage": before})
-        set_variant(config, network, variant, f"recipes/{network}")
-        if rest:
-            with config.unlocked():
-                _shrink(config)
-        return config
-
-    return get_config
+def get_config(argument: str = "") -> ConfigDict:
+    words = parse_argument(argument, network=NETWORKS, variant=VARIANTS, smoke=bool, fold=range(5))
+    network = words.network or "preror58_sd"
+    config = default_config()  # the optimiser, the batch and the schedule are those of section IV.A already
+    config.dataset.update({"name": "adience", "fold": words.fold or 0, "protocol": "levi"})
+    settings = NETWORKS[network]
+    before = {name: stage_config(**changes) for name, changes in settings.get("stage", {}).items()}
+    with config.unlocked():
+        config.update(settings | {"stage": before})
+    set_variant(config, network, words.variant or "age", f"deep_ror:{network}")
+    if words.smoke:
+        _shrink(config)
+    if words.fold is not None:
+        for run in (config, *config.stage.values()):
+            if run.dataset.name != "imdb_wiki":  # which has no folds
+                run.name += f"_fold{words.fold}"
+    return config
 
 
-def set_variant(config: ConfigDict, name: str, variant: str, file: str | None = None) -> None:
-    """Sets what is learnt, one of `VARIANTS`, and what before it; with it the names, and the row of `file` if given.
-
-    Raises:
-      UserError: there is no such variant; the nearest ones are named.
-    """
-    if variant not in VARIANTS:
-        raise unknown("recipe", variant, VARIANTS)
+def set_variant(config: ConfigDict, name: str, variant: str, row: str | None = None) -> None:
+    """Sets what is learnt, one of `VARIANTS`, and what before it; also the names and, if `row` is given, the rows."""
 
     def names(variant: str) -> dict[str, str | None]:
-        return {"name": f"{name}_{variant}", "row": file and f"{file}:{variant}"}
+        return {"name": f"{name}_{variant}", "row": row and f"{row},{variant}"}
 
-    with config.unlocked():
-        config.update(names(variant))
-        config.task.name, config.task.weights, before = VARIANTS[variant]
-        if config.task.name == OLDER:
-            config.task.group = int(variant.rpartition("_")[2])
-        if before:
-            config.stages += (before,)
+    config.update(names(variant))
+    config.task.name, config.task.weights, before = VARIANTS[variant]
+    if config.task.name == OLDER:
+        config.task.group = int(variant.rpartition("_")[2])
+    if before:
+        config.stages += (before,)
+        with config.unlocked():
             config.stage[before] = stage_config(**names(before), task={"name": GENDER})
 
 
 def _shrink(config: ConfigDict) -> None:
     """The same, small."""
-    config.name += f"_{SMOKE}"
-    config.dataset.protocol, config.dataset.resolution, config.dataset.limit = "all", 72, 2000
-    config.image_size, config.resize, config.min_area = 64, 72, 0.5
+    config.name += "_smoke"
+    config.dataset.protocol, config.dataset.limit = "all", 2000
+    config.update(SMALL_IMAGES)
     config.init_from = None  # these networks have no pretrained counterpart
     config.batch_size = 32
     config.epochs, config.optimizer.decay_epochs = 8, (6,)
@@ -170,6 +175,6 @@ def _shrink(config: ConfigDict) -> None:
         config.model.widths = (16, 32, 64, 128)
         config.optimizer.learning_rate = 0.1
     for stage in config.stage.values():
-        stage.name += f"_{SMOKE}"
+        stage.name += "_smoke"
         stage.epochs = stage.optimizer.learning_rate = stage.optimizer.decay_epochs = None
         stage.dataset.resolution, stage.dataset.limit = config.dataset.resolution, config.dataset.limit

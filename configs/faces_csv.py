@@ -19,20 +19,18 @@ Without folds and splits a tenth is drawn to test on, of the people where `ident
 --config.dataset.validation=0.1 holds out a tenth of the rest for validation.
 """
 
+from configs.deep_ror import SMALL
 from ror_jax.config import default_config
+from ror_jax.config_argument import parse_argument
+
+ROWS = ("age_group", "gender", "age")
 
 
-def get_config(target: str = "age_group"):
+def get_config(argument: str = ""):
+    target = parse_argument(argument, target=ROWS).target or "age_group"
     config = default_config()
     config.name = f"faces_csv_{target}"
     config.dataset.name = "faces_csv"
-    config.dataset.resolution = 72
-    config.image_size, config.resize = 64, 72
-    config.min_area = 0.5
-    config.model.name = "small_preror"
-    config.model.survival = 0.8
+    config.update(SMALL)
     config.task.name = "age_years" if target == "age" else target
-    config.batch_size = 32
-    config.epochs = 40
-    config.optimizer.decay_epochs = (25, 35)
     return config

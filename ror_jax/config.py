@@ -32,7 +32,7 @@ class RunSettings:
 
     Attributes:
       name: name of the run; its folder is runs/NAME unless --workdir says otherwise.
-      row: FILE:ROW of `configs/`, the experiment of a paper that this is; see `ror_jax.report`.
+      row: FILE:ARGUMENT of `configs/`, the experiment of a paper that this is; see `ror_jax.report`.
       seed: seed of parameters, order of images, augmentation and stochastic depth.
       deterministic: compute the same numbers each time on a GPU, too, by slower algorithms; elsewhere always.
       init_from: folder of weights to start from, as tools/convert_torchvision.py makes it.
@@ -223,15 +223,21 @@ def given(settings: ConfigDict) -> dict:
 
 
 def load_config(argument: str) -> ConfigDict:
-    """Returns the config that `--config=FILE` or `--config=FILE:ROW` means.
+    """Returns the config that `--config=FILE` or `--config=FILE:ARGUMENT` means.
 
     Raises:
       UserError: there is no such file.
     """
-    file, _, row = argument.partition(":")
+    file, _, words = argument.partition(":")
     if not Path(file).is_file():
         raise UserError(f"there is no config file {file}")
-    return _functions(Path(file).resolve())["get_config"](*[row] if row else [])
+    return run_file(Path(file).resolve())["get_config"](*[words] if words else [])
+
+
+@functools.cache
+def run_file(file: Path) -> dict[str, Any]:
+    """Returns what a config file defines; it is run once, as what it registers can be registered once."""
+    return runpy.run_path(str(file))
 
 
 def describe(config: ConfigDict) -> str:
@@ -248,12 +254,6 @@ def describe(config: ConfigDict) -> str:
     chosen = ", ".join(config[group].name for group in NAMES)
     rest = f"Other settings, which {chosen} do not read: {', '.join(unread)}"
     return "\n".join([*lines, "", textwrap.fill(rest, 120, break_on_hyphens=False)])
-
-
-@functools.cache
-def _functions(file: Path) -> dict[str, Any]:
-    """What a config file defines; it is run once, as what it registers can be registered once."""
-    return runpy.run_path(str(file))
 
 
 def _always_read() -> dict[str, dict[str, Setting]]:

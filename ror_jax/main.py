@@ -3,14 +3,16 @@
     python -m ror_jax.main --config=configs/quickstart.py
     python -m ror_jax.main --config=configs/adience_fold0.py --config.data_dir=DIR
 
-Every setting can be changed on the command line: --config.model.survival=1. With --settings, all of them are printed. A
-run that was stopped goes on where it was when the same command is given again.
+Every setting can be changed on the command line: --config.model.survival=1. With --settings, all of them are printed,
+with --list the rows of the config file. A run that was stopped goes on where it was when the same command is given
+again.
 """
 
 import os
 import re
 import signal
 import sys
+from collections.abc import Iterable
 from logging import CRITICAL, getLogger
 from pathlib import Path
 
@@ -22,12 +24,14 @@ from ml_collections import config_flags
 from input_pipeline import DataError
 from ror_jax.config import describe
 from ror_jax.errors import UserError
+from ror_jax.report.listing import list_rows
 from ror_jax.runs.run import evaluate_checkpoint, train_and_test
 from ror_jax.runs.studies import STUDIES, cross_validate
 from ror_jax.training import distributed
 from ror_jax.training.loop import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
+LIST = flags.DEFINE_boolean("list", False, "Print the rows of the config file, with published results, and leave.")
 SETTINGS = flags.DEFINE_boolean("settings", False, "Print all settings of the config, with descriptions, and leave.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run. Default: runs/NAME, with the name in the config.")
 MODE = flags.DEFINE_enum(
@@ -54,8 +58,9 @@ def main(argv) -> None:
     config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:
-        if SETTINGS.value:
-            return print(describe(config))
+        if LIST.value or SETTINGS.value:
+            file = config_flags.get_config_filename(flags.FLAGS["config"])
+            return print_each(list_rows(file) if LIST.value else [describe(config)])
         distributed.initialize(COORDINATOR.value, PROCESSES.value, PROCESS.value)
         if FOLDS.value is not None and MODE.value != "cross_validate":
             raise UserError("--folds belongs to --mode=cross_validate; one fold alone is --config.dataset.fold")
@@ -77,6 +82,15 @@ def main(argv) -> None:
         saved = "" if step is None else f" and saved at step {step}"
         print(f"Stopped by {signal.Signals(number).name}{saved}. The same command goes on.")
         sys.exit(128 + number)
+
+
+def print_each(texts: Iterable[str]) -> None:
+    """Prints texts as they come, until nobody reads any more: `head` leaves early."""
+    try:
+        for text in texts:
+            print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush at the exit
 
 
 def folds(words: list[str]) -> list[int]:

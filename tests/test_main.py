@@ -68,7 +68,7 @@ def test_a_run_leaves_its_results(trained):
     assert summary["epoch"] == 2 and summary["test"]["images"] == 12
     assert f"exact {100 * summary['test']['exact']:.2f} %" in printed
     assert "always the most frequent class" in printed
-    assert "configs/adience_small.py" in printed  # how to go on
+    assert "configs/adience.py:small" in printed  # how to go on
     config = json.loads((workdir / "config.json").read_text())
     assert config["model"]["widths"] == [4, 8] and config["optimizer"]["weight_decay"] == 1e-4
     environment = json.loads((workdir / "environment.json").read_text())
@@ -153,9 +153,9 @@ def test_another_run_in_the_same_folder_is_refused(command, trained, mode):
         (["--config.modle.name=x"], "there is no setting modle; did you mean model instead of modle"),
         (["--config.optimizer.momentun=0"], "did you mean momentum instead of momentun"),
         (["--config=configs/quickstrt.py"], "the config: No such file or directory: 'configs/quickstrt.py'"),
-        (["--config=configs/cifar10.py:ror3_110sd"], "unknown cifar10 row 'ror3_110sd'; did you mean 'ror3_110_sd'"),
+        (["--config=configs/ror.py:svhn,ror3_110"], "unknown svhn network 'ror3_110'; did you mean 'ror3_wrn40"),
         (["--config.seed=1", "--config.epochs=many"], "error: flag --config.epochs=many: invalid literal for int()"),
-        (["--config=configs/quickstart.py:gendre"], "unknown recipe 'gendre'; did you mean 'gender'?"),
+        (["--config=configs/quickstart.py:gendre"], "unknown config argument 'gendre'; did you mean 'gender'?"),
         (["--config.model.name=preror85"], "unknown model 'preror85'; did you mean 'preror82'"),
         (["--config.dataset.name=adiense"], "unknown data set 'adiense'; did you mean 'adience'"),
         ([ADIENCE], "adience needs data_dir"),
@@ -203,9 +203,18 @@ def test_an_argument_that_a_config_does_not_take(command, tmp_path):
     assert done.returncode == 1 and "the config takes no such argument after its name" in done.stderr
 
 
+def test_rows_are_listed_for_as_long_as_somebody_reads(command):
+    """As by `| head`."""
+    process = command("--config=configs/deep_ror.py", "--list", wait=False)
+    line = next(line for line in process.stdout if line.startswith("--config="))
+    process.stdout.close()
+    assert line == "--config=configs/deep_ror.py:preresnet34,age\n"
+    assert process.wait(timeout=300) == 0 and process.stderr.read() == ""
+
+
 def test_settings_of_a_stage(command, tmp_path):
     """Of any kind, whether the recipe changes them or not; a misspelt one is refused."""
-    recipe = ("--config=configs/recipes/ror34_imdb_wiki.py:two_mechanisms,smoke", f"--workdir={tmp_path / 'run'}")
+    recipe = ("--config=configs/deep_ror.py:ror34_imdb_wiki,two_mechanisms,smoke", f"--workdir={tmp_path / 'run'}")
     done = command(*recipe, f"--config.stage.imdb_wiki.data_dir={tmp_path}", "--config.stage.gender.epochs=1")
     assert done.returncode == 1 and f"error: {tmp_path} has neither imdb_crop" in done.stderr
     done = command(*recipe, "--config.stage.gender.epoch=1")

@@ -211,7 +211,7 @@ def test_names_are_registered_once(monkeypatch):
 
 
 def test_a_config_is_loaded_by_its_path(tmp_path):
-    assert load_config("configs/cifar10.py:ror3_110_sd").row == "cifar10:ror3_110_sd"
+    assert load_config("configs/ror.py:ror3_110_sd,cifar10").row == "ror:cifar10,ror3_110_sd"
     assert load_config("configs/quickstart.py").name == "quickstart"
     with pytest.raises(UserError, match=f"there is no config file {tmp_path}/mine.py"):
         load_config(f"{tmp_path}/mine.py:row")

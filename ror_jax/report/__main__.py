@@ -1,7 +1,6 @@
-"""Prints a paper's rows, puts its tables and figures with our numbers beside the published ones on a page, or compares
-two runs, or two folders with runs fold_0, fold_1 ..., on the same test images.
+"""Puts a paper's tables and figures with our numbers beside the published ones on a page, or compares two runs, or two
+folders with runs fold_0, fold_1 ..., on the same test images.
 
-python -m ror_jax.report --paper=ror --list
 python -m ror_jax.report --paper=deep_ror --runs=runs
 python -m ror_jax.report --compare runs/A runs/B
 """
@@ -12,7 +11,6 @@ from pathlib import Path
 
 from ror_jax.errors import UserError
 from ror_jax.report.compare import compare
-from ror_jax.report.listing import list_rows
 from ror_jax.report.page import to_markdown, write_page
 from ror_jax.report.paper import load_paper, runs_of, write_report
 from ror_jax.report.runs import find_runs
@@ -24,7 +22,6 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--paper", default="ror", help="whose tables: the name of a .toml file beside this program")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--list", action="store_true", help="print all rows: command, size, recipe, published numbers")
     what.add_argument("--runs", type=Path, metavar="DIR", help="folder in which to look for runs, however deep")
     what.add_argument("--compare", type=Path, nargs=2, metavar=("A", "B"), help="folders of runs; print B against A")
     parser.add_argument(
@@ -41,9 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     try:
-        if options.list:
-            print(list_rows(load_paper(options.paper), options.configs))
-        elif options.compare:
+        if options.compare:
             _compare(options.compare, options.output)
         else:
             _report(options.paper, options.runs, options.output or options.runs, options.configs)

@@ -79,7 +79,7 @@ def aging_curves(runs: list[Run], ours: list[Run]) -> list[dict]:
     curves = []
     for groups in asked.values():
         members = [run for group in groups.values() for run in group]
-        name = members[0].row.partition(":")[0] if members[0].row else members[0].name
+        name = members[0].row.rpartition(",")[0] if members[0].row else members[0].name
         points = {k: float(np.mean([run.value("accuracy") for run in groups[k]])) for k in sorted(groups)}
         curves.append({"label": _label(members, name, ours), "runs": members, "points": points})
     return curves

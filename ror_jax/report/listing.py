@@ -1,5 +1,6 @@
-"""The rows of a paper's tables and figures: how to run them, the network's size, the recipe, what is published."""
+"""The rows of a config file: how to run them, the network's size, the recipe, what is published."""
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from flax import nnx
 
 from input_pipeline.age_groups import AGE_GROUPS
 from input_pipeline.datasets.faces import AGES, GENDERS
+from ror_jax.config import load_config, run_file
 from ror_jax.models import create_model
-from ror_jax.report.paper import cells, published
-from ror_jax.report.runs import CONFIGS, row_settings
+from ror_jax.report.paper import cells, list_papers, load_paper, published
+from ror_jax.saved_settings import flat_settings
 from ror_jax.tasks import create_task
 from ror_jax.training.state import count_parameters
 
@@ -30,35 +32,57 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # of d
 FACES = {"age": AGES, "age_group": AGE_GROUPS, "gender": GENDERS}  # labels
 
 
-def list_rows(paper: dict, configs: Path | None = None) -> str:
-    """Three lines for each row, in the paper's order. `configs` is as for `row_settings`."""
-    numbers: dict[str, dict[str, list[str]]] = {}  # row -> number -> where it stands
+def list_rows(file: str) -> Iterator[str]:
+    """Yields what a config file says of itself, and a few lines for each of its rows.
+
+    The rows are the arguments in its `ROWS`; or else those that papers print, in their order; or else the file itself.
+    """
+    content = run_file(Path(file).resolve())
+    if content["__doc__"]:
+        yield f"{content['__doc__'].strip()}\n"
+    numbers = {name: _numbers(load_paper(name)) for name in list_papers()}
+    start = f"{Path(file).stem}:"
+    printed = [row.removeprefix(start) for rows in numbers.values() for row in rows if row.startswith(start)]
+    for argument in dict.fromkeys(content.get("ROWS", printed or [""])):
+        yield _describe(f"{file}:{argument}".rstrip(":"), numbers)
+
+
+def _numbers(paper: dict) -> dict[str, str]:
+    """All that a paper publishes of a row, by row."""
+    found: dict[str, dict[str, list[str]]] = {}  # row -> number -> where it stands
     for place, cell in cells(paper):
         if "run" in cell:
             number = f"{published(cell)}{UNITS[cell['metric']]}" if "published" in cell else "no number"
-            places = numbers.setdefault(cell["run"], {}).setdefault(number, [])
+            places = found.setdefault(cell["run"], {}).setdefault(number, [])
             places += [place] if place not in places else []
-    return "\n".join(line for row, places in numbers.items() for line in _lines(row, places, configs))
+    return {
+        row: "; ".join(f"{number} ({', '.join(places)})" for number, places in numbers.items())
+        for row, numbers in found.items()
+    }
 
 
-def _lines(row: str, numbers: dict[str, list[str]], configs: Path | None) -> list[str]:
-    file, _, name = row.partition(":")
-    settings = row_settings(row, configs)
+def _describe(argument: str, numbers: dict[str, dict[str, str]]) -> str:
+    """The lines of one row; `numbers` are by paper and row."""
+    settings = flat_settings(load_config(argument))
     model, task = (_options(settings, group) for group in ("model", "task"))
-    labels = {"label": tuple(map(str, range(CLASSES[file])))} if file in CLASSES else FACES
-    parameters = _parameters(tuple(create_task(labels=labels, **task).heads.items()), tuple(model.items()))
+    classes = CLASSES.get(settings["dataset.name"])
+    labels = {"label": tuple(map(str, range(classes)))} if classes else FACES
+    sizes = {key: value for key, value in model.items() if key != "survival"}  # rows with and without share a count
+    parameters = _parameters(tuple(create_task(labels=labels, **task).heads.items()), tuple(sizes.items()))
     network = [model.pop("name"), *(f"{key} {_words(value)}" for key, value in model.items())]
-    where = "; ".join(f"{number} ({', '.join(places)})" for number, places in numbers.items())
-    return [
-        f"--config={configs or CONFIGS}/{file}.py:{name}",
+    row = settings["row"]
+    lines = [
+        f"--config={argument}",
         f"    {', '.join(network)}; {parameters:,} parameters; {_recipe(settings)}",
-        f"    published: {where}",
+        *(f"    published ({paper}.toml): {rows[row]}" for paper, rows in numbers.items() if row in rows),
     ]
+    return "\n".join(lines)
 
 
 def _recipe(settings: dict) -> str:
+    start = f"; from {settings['init_from']}" if settings["init_from"] else ""
     if not settings["epochs"]:
-        return "only tested"
+        return f"only tested{start}"
     recipe = f"{settings['epochs']} epochs of batches of {settings['batch_size']}"
     recipe += f", {settings['optimizer.name']}, rate {settings['optimizer.learning_rate']:g}"
     if settings["optimizer.schedule"] == "cosine":
@@ -66,8 +90,8 @@ def _recipe(settings: dict) -> str:
     elif settings["optimizer.decay_epochs"]:
         recipe += f" divided by ten after {_words(settings['optimizer.decay_epochs'])}"
     if settings["task.weights"]:
-        recipe += f"; loss weights {settings['task.weights']}"
-    return recipe + (f"; stages before: {_words(settings['stages'])}" if settings["stages"] else "")
+        recipe += f"; loss weights {_words(settings['task.weights'])}"
+    return recipe + start + (f"; stages before: {_words(settings['stages'])}" if settings["stages"] else "")
 
 
 def _words(value) -> str:

@@ -1,7 +1,7 @@
 """A paper's tables and figures with its published numbers beside ours.
 
-The published numbers are in a `.toml` beside this file; each cell names the experiment, FILE:ROW of `configs/`, that
-makes the same number here. Ours are read from what runs left behind, and from nowhere else.
+The published numbers are in a `.toml` beside this file; each cell names the experiment, FILE:ARGUMENT of `configs/`,
+that makes the same number here. Ours are read from what runs left behind, and from nowhere else.
 """
 
 import os
@@ -24,6 +24,11 @@ FOLDER = Path(__file__).parent
 KINDS = ("aging", "bars", "curves")  # of figures
 
 
+def list_papers() -> list[str]:
+    """Returns the names of all papers."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
 def load_paper(name: str) -> dict:
     """The published numbers of a paper as its `.toml` has them, with all digits that were printed and no other.
 
@@ -32,9 +37,8 @@ def load_paper(name: str) -> dict:
     Raises:
       UserError: there is no such paper.
     """
-    papers = [path.stem for path in FOLDER.glob("*.toml")]
-    if name not in papers:
-        raise unknown("paper", name, papers)
+    if name not in list_papers():
+        raise unknown("paper", name, list_papers())
     text = (FOLDER / f"{name}.toml").read_text()
     paper = {"metrics": ["error"], "curve": "error", "folds": [], "tasks": []} | tomllib.loads(
         text, parse_float=Decimal
@@ -70,9 +74,8 @@ def published(cell: dict) -> str:
 
 
 def runs_of(paper: dict, runs: list[Run]) -> list[Run]:
-    """Those of this paper's rows, in its tables or not: of the files of `configs/` that its cells name."""
-    files = {cell["run"].partition(":")[0] for _, cell in cells(paper) if "run" in cell}
-    return [run for run in runs if run.row and run.row.partition(":")[0] in files]
+    """Those of this paper's rows, in its tables or not: they begin with one of its `row_prefixes`."""
+    return [run for run in runs if run.row and run.row.startswith(tuple(paper["row_prefixes"]))]
 
 
 def write_report(paper: dict, runs: list[Run], folder: Path, name: str) -> tuple[list[Path], list[str]]:
@@ -196,7 +199,10 @@ def _run_list(paper: dict, runs: list[Run], folder: Path) -> list[Section]:
 
 
 def _panels(paper: dict, runs: list[Run], ours: list[Run]) -> list[dict]:
-    """What `save_page` draws: the paper's figures for which there are runs, and curves of our other rows by file."""
+    """What `save_page` draws: the paper's figures for which there are runs, and curves of our other rows.
+
+    Of the latter, those that differ in their last word alone share a panel.
+    """
     panels, drawn = [], set()
     for figure in paper["figures"]:
         kind = _kind(figure)
@@ -211,11 +217,11 @@ def _panels(paper: dict, runs: list[Run], ours: list[Run]) -> list[dict]:
             panels.append({"title": title, kind: entries, "metric": metric, "groups": AGING_GROUPS})
     metric = paper["curve"]
     rest = sorted({run.row for run in ours if run.curve(metric)} - drawn)
-    for file in sorted({row.partition(":")[0] for row in rest}):
-        rows = [row for row in rest if row.startswith(f"{file}:")]
-        labelled = [_cell(paper, row, metric, ours) | {"label": row.partition(":")[2]} for row in rows]
+    for start in sorted({row.rpartition(",")[0] for row in rest}):
+        rows = [row for row in rest if row.startswith(f"{start},")]
+        labelled = [_cell(paper, row, metric, ours) | {"label": row.rpartition(",")[2]} for row in rows]
         entries = [_with_runs(entry, ours, "curves") for entry in labelled]
-        title = f"Rows that are in none of the paper's figures: {file}"
+        title = f"Rows that are in none of the paper's figures: {start}"
         panels.append({"title": title, "curves": entries, "metric": metric})
     return panels
 

@@ -40,7 +40,7 @@ class Run:
     """One run, as it was found.
 
     Attributes:
-      row: FILE:ROW, FILE being that of a folder of configs without `.py`; None if it is no experiment of a paper.
+      row: FILE:ARGUMENT, FILE being that of a folder of configs without `.py`; None if it is no experiment of a paper.
       fold: that it was tested on; None for data without folds.
       settings: by dotted name, those that make the experiment; without the fold.
       differences: from the row's own settings, in words; empty if it is the paper's experiment to the end.
@@ -239,17 +239,24 @@ def _hours(rows: list[dict], found: dict, epochs: int) -> float | None:
 
 @cache
 def row_settings(row: str, configs: Path | None = None) -> dict:
-    """The settings of FILE:ROW by dotted name.
+    """The settings of the row FILE:ARGUMENT by dotted name.
 
     Args:
       configs: the folder that has FILE.py; by default `configs` in the current directory, or else beside this package.
+
+    Raises:
+      UserError: there is no such row; another version of the program may have had it.
     """
     if configs is None:
         configs = CONFIGS if CONFIGS.is_dir() else Path(ror_jax.__file__).parents[1] / CONFIGS
-    file, _, name = row.partition(":")
-    if not re.fullmatch(r"[\w-]+(/[\w-]+)*", file):  # it is run as a program
-        raise UserError(f"{row!r} names no file of a folder of configs")
-    return flat_settings(load_config(f"{configs / file}.py:{name}"))
+    file, _, argument = row.partition(":")
+    try:
+        if not re.fullmatch(r"[\w-]+(/[\w-]+)*", file):  # it is run as a program
+            raise UserError("it names no file of a folder of configs")
+        return flat_settings(load_config(f"{configs / file}.py:{argument}"))
+    except UserError as error:
+        words = f"its row {row!r} does not exist: {error}; correct `row` in its config.json, or set it to null"
+        raise UserError(words) from error
 
 
 def in_words(value) -> str:

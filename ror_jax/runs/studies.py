@@ -74,11 +74,11 @@ def aging_curve(config: ConfigDict, workdir: Path) -> None:
         raise UserError("the images for training or testing are all of one age group: there is no curve to draw")
 
     config.task.name = "older_than"
+    network = (config.row or "").rpartition(",")[0]
     chains = {}
     for group in groups:
         config.task.group = group
-        if config.row:
-            config.row = f"{config.row.partition(':')[0]}:older_than_{group}"
+        config.row = f"{network},older_than_{group}" if network.startswith("deep_ror:") else None
         chains[f"older than {names[group - 1]}"] = stages(config, workdir / f"older_than_{group}")
     _run(chains, config.mesh.data)
     if not is_first():

@@ -1,34 +1,26 @@
 """The recipes of Deep-RoR: the networks are what their names say, the settings what sections IV.A, D and E say."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
-from configs import deep_ror, imdb_wiki
+from configs import imdb_wiki
+from configs.deep_ror import NETWORKS, get_config
 from ror_jax.errors import UserError
 from ror_jax.models import model_config
 
-FILES = sorted(path.stem for path in Path(deep_ror.__file__).parent.glob("recipes/[!_]*.py"))
-
 
 def config_of(name, argument="age"):
-    return importlib.import_module(f"configs.recipes.{name}").get_config(argument)
+    return get_config(f"{name},{argument}")
 
 
 def network_of(config):
     return model_config(**{key: value for key, value in config.model.items() if value is not None})
 
 
-def test_every_network_has_a_file():
-    assert sorted(deep_ror.NETWORKS) == FILES
-
-
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_the_network_is_what_its_name_says(name):
     config = config_of(name)
     network = network_of(config)
-    assert (config.name, config.row) == (f"{name}_age", f"recipes/{name}:age")
+    assert (config.name, config.row) == (f"{name}_age", f"deep_ror:{name},age")
     if "resnet" in name or "ror" in name:
         assert network.levels == (3 if "ror" in name else 1)
         assert network.preactivation == name.startswith("pre")
@@ -67,6 +59,15 @@ def test_smoke_keeps_stages_and_kind(name):
     if name != "cnn_4c2f":
         for field in ("levels", "shortcut_types", "preactivation", "kernels", "survival", "expansion"):
             assert getattr(network_of(small), field) == getattr(network_of(whole), field)
+
+
+def test_a_fold_has_folders_of_its_own():
+    """But not the stage on IMDB-WIKI, which has no folds."""
+    config = config_of("ror34_imdb_wiki", "two_mechanisms,fold=3")
+    assert config.dataset.fold == 3 and config.name == "ror34_imdb_wiki_two_mechanisms_fold3"
+    assert config.stage.gender.name == "ror34_imdb_wiki_gender_fold3"
+    assert config.stage.imdb_wiki.name == "imdb_wiki_ror34"
+    assert config.row == config_of("ror34_imdb_wiki", "two_mechanisms").row
 
 
 def test_the_middle_stage_has_a_file_of_its_own():

@@ -56,7 +56,7 @@ def test_the_data_take_their_options(dataset, tmp_path):
     ("argument", "words"),
     [
         ("convnext_tinny", "did you mean 'convnext_tiny'"),
-        ("ror34,smok", "known are faces_csv, adience"),
+        ("ror34,smok", "did you mean 'smoke'"),
         ("resnet18,pretrained,smoke", "leave one"),
     ],
 )

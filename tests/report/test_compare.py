@@ -7,7 +7,7 @@ import pytest
 
 from ror_jax.report.__main__ import main
 
-ROW = "recipes/preror58_sd:age"
+ROW = "deep_ror:preror58_sd,age"
 
 
 GENDERS = [("0", 3, 0, 0, 0, 0.5), ("1", 3, 0, 0, 1, 0.5)]
@@ -47,7 +47,7 @@ def test_folds_are_paired_and_chance_is_told(tmp_path, compare, leave_fold):
         leave_fold(tmp_path / f"a/fold_{fold}", ROW, answers(a), fold=fold)
         leave_fold(tmp_path / f"b/fold_{fold}", ROW, answers(b), fold=fold, seed=1, model__survival=None, epochs=5)
     leave_fold(tmp_path / "a/fold_2", ROW, answers([3]), fold=2)
-    leave_fold(tmp_path / "a/fold_0_gender", "recipes/preror58_sd:gender", [("", 3, 0, 0, 0, 0.5)])  # a stage of it
+    leave_fold(tmp_path / "a/fold_0_gender", "deep_ror:preror58_sd,gender", [("", 3, 0, 0, 0, 0.5)])  # a stage of it
     text = compare("--output", str(tmp_path / "out"))
     assert "On folds 0, 1: 4 test images of 2 subjects." in text
     assert "exact: A 75.00 %, B 75.00 %; B - A = +0.00 points" in text and "which contains 0" in text
@@ -71,7 +71,7 @@ def test_images_of_one_person_count_as_one(tmp_path, compare, leave_fold):
         ({"answers": answers([3, 3])[::-1]}, "in the same order: identity of image 1 is 0 in .*a and 1 in .*b"),
         ({"fold": 1}, "a has fold 0, .*b fold 1: test both on the same fold"),
         (
-            {"row": "recipes/preror58_sd:gender", "answers": GENDERS},
+            {"row": "deep_ror:preror58_sd,gender", "answers": GENDERS},
             "nothing to compare: .*a answers with age_group, .*b answers with gender",
         ),
         (

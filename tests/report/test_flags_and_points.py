@@ -12,7 +12,7 @@ from ror_jax.report.page import Picture, Table, to_markdown
 from ror_jax.report.runs import find_runs
 from ror_jax.tasks.answers import Flags, Points
 
-ROW = "recipes/preror58_sd:age"
+ROW = "deep_ror:preror58_sd,age"
 SMILING, YOUNG = ([1, 1, 1, 1, 0, 0], [1, 1, 1, 0, 0, 1]), ([0, 0, -1, 0, -1, -1], [0, 0, 1, 0, 1, 1])
 GLASSES = ([-1] * 6, [0, 1] * 3)
 SHIFTS = [0.002, 0.01, 0.04] * 2  # of all points to the right; the eyes are 0.2 apart: errors of 1, 5 and 20 %

@@ -2,12 +2,9 @@
 
 import json
 
-import jax
 import pytest
-from flax import nnx
 
-from configs import cifar10, cifar100, imagenet, svhn
-from ror_jax.models import create_model
+from configs import ror
 from ror_jax.report.__main__ import main
 from ror_jax.report.paper import load_paper
 from ror_jax.report.runs import IMAGES, find_runs
@@ -57,10 +54,10 @@ def report(tmp_path, capsys):
 
 def test_runs_with_the_papers_settings_are_averaged_over_their_seeds(tmp_path, report):
     """94 and 95 % correct: an error of 5.50 %, standard deviation sqrt(0.5) = 0.71."""
-    leave_run(tmp_path / "a", cifar10.get_config("resnet110"), 0.94, epochs=500)
-    leave_run(tmp_path / "deep" / "b", changed(cifar10.get_config("resnet110"), seed=1), 0.95, epochs=500)
-    leave_run(tmp_path / "copy", changed(cifar10.get_config("resnet110"), seed=1), 0.95, epochs=500)
-    leave_run(tmp_path / "short", changed(cifar10.get_config("resnet110"), epochs=5), 0.60, epochs=5)
+    leave_run(tmp_path / "a", ror.get_config("cifar10,resnet110"), 0.94, epochs=500)
+    leave_run(tmp_path / "deep" / "b", changed(ror.get_config("cifar10,resnet110"), seed=1), 0.95, epochs=500)
+    leave_run(tmp_path / "copy", changed(ror.get_config("cifar10,resnet110"), seed=1), 0.95, epochs=500)
+    leave_run(tmp_path / "short", changed(ror.get_config("cifar10,resnet110"), epochs=5), 0.60, epochs=5)
     text, printed = report()
     published, ours = row_after(text, "## Table II:", "110 layers")
     assert published == ["5.43", "", "", "", "5.08", ""]
@@ -73,10 +70,10 @@ def test_runs_with_the_papers_settings_are_averaged_over_their_seeds(tmp_path, r
 
 
 def test_a_run_with_other_settings_or_an_unfinished_one_is_marked_and_explained(tmp_path, report):
-    short = changed(cifar100.get_config("ror3_110_sd"), epochs=4, batch_size=64)
+    short = changed(ror.get_config("cifar100,ror3_110_sd"), epochs=4, batch_size=64)
     leave_run(tmp_path / "short", short, 0.40, epochs=4)
-    leave_run(tmp_path / "stopped", cifar100.get_config("ror3_164_sd"), 0.30, epochs=3, finished=False)
-    leave_run(tmp_path / "toy", svhn.get_config("wrn58_4"), 1.0, epochs=50, train=600)
+    leave_run(tmp_path / "stopped", ror.get_config("cifar100,ror3_164_sd"), 0.30, epochs=3, finished=False)
+    leave_run(tmp_path / "toy", ror.get_config("svhn,wrn58_4"), 1.0, epochs=50, train=600)
     text, printed = report()
     assert "| 600 train images instead of 604388 | ../toy |" in text
     _, ours = row_after(text, "## Table III:", "110 layers")
@@ -89,12 +86,12 @@ def test_a_run_with_other_settings_or_an_unfinished_one_is_marked_and_explained(
 
 
 def test_a_run_on_a_part_of_the_images_stands_for_a_row_only_if_there_is_no_other(tmp_path, report):
-    leave_run(tmp_path / "smoke", cifar10.get_config("ror3_110,smoke"), 0.40, epochs=4)
+    leave_run(tmp_path / "smoke", ror.get_config("cifar10,ror3_110,smoke"), 0.40, epochs=4)
     _, ours = row_after(report()[0], "## Table II:", "110 layers")
     assert ours[4] == "60.00 [1]"
     _, ours = row_after(report()[0], "## Table X:", "RoR-3-110")
     assert ours[0] == ""  # hours of a few images say nothing
-    leave_run(tmp_path / "whole", cifar10.get_config("ror3_110"), 0.30, epochs=3, finished=False)
+    leave_run(tmp_path / "whole", ror.get_config("cifar10,ror3_110"), 0.30, epochs=3, finished=False)
     _, ours = row_after(report()[0], "## Table II:", "110 layers")
     assert ours[4] == "70.00 [2]"
 
@@ -104,7 +101,7 @@ def test_imagenet_says_what_a_network_was_made_from(tmp_path, report):
 
     def leave(name, row, epochs, card=None, **settings):
         folder = tmp_path / name
-        leave_run(folder, changed(imagenet.get_config(row), **settings), 0.75, epochs=epochs)
+        leave_run(folder, changed(ror.get_config(f"imagenet,{row}"), **settings), 0.75, epochs=epochs)
         start = {
             "init_from": {"overrides": card},
             "model": row,
@@ -129,25 +126,26 @@ def test_imagenet_says_what_a_network_was_made_from(tmp_path, report):
 
 
 def test_rows_outside_the_tables_and_damaged_runs(tmp_path, report):
-    leave_run(tmp_path / "small", cifar10.get_config("ror3_20"), 0.91, epochs=500)
-    leave_run(tmp_path / "broken", cifar10.get_config("ror3_32"), 0.91, epochs=500)
+    leave_run(tmp_path / "small", ror.get_config("cifar10,ror3_20"), 0.91, epochs=500)
+    leave_run(tmp_path / "broken", ror.get_config("cifar10,ror3_32"), 0.91, epochs=500)
     (tmp_path / "broken" / "summary.json").write_text("{")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text('{"format": 2, "name": "quickstart"}')  # no row of a paper
-    leave_run(tmp_path / "renamed", changed(cifar10.get_config("ror3_20"), row="cifar11:ror3_20"), 0.9, epochs=5)
+    leave_run(tmp_path / "renamed", changed(ror.get_config("cifar10,ror3_20"), row="cifar10:ror3_20"), 0.9, epochs=5)
     text, printed = report()
-    assert "| cifar10:ror3_20 | 9.00 |" in text
+    assert "| ror:cifar10,ror3_20 | 9.00 |" in text
     assert "ror3_32" not in text
     summary = tmp_path / "broken" / "summary.json"
     assert printed.err.startswith(f"left out {tmp_path / 'broken'}: {summary} is damaged: ")
-    missing = "there is no config file configs/cifar11.py"
+    missing = "its row 'cifar10:ror3_20' does not exist: there is no config file configs/cifar10.py; correct `row`"
     assert f"left out {tmp_path / 'renamed'}: {missing}" in printed.err
     assert "1 runs of the paper's rows" in printed.out
 
 
-def test_rows_are_those_of_a_folder_of_configs(tmp_path):
-    with pytest.raises(SystemExit, match=f"error: there is no config file {tmp_path}/cifar10.py"):
-        main(["--paper=ror", "--list", f"--configs={tmp_path}"])
+def test_rows_are_those_of_a_folder_of_configs(tmp_path, capsys):
+    leave_run(tmp_path / "run", ror.get_config("cifar10,ror3_20"), 0.91, epochs=3)
+    main(["--paper=ror", f"--runs={tmp_path}", f"--configs={tmp_path}"])
+    assert f"there is no config file {tmp_path}/ror.py" in capsys.readouterr().err
 
 
 def test_without_runs_the_published_numbers_stand_alone(tmp_path, report):
@@ -161,7 +159,7 @@ def test_without_runs_the_published_numbers_stand_alone(tmp_path, report):
 
 
 def test_curves_are_those_of_the_log(tmp_path):
-    leave_run(tmp_path / "a", cifar10.get_config("ror3_20"), 0.91, epochs=3)
+    leave_run(tmp_path / "a", ror.get_config("cifar10,ror3_20"), 0.91, epochs=3)
     (run,), problems = find_runs(tmp_path)
     assert not problems
     assert [(epoch, round(error, 6)) for epoch, error in run.curve("error")] == [(1, 11.0), (2, 10.0), (3, 9.0)]
@@ -185,26 +183,11 @@ def test_every_table_is_complete():
     assert [figure["number"] for figure in paper["figures"]] == list(range(5, 15))
 
 
-def test_the_listing_tells_how_to_run_a_row_and_how_large_it_is(capsys):
-    main(["--list"])
-    lines = capsys.readouterr().out.splitlines()
-    at = lines.index("--config=configs/cifar100.py:ror3_110_sd")
-    network = f"    ror3_110_ab, survival 0.5; {parameter_count('ror3_110_ab', 100):,} parameters; 500 epochs"
-    assert lines[at + 1] == f"{network} of batches of 128, sgd, rate 0.1 divided by ten after 250 and 375"
-    numbers = "23.48 % (Table III, Table VII); 7.75 h (Table X); no number (Figure 9, Figure 11)"
-    assert lines[at + 2] == f"    published: {numbers}"
-
-
-def parameter_count(name, classes):
-    _, params, _ = nnx.split(create_model(name, classes, rngs=nnx.Rngs(0)), nnx.Param, ...)
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--runs=nowhere"], "error: there is no folder nowhere"),
-        (["--paper=rox", "--list"], "error: unknown paper 'rox'; did you mean 'ror'"),
+        (["--paper=rox", "--runs=."], "error: unknown paper 'rox'; did you mean 'ror'"),
     ],
 )
 def test_mistakes_get_one_line(arguments, message):

@@ -104,6 +104,6 @@ def test_two_are_compared_answer_by_answer(runs, tmp_path, capsys):
 
 
 def test_a_network_of_one_answer_is_not_compared_with_one_of_both(runs, tmp_path, leave_fold):
-    leave_fold(tmp_path / "one", "recipes/preror58_sd:age", [("a", 0, 0, 0, 0, 0.5)])
+    leave_fold(tmp_path / "one", "deep_ror:preror58_sd,age", [("a", 0, 0, 0, 0, 0.5)])
     with pytest.raises(SystemExit, match=r"nothing to compare: .* answers with age_group, gender, .* with age_group$"):
         main(["--compare", str(runs[1]), str(tmp_path / "one")])

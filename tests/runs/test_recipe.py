@@ -2,13 +2,13 @@
 
 import pytest
 
-from configs.recipes import preror58_sd, ror34_imdb_wiki
+from configs.deep_ror import get_config
 from ror_jax.errors import UserError
 from ror_jax.runs.recipe import stages
 
 
 def test_two_mechanisms_are_gender_and_then_age(tmp_path):
-    gender, age = stages(preror58_sd.get_config("two_mechanisms"), tmp_path / "age")
+    gender, age = stages(get_config("preror58_sd,two_mechanisms"), tmp_path / "age")
     assert (gender.config.task.name, gender.config.task.weights) == ("gender", None)
     assert (age.config.task.name, age.config.task.weights) == ("age_group", "LW3")
     assert age.config.init_from == str(gender.folder) == str(tmp_path / "preror58_sd_gender")
@@ -19,13 +19,13 @@ def test_two_mechanisms_are_gender_and_then_age(tmp_path):
 def test_a_stage_is_the_recipe_of_its_row(tmp_path):
     """So that Table X's gender network is the first stage of Table XI's, and is trained once."""
     for fold in (None, 3):
-        first, *_ = stages(preror58_sd.get_config("two_mechanisms"), tmp_path / "preror58_sd_two_mechanisms", fold)
-        (alone,) = stages(preror58_sd.get_config("gender"), tmp_path / "preror58_sd_gender", fold)
+        first, *_ = stages(get_config("preror58_sd,two_mechanisms"), tmp_path / "preror58_sd_two_mechanisms", fold)
+        (alone,) = stages(get_config("preror58_sd,gender"), tmp_path / "preror58_sd_gender", fold)
         assert first == alone
 
 
 def test_what_has_no_fold_is_trained_once(tmp_path):
-    of_folds = [stages(ror34_imdb_wiki.get_config("two_mechanisms"), tmp_path / "age", fold) for fold in (0, 4)]
+    of_folds = [stages(get_config("ror34_imdb_wiki,two_mechanisms"), tmp_path / "age", fold) for fold in (0, 4)]
     (years, gender, _), (same, other_gender, other_age) = of_folds
     assert years == same and years.folder == tmp_path / "imdb_wiki_ror34"
     assert years.config.init_from == "weights/ror34" and years.config.epochs == 120
@@ -37,7 +37,7 @@ def test_what_has_no_fold_is_trained_once(tmp_path):
 
 
 def test_settings_of_the_command_line_reach_every_stage_that_does_not_change_them(tmp_path):
-    config = ror34_imdb_wiki.get_config("two_mechanisms")
+    config = get_config("ror34_imdb_wiki,two_mechanisms")
     config.seed, config.epochs = 7, 3
     config.stage.imdb_wiki.data_dir = "imdb"
     config.data_dir = "adience"
@@ -49,7 +49,7 @@ def test_settings_of_the_command_line_reach_every_stage_that_does_not_change_the
 
 def test_a_stage_that_learns_something_else_takes_no_options_of_the_recipes_task(tmp_path):
     """Gender has no objective for ordered classes; IMDB-WIKI no folds, nor this label to sample by: all refused."""
-    config = ror34_imdb_wiki.get_config("two_mechanisms")
+    config = get_config("ror34_imdb_wiki,two_mechanisms")
     config.task.objective, config.data_dir, config.dataset.limit = "coral", "adience", 100
     config.stage.gender.epochs, config.sampling.label = 10, "age_group"
     years, gender, age = (stage.config for stage in stages(config, tmp_path / "age"))
@@ -68,7 +68,7 @@ def test_a_stage_that_learns_something_else_takes_no_options_of_the_recipes_task
     ],
 )
 def test_a_recipe_that_makes_no_sense(tmp_path, change, message):
-    config = preror58_sd.get_config("two_mechanisms")
+    config = get_config("preror58_sd,two_mechanisms")
     with config.unlocked():
         config.update(change)
     with pytest.raises(UserError, match=message):

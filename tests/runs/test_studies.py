@@ -184,7 +184,8 @@ def test_another_stage_in_the_way_is_not_taken_for_this_one(folds):
 def test_aging_curve(tiny_config, tmp_path, capsys, monkeypatch):
     """A run for each question that can be asked, their accuracies, weights for the eight groups."""
     monkeypatch.setattr("ror_jax.runs.studies.answerable", lambda groups, sources: ([4, 5], [1, 2, 3, 6, 7]))
-    aging_curve(tiny_config(epochs=1, optimizer__decay_epochs=(), task__weights="LW3"), tmp_path)
+    row = "deep_ror:cnn_4c2f,LW3"
+    aging_curve(tiny_config(row=row, epochs=1, optimizer__decay_epochs=(), task__weights="LW3"), tmp_path)
     found = json.loads((tmp_path / "aging_curve.json").read_text())
     assert found["curves"]["accuracy"].keys() == {"4", "5"}
     balanced = {}
@@ -194,6 +195,7 @@ def test_aging_curve(tiny_config, tmp_path, capsys, monkeypatch):
         balanced[int(group)] = sum(test["recall"].values()) / 2
         settings = json.loads((tmp_path / f"older_than_{group}" / "config.json").read_text())
         assert settings["task"]["group"] == int(group) and settings["task"]["weights"] is None
+        assert settings["row"] == f"deep_ror:cnn_4c2f,older_than_{group}"
     assert found["proposed_weights"] == pytest.approx(propose_weights(balanced, 8))
     printed = capsys.readouterr().out
     assert "Left out: older than 48-53?" in printed and "LW3" in printed and "always the same answer" in printed
