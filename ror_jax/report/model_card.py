@@ -92,7 +92,8 @@ def _intervals(card: dict) -> list[str]:
     for name, found in card["intervals"].items():
         below, above, unit = found["below"], found["above"], _unit(card["answers"][name])
         if found.get("own"):
-            reach = f"is what the network gives for each face, reaching {below:+.3g} {unit} further down and {above:+.3g} up"
+            moved = f"its lower end moved by {-below:+.3g} {unit} and its upper one by {above:+.3g}"
+            reach = f"is the network's own for each face, {moved}"
         else:
             reach = f"goes from {below:.3g} {unit} below the answer to {above:.3g} above it"
         lines.append(

@@ -103,9 +103,9 @@ class AgeSpan(Task):
         }
 
     def summarize(self, sums: Mapping) -> dict[str, Any]:
-        """`nll` in nats; errors in years, see `metrics.summarize_errors`; `coverage`, the mean share of a span that lies
-        in the interval from the 5 % to the 95 % quantile, as `intervals.coverage` says, and `width` of that in years;
-        of the faces whose span lies in one group, if there are any, `exact`, `one_off` and `recall`."""
+        """`nll` in nats; errors in years, see `metrics.summarize_errors`; `coverage`, the mean share of the span in the
+        interval from the 5 % to the 95 % quantile, see `intervals.coverage`, and the mean `width` of that in years; of
+        the faces whose span lies in one group, if there are any, `exact`, `one_off` and `recall`."""
         images = int(sums["errors"]["count"])
         means = {name: float(sums[name]) / max(images, 1) for name in ("nll", "coverage", "width")}
         counts, groups = np.asarray(sums["confusion"]), {}
@@ -119,8 +119,8 @@ class AgeSpan(Task):
         if "exact" in results:
             groups = f", group exact {100 * results['exact']:.1f} %, 1-off {100 * results['one_off']:.1f} %"
         return (
-            f"NLL {results['nll']:.3f}, MAE {results['mae']:.2f} years{groups}, 90 % interval covers"
-            f" {100 * results['coverage']:.1f} %, {results['width']:.0f} years wide"
+            f"MAE {results['mae']:.2f} years{groups}, 90 % interval covers {100 * results['coverage']:.1f} %,"
+            f" {results['width']:.0f} years wide, NLL {results['nll']:.3f}"
         )
 
     def answers(self, estimates: jax.Array, state: Any) -> dict[str, Answer]:
@@ -141,7 +141,7 @@ class AgeSpan(Task):
         return {"age": jnp.where(known, _first_and_last(spans), -1), "age_group": self._true_groups(batch)}
 
     def first_biases(self, labels: Callable[[list[str]], Arrays]) -> dict:
-        """The distribution of all training images: from 0, small steps take thousands of them to reach people's ages."""
+        """The distribution of all training images: from 0, thousands of small steps lead to people's ages."""
         return {"age_span": self._distribution.biases(self.constant_baseline(labels)[0])}
 
     def constant_baseline(self, labels: Callable[[list[str]], Arrays]) -> np.ndarray:

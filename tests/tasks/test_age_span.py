@@ -205,7 +205,7 @@ def test_results_by_hand():
     assert results["width"] == pytest.approx(0.9)
     # 0.9 of the 8 years and of the 10; all of what is open; none of the year 5, as the interval lies in the year 3.
     assert results["coverage"] == pytest.approx((0.9 / 8 + 0.9 / 10 + 1 + 0) / 4, rel=1e-4)
-    assert "interval covers 30.1 %, 1 years wide" in task_of().line(results)
+    assert "interval covers 30.1 %, 1 years wide, NLL" in task_of().line(results)
 
 
 def test_groups_by_name():
