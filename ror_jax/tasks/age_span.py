@@ -30,14 +30,16 @@ class AgeSpan(Task):
     """Age as a distribution over years, by interval-censored maximum likelihood.
 
     Of each face a span of years [low, high) is known, in which the true age lies: one year of an exact age, a group, or
-    one that is open, as "70 and more". The loss is -log P(span), P being what the network gives (Turnbull, "The
-    empirical distribution function with arbitrarily grouped, censored and truncated data", 1976, equation 1.1). What
-    needs one number, the errors, takes the middle of the span.
+    one that is open, as "70 and more". The loss is -log P(span), P being the distribution that the network gives: the
+    likelihood of interval-censored data (Turnbull, "The empirical distribution function with arbitrarily grouped,
+    censored and truncated data", 1976). The errors alone, which need one number, are those against the middle of the
+    span.
 
     Attributes:
       names: none, as spans are no classes.
-      distribution: "logistic" or "years", see `Logistic` and `Years`.
-      smoothing: of "years", and of no other; years. None: its own default.
+      distribution: "logistic", with a location and a scale, or "years", a smoothed softmax over 101 years.
+      smoothing: of "years", and of no other: the standard deviation of a component in years, see `smoothed_years`;
+        None: 2.
       groups: age groups to answer with: "adience", "fairface", or their names, such as ("0-17", "18-64", "65-"). A year
         between two groups is of the nearest. The truth is the group of the whole span, and unknown if there is none.
     """
@@ -155,7 +157,7 @@ class AgeSpan(Task):
     def _distribution(self) -> "Distribution":
         if self.smoothing is None:
             return DISTRIBUTIONS[self.distribution]
-        return years(self.smoothing)
+        return smoothed_years(self.smoothing)
 
     @property
     def _grouping(self) -> Grouping:
@@ -265,7 +267,7 @@ def _logistic_biases(shares: np.ndarray) -> np.ndarray:
     return np.array([location / UNIT, math.log(math.expm1((scale - NARROWEST) / UNIT))], np.float32)
 
 
-def years(smoothing: float) -> Distribution:
+def smoothed_years(smoothing: float) -> Distribution:
     """A softmax over the completed years, smoothed: a mixture of 101 normal distributions of fixed place and width.
 
     It is a mixture density network (Bishop, 1994) of which only the weights are learned. Component j gives year k the
@@ -287,5 +289,5 @@ def years(smoothing: float) -> Distribution:
 
 DISTRIBUTIONS = {
     "logistic": Distribution(2, logistic_log_probability, _logistic_years, _logistic_biases),
-    "years": years(2.0),
+    "years": smoothed_years(2.0),
 }

@@ -10,7 +10,7 @@ from scipy.stats import logistic, norm
 
 from ror_jax.errors import UserError
 from ror_jax.tasks import create_task
-from ror_jax.tasks.age_span import DISTRIBUTIONS, years
+from ror_jax.tasks.age_span import DISTRIBUTIONS, smoothed_years
 
 LABELS = {"age_span": (), "gender": ("female", "male")}
 LOGISTIC, SMOOTHED = DISTRIBUTIONS["logistic"], DISTRIBUTIONS["years"]
@@ -66,7 +66,7 @@ def test_probabilities_by_hand():
     found = jnp.exp(LOGISTIC.log_probability(outputs, spans))
     np.testing.assert_allclose(found, [e / (e + 1), (e - 1) / (e + 1), 1 / (e + 1)], rtol=1e-5)
 
-    unsmoothed = years(0.01)  # the softmax itself
+    unsmoothed = smoothed_years(0.01)  # the softmax itself
     logits = jnp.log(jnp.arange(1.0, 102.0))  # year k has (k + 1) / (1 + ... + 101)
     spans = jnp.array([[0, 2], [2.5, 4], [99, 101], [0, 101]])
     found = jnp.exp(unsmoothed.log_probability(logits, spans)) * (101 * 102 / 2)
@@ -105,10 +105,11 @@ def test_gradients_are_finite(name):
     """At outputs that no network should give, spans of a year and open ones, and where nothing is known."""
     task, outputs = task_of(name), DISTRIBUTIONS[name].outputs
     batch = batch_of((35, 36), (0, 1), (0, 3), (100, 101), (70, 101), (0, 101), (-1, -1), (35, 36))
+    loss_and_gradient = jax.jit(jax.value_and_grad(lambda outputs: task.loss(outputs, batch, {}, 0)[0]))
     for size in (0.0, 1e2, 1e4):
         for sign in (1.0, -1.0):
             given = {"age_span": jnp.tile(jnp.array([size, sign * size, -size]), 34)[:outputs] * jnp.ones((8, 1))}
-            value, gradient = jax.value_and_grad(lambda outputs: task.loss(outputs, batch, {}, 0)[0])(given)
+            value, gradient = loss_and_gradient(given)
             assert jnp.isfinite(value) and value >= 0 and jnp.isfinite(gradient["age_span"]).all()
 
 
@@ -130,7 +131,7 @@ def test_shares_are_recovered_from_overlapping_spans():
     """A third of people each is 10, 30 and 50 years old, known as [5, 31), [29, 70) and by year: with a narrow kernel
     the likelihood finds them."""
     spans = np.repeat([(5, 31), (29, 70), (10, 11), (30, 31), (50, 51)], (2, 2, 1, 1, 1), axis=0)
-    probabilities = np.asarray(years(0.3).years(jnp.array(fitted("years", spans, smoothing=0.3))))
+    probabilities = np.asarray(smoothed_years(0.3).years(jnp.array(fitted("years", spans, smoothing=0.3))))
     assert probabilities[30] == max(probabilities) and probabilities[[10, 30, 50]].sum() > 0.95
 
 
@@ -180,9 +181,10 @@ def test_what_is_unknown_does_not_count(name):
     some = batch_of((20, 30), (-1, -1), (35, 36), (-1, -1), (40, 50), mask=[1, 1, 1, 1, 0])
     both = batch_of((20, 30), (35, 36))
     kept = outputs[jnp.array([0, 2])]
-    value, parts = task.loss({"age_span": outputs}, some, {}, 0)
-    assert value == parts["age_span"] == pytest.approx(float(task.loss({"age_span": kept}, both, {}, 0)[0]))
-    decode = lambda outputs: task.decode({"age_span": outputs[:, None]}, (False,))  # noqa: E731
+    loss = jax.jit(task.loss)
+    value, parts = loss({"age_span": outputs}, some, {}, 0)
+    assert value == parts["age_span"] == pytest.approx(float(loss({"age_span": kept}, both, {}, 0)[0]))
+    decode = jax.jit(lambda outputs: task.decode({"age_span": outputs[:, None]}, (False,)))
     results = results_of(task, decode(outputs), some)
     wanted = results_of(task, decode(kept), both)
     assert results.pop("recall") == wanted.pop("recall")

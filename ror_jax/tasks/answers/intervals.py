@@ -25,7 +25,7 @@ def calibrate(spans: np.ndarray, intervals: np.ndarray) -> dict[str, Any] | None
     It is conformalised quantile regression (Romano, Patterson, Candès, NeurIPS 2019, theorem 2: either end by itself);
     of intervals without width it is split conformal prediction (Vovk, Gammerman, Shafer, "Algorithmic learning in a
     random world", 2005). As a part of a span may be missed, the widening is that of conformal risk control
-    (Angelopoulos et al., ICLR 2024, equation 4): the smallest one with sum(missed) <= (N + 1) / ONE_IN - 1. For numbers
+    (Angelopoulos et al., ICLR 2024, theorem 1): the smallest one with sum(missed) <= (N + 1) / ONE_IN - 1. For numbers
     that is the usual rank. Then, of a new face like these, the expected share that is missed is 1 / ONE_IN at most.
 
     Returns:

@@ -28,7 +28,7 @@ class Number(Answer):
     one of `low` means that or less, a last one of `high` that or more. Errors are those against the middle.
 
     Attributes:
-      values: [N], as the loss reads them; also the form of the truth.
+      values: [N], as the loss reads them.
       expected: [N], where the network gives a distribution, its mean; this is what people are shown.
       interval: [N, 2], in which nine tenths of the truth should lie; before `with_interval`, where the network gives a
         distribution, that of its 5 % and 95 % quantiles.
