@@ -45,7 +45,6 @@ FAIRFACE = Grouping(
 GROUPINGS = {"adience": ADIENCE, "fairface": FAIRFACE}
 
 AGE_GROUPS = ADIENCE.names
-BORDERS = np.array([(high + low) / 2 for (_, high), (low, _) in itertools.pairwise(ADIENCE.ranges)])
 
 
 def span_of_years(first: float, last: float | None = None) -> tuple[float, float]:
@@ -62,11 +61,12 @@ def middle(spans: np.ndarray) -> np.ndarray:
     return np.where(spans[:, 0] < 0, -1, spans.mean(1) - 0.5).astype(np.float32)
 
 
-def nearest_age_group(age: Any) -> Any:
-    """Returns the index of the group of Adience that contains the age or is nearest to it, int32; -1 of an age below 0.
+def nearest_age_group(age: Any, grouping: Grouping = ADIENCE) -> Any:
+    """Returns the index of the group that contains the age or is nearest to it, int32; -1 of an age below 0.
 
-    `age` is an array of numpy or JAX, or a number. A tie (3, 35) goes to the older group.
+    `age` is an array of numpy or JAX, or a number. A tie, such as 3 or 35 of Adience, goes to the older group.
     """
     age = np.asarray(age) if np.isscalar(age) else age
-    group = (age[..., None] >= BORDERS).sum(-1)
+    borders = np.array([(high + low) / 2 for (_, high), (low, _) in itertools.pairwise(grouping.ranges)])
+    group = (age[..., None] >= borders).sum(-1)
     return ((group + 1) * (age >= 0) - 1).astype(np.int32)

@@ -88,12 +88,19 @@ def _crop(card: dict) -> str:
 
 
 def _intervals(card: dict) -> list[str]:
-    return [
-        f"The interval of the {name.replace('_', ' ')} goes from {found['below']:.3g} {_unit(card['answers'][name])}"
-        f" below the answer to {found['above']:.3g} above it. The truth of {100 * found['inside']:.0f} % of"
-        f" {found['faces']} test faces lay inside; it was set by these same faces."
-        for name, found in card["intervals"].items()
-    ]
+    lines = []
+    for name, found in card["intervals"].items():
+        below, above, unit = found["below"], found["above"], _unit(card["answers"][name])
+        if found.get("own"):
+            moved = f"its lower end moved by {-below:+.3g} {unit} and its upper one by {above:+.3g}"
+            reach = f"is the network's own for each face, {moved}"
+        else:
+            reach = f"goes from {below:.3g} {unit} below the answer to {above:.3g} above it"
+        lines.append(
+            f"The interval of the {name.replace('_', ' ')} {reach}. The truth of {100 * found['inside']:.0f} % of"
+            f" {found['faces']} test faces lay inside; it was set by these same faces."
+        )
+    return lines
 
 
 def _unit(description: dict) -> str:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from ror_jax.errors import UserError, unknown
 from ror_jax.tasks.age import AgeRegression, AgeYears
 from ror_jax.tasks.age_gender import create_age_gender
+from ror_jax.tasks.age_span import AgeSpan
 from ror_jax.tasks.classification import Classification
 from ror_jax.tasks.gender import Gender
 from ror_jax.tasks.metrics import METRICS
@@ -158,6 +159,7 @@ register("classification", Classification, ["label"])
 register("age_gender", create_age_gender, ["age", "gender"])
 register("age_group", AgeGroup, ["age_group"])
 register("age_regression", AgeRegression, ["age"])
+register("age_span", AgeSpan, ["age_span"])
 register("age_years", AgeYears, ["age"])
 register("gender", Gender, ["gender"])
 register("older_than", OlderThan, ["age_group"])

@@ -66,6 +66,9 @@ METRICS = {
     "mean_accuracy": Metric("mean accuracy"),
     "nme": Metric("normalised mean error", lower_is_better=True),
     "cross_entropy": Metric("cross-entropy", 1.0, " nats", digits=4, lower_is_better=True, tabled=False),
+    "nll": Metric("negative log-likelihood", 1.0, " nats", digits=4, lower_is_better=True),
+    "coverage": Metric("90 % interval covers"),
+    "width": Metric("mean width of the 90 % interval (years)", **YEARS),
     "hours": Metric("hours", factor=1.0, unit=" h"),
 }
 

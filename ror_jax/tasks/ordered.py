@@ -71,7 +71,7 @@ class AgeGroup(Ordered):
         """Also where among the groups the objective sees the face, and the expectation."""
         position = self._objective.decode(estimates).astype(jnp.float32)
         more = {"position": position, "expected": mean(estimates), "ordered": True, "title": "age"}
-        return {self.target: self._answer(estimates, state, spans=_spans(self.names), unit="years", **more)}
+        return {self.target: self._answer(estimates, state, spans=year_ranges(self.names), unit="years", **more)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ class OlderThan(Classification):
         return jnp.where(groups >= 0, (groups >= self.group).astype(jnp.int32), -1)
 
 
-def _spans(names: tuple[str, ...]) -> tuple[tuple[float, float], ...]:
+def year_ranges(names: tuple[str, ...]) -> tuple[tuple[float, float], ...]:
     """The years that age groups cover, from names such as "4-6" and "60-"; none where a name says nothing of years."""
     ends = [name.split("-") for name in names]
     if not all(len(pair) == 2 and pair[0].isdecimal() and (pair[1] or "100").isdecimal() for pair in ends):

@@ -136,6 +136,30 @@ def test_the_interval_leaves_a_twentieth_of_the_test_faces_out_on_either_side():
     assert Number(ages[:9]).calibrate(ages[:9]) is None
 
 
+def test_a_distribution_gives_each_face_its_own_interval(model_folder, run, tiny_config):
+    """What is told of a test image is its own interval of the run's test, corrected as the card says."""
+    task = "age_span+gender"
+    summary = read_json(run(task) / "summary.json")
+    predictions = read_predictions([run(task)], summary["answers"])
+    age, scores = predictions.answers["age"], predictions.scores()
+    for metric in ("coverage", "mae"):
+        assert scores[f"age_{metric}"].mean() == pytest.approx(summary["test"][f"age_span_{metric}"], abs=1e-3)
+    card = read_json(model_folder(task) / "model.json")
+    interval = card["intervals"]["age"]
+    assert interval["own"] and interval["faces"] == 24 and 0.9 <= interval["inside"] <= 1
+    assert (
+        "is the network's own for each face, its lower end moved by" in (model_folder(task) / "README.md").read_text()
+    )
+    dataset, _ = open_task(tiny_config(task__name=task, dataset__resolution=64, dataset__people=60))
+    images = [np.asarray(record_image(dataset.tests["test"][number])) for number in range(24)]
+    faces = [found["faces"][0] for found in ror_jax.load(model_folder(task)).predict(images, faces="cropped")]
+    np.testing.assert_allclose([face["age"] for face in faces], age.values, atol=0.06)
+    wanted = age.with_interval(interval).interval
+    np.testing.assert_allclose([face["age_interval"] for face in faces], wanted, atol=0.06)
+    assert np.ptp(age.interval[:, 1] - age.interval[:, 0]) > 0.1
+    assert sum(faces[0]["age_group_probabilities"].values()) == pytest.approx(1, abs=1e-3)
+
+
 def test_the_threshold_of_the_card_decides(model_folder, edited):
     faces = crops(np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8))
     usual = ror_jax.load(model_folder("age_gender")).read(faces)

@@ -112,7 +112,7 @@ def test_intervals_of_numbers():
     errors = np.arange(-19.0, 20.0)
     tried = Number(np.full(39, 50.0))
     calibration = tried.calibrate(50 + errors)
-    assert calibration == {"below": 18.0, "above": 18.0, "faces": 39, "inside": 37 / 39}
+    assert calibration == {"below": 18.0, "above": 18.0, "faces": 39, "inside": 37 / 39, "own": False}
     answer = ANSWERS["age"].with_interval(calibration)
     assert answer.interval.tolist() == [[12, 48], [23.5, 59.5], [81, 100]]
     assert answer.words(0) == "age 30 (12 to 48)"

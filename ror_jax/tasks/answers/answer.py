@@ -8,9 +8,6 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import numpy as np
 
-ONE_IN = 20  # faces: one below an interval, and one above it
-MIN_CALIBRATION_FACES = 20  # faces to set an interval by
-
 Columns = dict[str, np.ndarray]
 
 
@@ -116,11 +113,11 @@ class Answer(abc.ABC):
         yield from ()
 
     def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
-        """How far the truth lies below and above the answers, but for a twentieth on either side; None: not defined."""
+        """By how much to widen the answers, or their intervals, see `intervals.calibrate`; None: not defined."""
         return None
 
     def with_interval(self, calibration: Mapping[str, Any]) -> "Answer":
-        """The answer with an interval around it, from what `calibrate` found."""
+        """The answer with an interval around it, or with its own corrected, from what `calibrate` found."""
         return self
 
 
@@ -133,17 +130,6 @@ def answer_kind(*arrays: str) -> Callable[[type], type]:
         return jax.tree_util.register_dataclass(cls, data_fields=list(arrays), meta_fields=list(cls.static))
 
     return decorate
-
-
-def calibration(truth: np.ndarray, answers: np.ndarray, known: np.ndarray) -> dict[str, Any] | None:
-    """Split conformal prediction: Vovk, Gammerman, Shafer, "Algorithmic learning in a random world", 2005."""
-    if known.sum() < MIN_CALIBRATION_FACES:
-        return None
-    errors = np.sort(truth[known] - answers[known])
-    rank = (len(errors) + 1) // ONE_IN
-    below, above = -errors[rank - 1], errors[-rank]
-    inside = float(np.mean((errors >= -below) & (errors <= above)))
-    return {"below": float(below), "above": float(above), "faces": len(errors), "inside": inside}
 
 
 def floats(columns: Columns, name: str) -> np.ndarray | None:

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ror_jax.tasks.answers import intervals
 from ror_jax.tasks.answers.answer import (
     Answer,
     Columns,
     Figure,
     Table,
     answer_kind,
-    calibration,
     flat_cells,
     floats,
     words_with_interval,
@@ -120,7 +120,10 @@ class Class(Answer):
             yield Figure("reliability", words, {"confidence": self.confidence[known], "correct": hits})
 
     def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
-        return calibration(truth, self.chosen, truth >= 0) if self.spans else None
+        if not self.spans:
+            return None
+        known = truth >= 0
+        return intervals.calibrate(np.stack([truth] * 2, 1)[known], np.stack([self.chosen] * 2, 1)[known])
 
     def with_interval(self, calibration: Mapping[str, Any]) -> "Class":
         last = len(self.spans) - 1

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ror_jax.tasks.answers import intervals
 from ror_jax.tasks.answers.answer import (
     Answer,
     Columns,
     Figure,
     Table,
     answer_kind,
-    calibration,
     flat_cells,
     floats,
     words_with_interval,
@@ -24,10 +24,14 @@ from ror_jax.tasks.metrics import WITHIN
 class Number(Answer):
     """A number, such as an age.
 
+    The truth is a number as well, or whole numbers one of which it is, [N, 2]: the first and the last of them. A first
+    one of `low` means that or less, a last one of `high` that or more. Errors are those against the middle.
+
     Attributes:
-      values: [N], as the loss reads them; also the form of the truth.
+      values: [N], as the loss reads them.
       expected: [N], where the network gives a distribution, its mean; this is what people are shown.
-      interval: [N, 2].
+      interval: [N, 2], in which nine tenths of the truth should lie; before `with_interval`, where the network gives a
+        distribution, that of its 5 % and 95 % quantiles.
       low, high: between which numbers lie; a truth below `low` is unknown, as NaN is.
       tolerance: an error of more than this is a mistake in pictures.
     """
@@ -51,12 +55,22 @@ class Number(Answer):
 
     def columns(self, name: str, truth: np.ndarray | None) -> Columns:
         columns = {"true": truth, "predicted": self.values, "expected": self.expected}
+        if truth is not None and truth.ndim == 2:
+            columns |= {"true": None, "true_first": truth[:, 0], "true_last": truth[:, 1]}
+        if self.interval is not None:
+            columns |= {"low": self.interval[:, 0], "high": self.interval[:, 1]}
         return {f"{name}_{key}": column for key, column in columns.items() if column is not None}
 
     @classmethod
     def from_columns(cls, name: str, columns: Columns, static: dict[str, Any]) -> tuple["Number", np.ndarray | None]:
+        def pair(first: str, last: str) -> np.ndarray | None:
+            found = [floats(columns, f"{name}_{end}") for end in (first, last)]
+            return None if found[0] is None else np.stack(found, 1)
+
         values, expected = columns[f"{name}_predicted"].astype(float), floats(columns, f"{name}_expected")
-        return cls(values, expected, **static), floats(columns, f"{name}_true")
+        truth = floats(columns, f"{name}_true")
+        truth = pair("true_first", "true_last") if truth is None else truth
+        return cls(values, expected, pair("low", "high"), **static), truth
 
     def reading(self, name: str, face: int) -> dict[str, Any]:
         said: dict[str, Any] = {name: round(float(self.shown[face]), 1)}
@@ -72,44 +86,93 @@ class Number(Answer):
         return words_with_interval(self.title, self.value_words(self.shown[face]), self.interval, face)
 
     def value_words(self, value: Any) -> str:
-        return f"{value:.0f}" if value >= self.low else "?"
+        first, last = np.broadcast_to(value, 2)
+        if not first >= self.low:
+            return "?"
+        if first == last:
+            return f"{first:.0f}"
+        return f"{first:.0f} and more" if last >= self.high else f"{first:.0f} to {last:.0f}"
 
     def _errors(self, truth: np.ndarray, answers: Any = None) -> np.ndarray:
-        return np.where(truth >= self.low, (self.values if answers is None else answers) - truth, np.nan)
+        middle = _middle(truth)
+        return np.where(middle >= self.low, (self.values if answers is None else answers) - middle, np.nan)
+
+    def _distances(self, truth: np.ndarray) -> np.ndarray:
+        """How far answers lie outside of what may be true, [N]; NaN where the truth is unknown."""
+        first, last = _ends(truth)
+        outside = np.maximum(np.maximum(first - self.values, self.values - last), 0)
+        return np.where(first >= self.low, outside, np.nan)
+
+    def _spans(self, truth: np.ndarray) -> np.ndarray:
+        """The truth as `intervals` takes it, [N, 2]; whole numbers reach from half a unit below to half one above."""
+        if truth.ndim == 1:
+            return np.stack(_ends(truth), 1)
+        first, last = _ends(truth)
+        below, above = first <= self.low, last >= self.high
+        return np.stack([np.where(below, -np.inf, first - 0.5), np.where(above, np.inf, last + 0.5)], 1)
 
     def scores(self, truth: np.ndarray) -> Columns:
         errors = abs(self._errors(truth))
-        found = {"mae": errors, "within_5": np.where(np.isnan(errors), np.nan, errors <= 5)}
-        return found | ({} if self.expected is None else {"mae_expectation": abs(self._errors(truth, self.expected))})
+        known = ~np.isnan(errors)
+        found = {"mae": errors, "within_5": np.where(known, errors <= 5, np.nan)}
+        if self.expected is not None:
+            found["mae_expectation"] = abs(self._errors(truth, self.expected))
+        if self.interval is not None:
+            found["coverage"] = np.where(known, intervals.coverage(self._spans(truth), self.interval), np.nan)
+        return found
 
     def mistakes(self, truth: np.ndarray) -> np.ndarray:
-        return abs(self._errors(truth)) > self.tolerance
+        return self._distances(truth) > self.tolerance
 
     def differs(self, truth: np.ndarray) -> np.ndarray:
-        return (truth >= self.low) & (np.round(self.shown) != np.round(truth))
+        first, last = _ends(truth)
+        shown = np.round(self.shown)
+        return (first >= self.low) & ((shown < np.round(first)) | (shown > np.round(last)))
 
     def severity(self, truth: np.ndarray) -> np.ndarray:
-        return np.nan_to_num(abs(self._errors(truth)))
+        return np.nan_to_num(self._distances(truth))
 
     def tables(self, truth: np.ndarray, mean: Callable[..., tuple[str, str]]) -> Iterator[Table]:
-        errors, rows = self._errors(truth), []
+        errors, middle, rows = self._errors(truth), _middle(truth), []
+        inside = self.scores(truth).get("coverage")
         for first in range(int(self.low), int(self.high) + 1, 10):
-            chosen = (truth >= first) & (truth < first + 10)
+            chosen = (middle >= first) & (middle < first + 10)
             if chosen.any():
                 mae, count = mean(abs(errors), chosen, 1.0)
                 rmse, bias = np.sqrt(np.square(errors[chosen]).mean()), errors[chosen].mean()
-                rows.append([f"{first}-{first + 9}", mae, f"{rmse:.1f}", f"{bias:+.1f}", count])
+                held = [] if inside is None else [mean(inside, chosen)[0]]
+                rows.append([f"{first}-{first + 9}", mae, f"{rmse:.1f}", f"{bias:+.1f}", *held, count])
         words = f"In {self.unit}, by the decade of the truth; the mean error is above 0 where the answers are too high:"
-        yield Table(words, [f"true {self.title}", "MAE", "RMSE", "mean error", "images / subjects"], rows)
+        held = [] if inside is None else ["inside the interval (%)"]
+        yield Table(words, [f"true {self.title}", "MAE", "RMSE", "mean error", *held, "images / subjects"], rows)
 
     def figures(self, truth: np.ndarray) -> Iterator[Figure]:
-        known = truth >= self.low
-        data = {"true": truth[known], "predicted": self.values[known], "limits": (self.low, self.high)}
+        middle = _middle(truth)
+        known = middle >= self.low
+        data = {"true": middle[known], "predicted": self.values[known], "limits": (self.low, self.high)}
         yield Figure("scatter", f"answers over the truth, {self.unit}", data)
 
     def calibrate(self, truth: np.ndarray) -> dict[str, Any] | None:
-        return calibration(truth, self.shown, truth >= self.low)
+        known = _middle(truth) >= self.low
+        found = intervals.calibrate(self._spans(truth)[known], self._intervals[known])
+        return found and found | {"own": self.interval is not None}
 
     def with_interval(self, calibration: Mapping[str, Any]) -> "Number":
-        ends = np.stack([self.shown - calibration["below"], self.shown + calibration["above"]], 1)
-        return dataclasses.replace(self, interval=ends.clip(self.low, self.high))
+        """It never leaves the answer itself out."""
+        low, high = self._intervals.T
+        low = np.minimum(low - calibration["below"], self.shown)
+        high = np.maximum(high + calibration["above"], self.shown)
+        return dataclasses.replace(self, interval=np.stack([low, high], 1).clip(self.low, self.high))
+
+    @property
+    def _intervals(self) -> np.ndarray:
+        """What `calibrate` widens: the faces' own intervals, or else the answers."""
+        return np.stack([self.shown] * 2, 1) if self.interval is None else self.interval
+
+
+def _ends(truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return (truth, truth) if truth.ndim == 1 else (truth[:, 0], truth[:, 1])
+
+
+def _middle(truth: np.ndarray) -> np.ndarray:
+    return truth if truth.ndim == 1 else truth.mean(1)
