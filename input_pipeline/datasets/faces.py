@@ -31,6 +31,7 @@ from input_pipeline.transforms import decode_image
 
 AGES = tuple(str(age) for age in range(OLDEST + 1))
 GENDERS = ("female", "male")
+LABELS = {"age": AGES, "age_span": (), "age_group": ADIENCE.names, "gender": GENDERS}  # of a data set of faces
 FOLDS = 5  # of Adience
 JPEG_QUALITY = 95
 ROWS_IN_A_FILE = 1000
@@ -351,7 +352,7 @@ def open_faces(
         sources.pop("train"),
         {"test": sources.pop("test")},
         validation=sources,
-        labels={"age": AGES, "age_span": (), "age_group": grouping.names, "gender": GENDERS},
+        labels=LABELS | {"age_group": grouping.names},
         folds=tuple(sorted({row.fold for row in builder.rows()} - {-1})),
         description=description,
         **mean_and_std(*(index[key][rows["train"]].sum(0) for key in ("pixel_sum", "pixel_square_sum", "pixels"))),

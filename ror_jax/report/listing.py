@@ -7,8 +7,7 @@ from pathlib import Path
 import jax
 from flax import nnx
 
-from input_pipeline.age_groups import AGE_GROUPS
-from input_pipeline.datasets.faces import AGES, GENDERS
+from input_pipeline.datasets.faces import LABELS
 from ror_jax.config import load_config, run_file
 from ror_jax.models import create_model
 from ror_jax.report.paper import cells, list_papers, load_paper, published
@@ -29,7 +28,6 @@ UNITS = {
     "harmonic": " harmonic score",
 }
 CLASSES = {"cifar10": 10, "cifar100": 100, "svhn": 10, "imagenet": 1000}  # of data
-FACES = {"age": AGES, "age_group": AGE_GROUPS, "gender": GENDERS}  # labels
 
 
 def list_rows(file: str) -> Iterator[str]:
@@ -66,7 +64,7 @@ def _describe(argument: str, numbers: dict[str, dict[str, str]]) -> str:
     settings = flat_settings(load_config(argument))
     model, task = (_options(settings, group) for group in ("model", "task"))
     classes = CLASSES.get(settings["dataset.name"])
-    labels = {"label": tuple(map(str, range(classes)))} if classes else FACES
+    labels = {"label": tuple(map(str, range(classes)))} if classes else LABELS
     sizes = {key: value for key, value in model.items() if key != "survival"}  # rows with and without share a count
     parameters = _parameters(tuple(create_task(labels=labels, **task).heads.items()), tuple(sizes.items()))
     network = [model.pop("name"), *(f"{key} {_words(value)}" for key, value in model.items())]
