@@ -9,6 +9,8 @@ the training images from FACES.csv, see `input_pipeline.datasets.faces_csv`, who
 of each of the two. A tenth of the training images, or people, is held out to choose an epoch and to set intervals by.
 """
 
+from ml_collections.config_dict import placeholder
+
 from ror_jax.config import default_config
 from ror_jax.config_argument import parse_argument
 
@@ -22,8 +24,8 @@ def get_config(argument: str = ""):
     if words.mixture:
         config.dataset.name = "mixture"
         config.dataset.mixture = {
-            "fairface": {"share": 0.8, "data_dir": None, "resolution": 72},
-            "own": {"name": "faces_csv", "share": 0.2, "data_dir": None, "resolution": 72},
+            "fairface": {"share": 0.8, "data_dir": placeholder(str), "resolution": 72},
+            "own": {"name": "faces_csv", "share": 0.2, "data_dir": placeholder(str), "resolution": 72},
         }
     else:
         config.dataset.name, config.dataset.resolution = "fairface", 72
