@@ -37,7 +37,7 @@ class AgeSpan(Task):
 
     Attributes:
       names: none, as spans are no classes.
-      distribution: "logistic", with a location and a scale, or "years", a smoothed softmax over 101 years.
+      distribution: "years", a smoothed softmax over 101 years; or "logistic", with a location and a scale.
       smoothing: of "years", and of no other: the standard deviation of a component in years, see `smoothed_years`;
         None: 2.
       groups: age groups to answer with: "adience", "fairface", or their names, such as ("0-17", "18-64", "65-"). A year
@@ -46,7 +46,7 @@ class AgeSpan(Task):
 
     names: tuple[str, ...] = ()
     _: dataclasses.KW_ONLY
-    distribution: str = "logistic"
+    distribution: str = "years"
     smoothing: float | None = None
     groups: Any = "fairface"
 

@@ -253,7 +253,7 @@ def test_two_views_are_averaged_as_distributions():
     ("options", "message"),
     [
         ({"distribution": "logstic"}, "unknown distribution 'logstic'; did you mean 'logistic'"),
-        ({"smoothing": 2.0}, "smoothing is 2.0, but distribution 'logistic' has none"),
+        ({"distribution": "logistic", "smoothing": 2.0}, "smoothing is 2.0, but distribution 'logistic' has none"),
         ({"distribution": "years", "smoothing": 0.0}, "smoothing is 0.0; it must be more than 0"),
         ({"groups": "adiense"}, "unknown groups 'adiense'; did you mean 'adience'"),
         ({"groups": ("0-17", "old")}, "groups are .*'old'"),
