@@ -23,12 +23,13 @@ from ror_jax.saved_settings import FREE
 from ror_jax.tasks.task import state_to_json
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import check_same, is_first, together
-from ror_jax.training.evaluation import evaluate, without_tuned
+from ror_jax.training.evaluation import measure, without_tuned
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
 from ror_jax.training.mesh import describe_layout, whole
 from ror_jax.training.state import TrainState, count_parameters
+from ror_jax.training.stopping import EarlyStopping
 
 _DRAWING = threading.Lock()  # matplotlib knows no threads
 
@@ -105,7 +106,7 @@ def train_stage(
             test_every_steps=config.test_every_steps,
             log_every=config.log_every,
             checkpoint_minutes=config.checkpoint_minutes,
-            early_stopping=config.early_stopping.to_dict() if config.early_stopping.patience else None,
+            early_stopping=EarlyStopping(**config.early_stopping),
             allow_changed_data=config.allow_changed_data,
             profile=config.profile,
             label=label,
@@ -180,9 +181,7 @@ def _test(
 ) -> None:
     test, each = experiment.dataset.test, Collector()
     say(f"Testing on {len(test)} images.")
-    batches = experiment.test_batches(test)
-    sums = evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each)
-    results = without_tuned(experiment.task.summarize(sums))
+    results = without_tuned(experiment.task.summarize(measure(experiment, state, test, each)))
     with together(), _DRAWING:
         if not is_first():
             return
