@@ -142,7 +142,12 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
         if is_first():
             with writing(folder):
                 folder.mkdir(exist_ok=True)
-    by = "" if which != "best" else " by the images for " + next(iter(experiment.dataset.evaluations))
+    dataset = experiment.dataset
+    by = (
+        ""
+        if which != "best"
+        else f" by the images for {'validation' if dataset.validation else next(iter(dataset.tests))}"
+    )
     _test(experiment, state, f"{which} checkpoint{by}", workdir, folder)
 
 
@@ -179,14 +184,25 @@ def _test(
     folder: Path,
     say: Callable[[str], None] = print,
 ) -> None:
-    test, each = experiment.dataset.test, Collector()
-    say(f"Testing on {len(test)} images.")
-    results = without_tuned(experiment.task.summarize(measure(experiment, state, test, each)))
+    dataset, best_step = experiment.dataset, None
+    with contextlib.suppress(UserError):  # of a checkpoint that is damaged, which is not the one that is tested
+        best_step = Checkpoints(workdir / "checkpoints").best_step
+    tests, validation = {}, []
+    for split, source in dataset.validation.items():  # intervals are set on it
+        each = Collector()
+        say(f"Answering {len(source)} images of {split}.")
+        measure(experiment, state, source, each)
+        validation.append(each.predictions())
+    for split, source in dataset.tests.items():
+        each = Collector()
+        say(f"Testing on {len(source)} images{'' if split == 'test' else f' of {split}'}.")
+        results = without_tuned(experiment.task.summarize(measure(experiment, state, source, each)))
+        tests[split] = results, each.predictions()
     with together(), _DRAWING:
         if not is_first():
             return
         rows = read_rows(workdir / "metrics.jsonl")
-        say(summarize(experiment, state, selected, results, each.predictions(), rows, folder))
+        say(summarize(experiment, state, selected, best_step, tests, validation, rows, folder))
 
 
 def _say(label: str, text: str) -> None:
