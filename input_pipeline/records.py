@@ -47,16 +47,15 @@ class Source(Protocol):
 class Dataset:
     """A data set, split for training, testing and perhaps validation.
 
-    A split's name consists of lower-case letters, digits and "_". No two splits have the same.
-
     Attributes:
         train: records to train on.
-        tests: records to test on, by the name of the split; at least one. Papers' tables show the first.
+        tests: records to test on, by the name of the split, "test" or "test_NAME" in lower case; at least one. Papers'
+            tables show the first.
         labels: record key -> class names, in the order of the indices; none: no classes.
         mean, std: of all training pixels, per channel (R, G, B), 0..255.
         description: for a person: how many rows were read, kept and left out, and why.
-        validation: records that are neither trained nor tested on, by the name of the split: all of them together
-            choose an epoch and teach the task's state.
+        validation: records that are neither trained nor tested on, by the name of the split, "validation" or
+            "validation_NAME": all of them together choose an epoch and teach the task's state.
         folds: numbers that one can test on; empty where the data have none.
         groups: keys of text in the records by which results are broken down; they are never predicted.
 
@@ -78,13 +77,10 @@ class Dataset:
     def __post_init__(self):
         if not self.tests:
             raise DataError(f"{self.name} has no test: name at least one in `tests`")
-        taken = ["train", "step", *self.validation, *self.tests]  # the first two are lines of metrics.jsonl
-        for number, split in enumerate(taken):
-            if split in taken[:number] or not re.fullmatch("[a-z0-9_]+", split):
-                raise DataError(
-                    f"{self.name}: a split cannot be called {split!r}; its name consists of a-z, 0-9 and _, and is"
-                    f" none of: {', '.join(taken[:number])}"
-                )
+        for kind, splits in {"validation": self.validation, "test": self.tests}.items():
+            for split in splits:
+                if not re.fullmatch(f"{kind}(_[a-z0-9_]+)?", split):
+                    raise DataError(f"{self.name}: a split for {kind} is called {kind} or {kind}_name, not {split!r}")
 
     @property
     def test(self) -> Source:

@@ -24,6 +24,7 @@ from ror_jax.settings import Setting, declared, optional, to_config
 from ror_jax.training.mesh import create_mesh
 from ror_jax.training.optimizer import OPTIMIZERS, create_optimizer
 from ror_jax.training.step import make_train_step
+from ror_jax.training.stopping import EarlyStopping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,30 +142,6 @@ class TrainingSettings:
         check_fields(self, wanted)
 
 
-@dataclasses.dataclass(frozen=True)
-class EarlyStopping:
-    """When training stops early: by results on the validation split, which must exist.
-
-    Attributes:
-      patience: epochs without a better result on the images for validation, after which training ends; None: never.
-      metric: name of the result that must get better, such as "rmse"; None: the one by which the best checkpoint is
-        chosen.
-      min_epochs: training ends no sooner than this: the first epochs may be all ups and downs.
-    """
-
-    patience: int | None = None
-    metric: str | None = None
-    min_epochs: int = 0
-
-    def __post_init__(self):
-        wanted = {
-            "patience": (self.patience is None or self.patience > 0, "1 or more, or None"),
-            "min_epochs": (self.min_epochs >= 0, "0 or more"),
-            "metric": (self.metric is None or self.patience, "None without early_stopping.patience"),
-        }
-        check_fields(self, wanted, "early_stopping.")
-
-
 RUN = (RunSettings, ImageSettings, TrainingSettings)
 NAMES = {"dataset": list_datasets, "model": models.list_models, "task": tasks.registered, "optimizer": OPTIMIZERS.keys}
 
@@ -199,7 +176,7 @@ def stage_config(**settings: Any) -> ConfigDict:
     """What sets a stage apart from its recipe: these settings, by name; all others, None, are those of the recipe.
 
     A stage with a `task.name` or `dataset.name` of its own takes nothing of the recipe's task, or data set and
-    `data_dir`, nor of its `sampling` or `early_stopping.metric`: their options would make no sense there.
+    `data_dir`, nor of its `sampling`, `early_stopping.metric` or `.split`: they would make no sense there.
     """
 
     def blank(config: ConfigDict) -> ConfigDict:

@@ -42,7 +42,6 @@ from ror_jax.models.weights import CARD, TENSORS, load_card
 from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import VIEWS, save_model_card
 from ror_jax.report.model_card import write_model_card
-from ror_jax.report.predictions import read_predictions
 from ror_jax.runs.checks import resize
 from ror_jax.runs.experiment import open_task
 from ror_jax.saved_settings import read_settings
@@ -108,17 +107,17 @@ def export(
         landmarks_from={},
     )
     preprocessing = _with_landmarks(preprocessing, dataset.train)
-    described = read_json(workdir / "summary.json").get("answers", {})
-    predictions = read_predictions([workdir], described)
-    intervals = {name: answer.calibrate(truth) for name, (answer, truth) in predictions.judged().items()}
+    summary = read_json(workdir / "summary.json")
+    if missing := {"answers", "intervals"} - summary.keys():
+        raise UserError(f"{workdir / 'summary.json'} has no {' and no '.join(sorted(missing))}; test the run again")
     card = load_card(workdir) | {
         "name": config.name,
         "task": given(config.task),
         "labels": {name: dataset.labels[name] for name in task.labels},
         "preprocessing": dataclasses.asdict(preprocessing),
         "views": config.views if config.views in VIEWS else "single",
-        "answers": described,
-        "intervals": {name: found for name, found in intervals.items() if found},
+        "answers": summary["answers"],
+        "intervals": summary["intervals"],
         "licence": licence,
         "versions": {"ror_jax": __version__} | {name: version(name) for name in ("jax", "flax")},
     }

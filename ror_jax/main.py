@@ -28,7 +28,7 @@ from ror_jax.report.listing import list_rows
 from ror_jax.runs.run import evaluate_checkpoint, train_and_test
 from ror_jax.runs.studies import STUDIES, cross_validate
 from ror_jax.training import distributed
-from ror_jax.training.loop import Stopped
+from ror_jax.training.stopping import Stopped
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="A file of configs/.", lock_config=True)
 LIST = flags.DEFINE_boolean("list", False, "Print the rows of the config file, with published results, and leave.")

@@ -6,6 +6,7 @@ import numpy as np
 
 from ror_jax.errors import UserError
 from ror_jax.report.analysis import FEW, mean_over_subjects
+from ror_jax.report.folds import by_test
 from ror_jax.report.page import Section
 from ror_jax.report.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.runs import Run, in_words, name_folds, read_run
@@ -34,14 +35,13 @@ def compare(first: Path, second: Path) -> list[Section]:
             f"{first} has {name_folds(all_a)}, {second} {name_folds(all_b)}: test both on the same fold to compare"
         )
     a, b = ([found[fold] for fold in folds] for found in (all_a, all_b))
-    for run, other in zip(a, b, strict=True):
-        _check_images(run, other)
-    predicted = [read_predictions([run.folder for run in side], side[0].answers) for side in (a, b)]
-    scores_a, scores_b = (side.scores() for side in predicted)
-    people = predicted[0].subjects
-    number = len(set(people))
-    known = [name for name in scores_a if name in scores_b and not np.isnan(scores_a[name]).all()]
-    lines = tuple(_line(name, scores_a[name], scores_b[name], people) for name in known)
+    tests_a, tests_b = by_test(a), by_test(b)
+    splits = [split for split in tests_a if split in tests_b]
+    if not splits:
+        raise UserError(
+            f"nothing to compare: {first} has the tests {', '.join(tests_a)}, {second} {', '.join(tests_b)}"
+        )
+    results = [_results(split, tests_a[split], tests_b[split], folds) for split in splits]
     settings = _settings(a[0], b[0])
     words = tuple(f"{key}: {in_words(values[0])} in A, {in_words(values[1])} in B" for key, values in settings.items())
     warnings = [
@@ -51,15 +51,28 @@ def compare(first: Path, second: Path) -> list[Section]:
         warnings.append("Their seeds differ: chance in training is a part of the difference.")
     if _parts(settings) > 1:
         warnings.append("They differ in several things: which of them makes the difference cannot be told.")
-    if number < FEW:
-        warnings.append(f"Fewer than {FEW} subjects are too few for the intervals to be trusted.")
-    what = f"On {name_folds(folds)}: {len(people)} test images of {number} subjects."
     return [
-        Section("Comparison", [(f"A: {first}", f"B: {second}"), what]),
-        Section("Results", [lines, CAUTION]),
+        Section("Comparison", [(f"A: {first}", f"B: {second}")]),
+        *results,
         Section("Settings that differ", [words or "None."]),
         *([Section("Beware", [tuple(warnings)])] if warnings else []),
     ]
+
+
+def _results(split: str, a: list[Run], b: list[Run], folds: list[int | None]) -> Section:
+    """What differs on one test, whose runs are those of the same folds in the same order."""
+    for run, other in zip(a, b, strict=True):
+        _check_images(run, other)
+    predicted = [read_predictions([run.place for run in side], side[0].answers) for side in (a, b)]
+    scores_a, scores_b = (side.scores() for side in predicted)
+    people = predicted[0].subjects
+    number = len(set(people))
+    known = [name for name in scores_a if name in scores_b and not np.isnan(scores_a[name]).all()]
+    lines = tuple(_line(name, scores_a[name], scores_b[name], people) for name in known)
+    what = "test images" if split == "test" else f"images of {split},"
+    words = f"On {name_folds(folds)}: {len(people)} {what} of {number} subjects."
+    few = [f"Fewer than {FEW} subjects are too few for the intervals to be trusted."] if number < FEW else []
+    return Section("Results" if split == "test" else f"Results on {split}", [words, lines, CAUTION, *few])
 
 
 def _runs(folder: Path) -> dict[int | None, Run]:
@@ -88,7 +101,7 @@ def _parts(settings: dict) -> int:
 
 def _check_images(a: Run, b: Run) -> None:
     """Raises UserError unless both runs gave answers to the same questions."""
-    found_a, found_b = (read_predictions([run.folder], run.answers) for run in (a, b))
+    found_a, found_b = (read_predictions([run.place], run.answers) for run in (a, b))
     if a.answers.keys() != b.answers.keys():
         told = (f"{run.folder} answers with {', '.join(run.answers)}" for run in (a, b))
         raise UserError(f"nothing to compare: {', '.join(told)}")
@@ -98,7 +111,7 @@ def _check_images(a: Run, b: Run) -> None:
                 values = f"{in_words(value)} in {a.folder} and {in_words(other)} in {b.folder}"
                 raise UserError(f"nothing to compare: the {key} of {name}: {values}")
     if len(found_a) != len(found_b):
-        raise UserError(f"not the same test images: {len(found_a)} in {a.folder}, {len(found_b)} in {b.folder}")
+        raise UserError(f"not the same test images: {len(found_a)} in {a.place}, {len(found_b)} in {b.place}")
     facts_a, facts_b = _facts(found_a), _facts(found_b)
     for name in [name for name in facts_a if name in facts_b]:
         if (other := np.flatnonzero(facts_a[name] != facts_b[name])).size:

@@ -13,18 +13,25 @@ from ror_jax.files import replacing
 from ror_jax.report.analysis import calibration
 from ror_jax.tasks.answers import Answer
 
+STYLES = ("-", "--", ":", "-.")
 TRAIN, VALIDATION, TEST = "#9a9a9a", "#2471a3", "#c0392b"
 
 
 def save_curves(rows: list[dict], names: list[str], path: Path) -> None:
     """Draws these results over the epochs, one panel each, a line a split, from the rows of `metrics.jsonl`."""
+    splits = dict.fromkeys(row["split"] for row in rows if row["split"] != "step")
+    styles = dict.fromkeys((TRAIN, VALIDATION, TEST), 0)  # those taken of each colour
+    for split in splits:
+        color = {"train": TRAIN, "validation": VALIDATION}.get(split.partition("_")[0], TEST)
+        splits[split] = {"color": color, "linestyle": STYLES[styles[color] % len(STYLES)], "linewidth": 1.6}
+        styles[color] += 1
     figure = Figure(figsize=(4.2 * len(names), 3.2), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for split, color in (("train", TRAIN), ("validation", VALIDATION), ("test", TEST)):
+        for split, style in splits.items():
             points = [(row["epoch"], row[name]) for row in rows if row["split"] == split and name in row]
             if points:
                 marker = "o" if len(points) < 3 else None
-                axes.plot(*zip(*points, strict=True), color=color, label=split, marker=marker, linewidth=1.6)
+                axes.plot(*zip(*points, strict=True), label=split, marker=marker, **style)
         axes.set_title(name.replace("_", " "), fontsize=10)
         axes.set_xlabel("epoch", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

@@ -45,16 +45,24 @@ def fold_sections(runs: list[Run], ours: list[Run], folder: Path, name: str) -> 
     sections, problems = [], []
     if curves := aging_curves(runs, ours):
         sections.append(_aging_section(curves))
-    groups = configurations([run for run in runs if run.images and (run.folder / FILE).exists()])
+    groups = configurations([run for run in runs if run.images and (run.place / FILE).exists()])
     if groups:
         sections.append(Section("Folds, classes, groups of people", [WORDS]))
     for number, group in enumerate(groups, start=1):
         label = _label(group, group[0].row or group[0].name, ours)
         try:
-            sections.append(_section(group, label, f"{folder / name}_{number}"))
+            for split, tested in by_test(group).items():
+                of, end = ("", "") if split == "test" else (f", {split}", f"_{split}")
+                sections.append(_section(tested, f"{label}{of}", f"{folder / name}_{number}{end}"))
         except (UserError, KeyError, ValueError) as error:
             problems.append(f"left out the predictions of {group[0].folder} and its other folds: {error}")
     return sections, problems
+
+
+def by_test(group: list[Run]) -> dict[str, list[Run]]:
+    """The runs of one configuration for each of the tests that all of them have, by its name."""
+    tests = [{each.split: each for each in (run, *run.further)} for run in group]
+    return {split: [each[split] for each in tests] for split in tests[0] if all(split in each for each in tests)}
 
 
 def _label(group: list[Run], name: str, ours: list[Run]) -> str:
@@ -100,9 +108,9 @@ def _aging_section(curves: list[dict]) -> Section:
 def _section(group: list[Run], label: str, stem: str) -> Section:
     """All about one configuration; pictures are written to STEM_....png."""
     first = group[0]
-    parts = [*result_parts(group, stem), f"Folder: {first.folder}."]
+    parts = [*result_parts(group, stem), f"Folder: {first.place}."]
     for name, words in PICTURES.items():
-        if (path := first.folder / f"{name}.png").exists():
+        if (path := first.place / f"{name}.png").exists():
             parts.append(Picture(path, f"{words} of {name_folds([first.fold])}"))
     return Section(f"{label} ({first.task.replace('_', ' ')})", parts)
 
@@ -115,13 +123,14 @@ def result_parts(group: list[Run], stem: str) -> list[str | Table | Picture]:
       ValueError: they are not those of the test.
     """
     first = group[0]
-    predictions = read_predictions([run.folder for run in group], first.answers)
+    predictions = read_predictions([run.place for run in group], first.answers)
     split = name_folds(run.fold for run in group)
     images, subjects = len(predictions), len(set(predictions.subjects))
     if images != (tested := sum(run.tested for run in group)):
         raise ValueError(f"{images} predictions of {tested} images; test again")
     data = f"{first.settings['dataset.name']}, {split}, seed {first.seed}"
-    parts = [f"{data}: {images} test images of {subjects} subjects. Objective: {first.loss}.", _fold_table(group)]
+    what = "test images" if first.split == "test" else f"images of {first.split},"
+    parts = [f"{data}: {images} {what} of {subjects} subjects. Objective: {first.loss}.", _fold_table(group)]
     judged = predictions.judged()
     for name, (answer, truth) in judged.items():
         title = f"**{name.replace('_', ' ').capitalize()}.**"
@@ -129,6 +138,8 @@ def result_parts(group: list[Run], stem: str) -> list[str | Table | Picture]:
             parts += [f"{title} {table.words}", Table(table.columns, table.rows)]
         parts += [f"{title} {words}" for words in _words(answer, truth)]
         parts += _by_group_and_gender(predictions, title, answer.scores(truth))
+        for column in first.groups:
+            parts += _by_text(predictions, column, title, answer.scores(truth))
     return parts + [Picture(path, f"{words} ({split})") for path, words in draw_answers(judged, f"{stem}_", split)]
 
 
@@ -179,6 +190,21 @@ def _by_group_and_gender(predictions: Predictions, title: str, scores: dict[str,
     what = f"{'In percent, ' * (metric(name).unit == ' %')}{metric(name).label}"
     words = f"{title} {what}, of the {both.sum()} images whose records know age group and gender:"
     return [words, Table(["age group", *columns], rows)]
+
+
+def _by_text(predictions: Predictions, column: str, title: str, scores: dict[str, np.ndarray]) -> list[str | Table]:
+    """All scores of an answer by the values of a column of text that the network never sees."""
+    rows = []
+    for value, chosen in predictions.groups(column).items():
+        found = [
+            _mean(predictions.subjects, values, chosen & ~np.isnan(values), metric(name).factor)
+            for name, values in scores.items()
+        ]
+        rows.append([value, *(mean for mean, _ in found), found[0][1]])
+    labels = [f"{metric(name).label}{' (%)' * (metric(name).unit == ' %')}" for name in scores]
+    return (
+        [f"{title} By {column.replace('_', ' ')}:", Table([column, *labels, "images / subjects"], rows)] if rows else []
+    )
 
 
 def _mean(subjects: np.ndarray, values: np.ndarray, chosen: np.ndarray, factor: float = 100.0) -> tuple[str, str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 from input_pipeline.datasets.faces import LISTED
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replace_text
-from ror_jax.report.folds import INTERVALS, result_parts
+from ror_jax.report.folds import INTERVALS, by_test, result_parts
+from ror_jax.report.intervals import coverage_words
 from ror_jax.report.page import Section, to_markdown
 from ror_jax.report.runs import read_run
 
@@ -31,7 +32,11 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
       UserError: the predictions of the run cannot be read.
     """
     try:
-        results = result_parts([read_run(workdir)], str(output / "results"))
+        tests = by_test([read_run(workdir)])
+        results = {
+            split: result_parts(runs, str(output / ("results" if split == "test" else f"results_{split}")))
+            for split, runs in tests.items()
+        }
     except (KeyError, ValueError) as error:
         raise UserError(f"the results of {workdir} cannot be read: {error}") from error
     summary = read_json(workdir / "summary.json")
@@ -60,7 +65,10 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
             ],
         ),
         Section("How it sees a face", [_crop(card), *_intervals(card)]),
-        Section("Results on its test images", [_views(card), INTERVALS, *results]),
+        *(
+            Section(f"Results on {'its test images' if split == 'test' else split}", [_views(card), INTERVALS, *parts])
+            for split, parts in results.items()
+        ),
         Section("What it can tell, and what not", [LIMITS]),
     ]
     replace_text(output / "README.md", to_markdown(sections, output))
@@ -96,10 +104,7 @@ def _intervals(card: dict) -> list[str]:
             reach = f"is the network's own for each face, {moved}"
         else:
             reach = f"goes from {below:.3g} {unit} below the answer to {above:.3g} above it"
-        lines.append(
-            f"The interval of the {name.replace('_', ' ')} {reach}. The truth of {100 * found['inside']:.0f} % of"
-            f" {found['faces']} test faces lay inside; it was set by these same faces."
-        )
+        lines.append(f"The interval of the {name.replace('_', ' ')} {reach}. {coverage_words(name, found)}")
     return lines
 
 

@@ -47,6 +47,11 @@ class Predictions:
         """Whom an image shows, as a number [N]; who has no identity is someone else on each image."""
         return subject_numbers(self.facts.get("identity", np.full(len(self), "")))
 
+    def groups(self, fact: str) -> dict[str, np.ndarray]:
+        """Which images have a fact in each of its values, bool [N] by value, in alphabetical order; "" is unknown."""
+        values = self.facts[fact]
+        return {str(value): values == value for value in np.unique(values) if value}
+
     def judged(self) -> dict[str, tuple[Answer, np.ndarray]]:
         """The answers that have a truth, and the truth."""
         return {name: (answer, self.truth[name]) for name, answer in self.answers.items() if name in self.truth}
@@ -101,9 +106,13 @@ class Collector:
         return Predictions(answers, {name: truth[name] for name in answers if name in truth}, {"number": numbers})
 
 
-def write_predictions(predictions: Predictions, test: Source, folder: Path) -> None:
-    """Writes a row for each image: what its record says of it, what was answered and what is true."""
-    columns = {}
+def write_predictions(predictions: Predictions, test: Source, folder: Path) -> Predictions:
+    """Writes a row for each image: what its record says of it, what was answered and what is true.
+
+    Returns:
+      The predictions with the text of the records as facts.
+    """
+    columns, texts = {}, []
     for name, answer in predictions.answers.items():
         columns |= answer.columns(name, predictions.truth.get(name))
     with replacing(folder / FILE) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
@@ -112,6 +121,7 @@ def write_predictions(predictions: Predictions, test: Source, folder: Path) -> N
             record = test[int(number)]
             row = {"number": number} | {key: record[key] for key in sorted(record.keys() - {"image", *GEOMETRY})}
             row = {key: value for key, value in row.items() if np.ndim(value) == 0}
+            texts.append({key: value for key, value in row.items() if isinstance(value, str)})
             row |= {
                 name: values[at] if values.dtype.kind in "iu" else f"{values[at]:.6g}"
                 for name, values in columns.items()
@@ -120,6 +130,8 @@ def write_predictions(predictions: Predictions, test: Source, folder: Path) -> N
                 writer = csv.DictWriter(file, list(row))
                 writer.writeheader()
             writer.writerow(row)
+    facts = {key: np.array([text[key] for text in texts]) for key in (texts[0] if texts else ())}
+    return dataclasses.replace(predictions, facts=predictions.facts | facts)
 
 
 def write_submission(predictions: Predictions, test: Source, folder: Path) -> None:

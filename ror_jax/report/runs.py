@@ -45,12 +45,16 @@ class Run:
       settings: by dotted name, those that make the experiment; without the fold.
       differences: from the row's own settings, in words; empty if it is the paper's experiment to the end.
       epoch: how far it has come.
-      results: of the last test.
-      images: of each split; empty before the run has ended, as are `answers`, what they are by name.
+      split: name of the test that the next four are about; the first of several.
+      place: the folder with the predictions and pictures of that test.
+      results: of the last time that it was tested.
       tested: how many images have predictions; 0 before the run has ended.
+      tests: its results over the epochs, with their `epoch`, as the log has them.
+      images: of each split; empty before the run has ended, as are `answers`, what they are by name.
+      groups: columns of text in the predictions by which results are broken down.
       loss: in words.
-      tests: the results of all tests, with their `epoch`, as the log has them.
       hours: of training for as many epochs as the paper's, at the median speed of this run; None if unknown.
+      further: the same run for each further test.
     """
 
     folder: Path
@@ -61,13 +65,17 @@ class Run:
     settings: dict
     differences: tuple[str, ...]
     epoch: float
+    split: str
+    place: Path
     results: dict
-    images: dict[str, int]
     tested: int
-    answers: dict[str, dict]
-    loss: str
     tests: tuple[dict, ...]
+    images: dict[str, int]
+    answers: dict[str, dict]
+    groups: tuple[str, ...]
+    loss: str
     hours: float | None
+    further: tuple["Run", ...] = ()
 
     @property
     def task(self) -> str:
@@ -135,18 +143,19 @@ def read_run(folder: Path, configs: Path | None = None) -> Run | None:
 def _read_run(folder: Path, configs: Path | None) -> Run | None:
     found = read_settings(folder / "config.json")
     rows = read_rows(folder / "metrics.jsonl")
-    tests = [row for row in rows if row["split"] == "test"]
     trained = max((row["epoch"] for row in rows), default=0)
     if (path := folder / "summary.json").exists():
         summary = read_json(path)
-    elif tests:
-        summary = {"epoch": tests[-1]["epoch"], "test": tests[-1], "images": {}}
+    elif split := next((row["split"] for row in rows if row["split"].startswith("test")), None):
+        last = _tests(rows, split)[-1]
+        summary = {"epoch": last["epoch"], "split": split, "test": last, "images": {}}
     else:
         return None
     row = found.get("row")
     paper = row_settings(row, configs) if row else {}
     settings = {key: value for key, value in found.items() if _matters(key)}
-    return Run(
+    tested = summary.get("split", "test")  # a run of before version 0.2 does not say it
+    run = Run(
         folder=folder,
         row=row,
         name=found["name"],
@@ -155,14 +164,27 @@ def _read_run(folder: Path, configs: Path | None) -> Run | None:
         settings=settings | {"init_from": found["init_from"] and "weights"},
         differences=_differences(folder, found, paper, summary, max(summary["epoch"], trained)) if row else (),
         epoch=summary["epoch"],
+        split=tested,
+        place=folder,
         results=summary["test"],
-        images=summary["images"],
         tested=summary.get("tested", 0),
+        tests=_tests(rows, tested),
+        images=summary["images"],
         answers=summary.get("answers", {}),
+        groups=tuple(summary.get("groups", ())),
         loss=summary.get("loss", ""),
-        tests=tuple(tests),
         hours=_hours(rows, found, paper["epochs"]) if row else None,
     )
+    further = summary.get("further_tests", {})
+    others = (
+        dataclasses.replace(run, split=split, place=folder / split, tests=_tests(rows, split), **further[split])
+        for split in further
+    )
+    return dataclasses.replace(run, further=tuple(others))
+
+
+def _tests(rows: list[dict], split: str) -> tuple[dict, ...]:
+    return tuple(row for row in rows if row["split"] == split)
 
 
 def _shown(metric: str, results: dict) -> float | None:

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ror_jax.files import replace_json
+from input_pipeline.records import Source
+from ror_jax.files import replace_json, writing
 from ror_jax.report.baseline import baseline
 from ror_jax.report.figures import TEST, VALIDATION, draw_answers, save_curves, save_examples
+from ror_jax.report.intervals import calibrate, coverage_words
 from ror_jax.report.predictions import Predictions, write_predictions, write_submission
 from ror_jax.tasks.answers import Points
-from ror_jax.tasks.task import state_to_json
+from ror_jax.tasks.metrics import metric
+from ror_jax.tasks.task import Task, state_to_json
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.state import TrainState
 
@@ -22,62 +25,88 @@ def summarize(
     experiment: Experiment,
     state: TrainState,
     selected: str,
-    results: dict,
-    predictions: Predictions,
+    best_step: int | None,
+    tests: dict[str, tuple[dict, Predictions]],
+    validation: list[Predictions],
     rows: list[dict],
     folder: Path,
 ) -> str:
     """Writes `predictions.csv`, pictures and, last of all, `summary.json` to `folder`; returns the words.
 
-    `results` are those of the test of `state`, which was `selected` as these words say; `rows` are those of the run's
-    `metrics.jsonl`.
+    Of further tests, what belongs to one goes to a folder of its name in `folder`.
+
+    Args:
+      selected: how `state` was, in words.
+      best_step: the step of the best epoch, see `Checkpoints`; None if none was tested on.
+      tests: by name of the split, its results and predictions.
+      validation: the predictions for each split for validation.
+      rows: those of the run's `metrics.jsonl`.
     """
     task, dataset, step = experiment.task, experiment.dataset, int(state.step)
     epoch = step / experiment.steps_per_epoch
-    write_predictions(predictions, dataset.test, folder)
-    write_submission(predictions, dataset.test, folder)
-
-    if blind := baseline(task, dataset.train, dataset.test):
-        results = results | {"baseline": blind}
-        worth = f"the same answer to all images, as the training labels suggest: {task.line(blind)}"
-    else:
-        rates = {name.removesuffix("majority_rate"): rate for name, rate in results.items() if "majority_rate" in name}
-        worth = "; ".join(
-            f"always the most frequent {name.replace('_', ' ').strip() or 'class'}: {100 * rate:.2f} %"
-            for name, rate in rates.items()
-        )
-    title = f"{task.line(results)}\n{worth and f'({worth})'}".replace("_", " ")
+    lines, results = [], {}
+    for split, (measured, predictions) in tests.items():
+        place = folder if not results else folder / split
+        with writing(place):
+            place.mkdir(exist_ok=True)
+        source = dataset.tests[split]
+        predictions = write_predictions(predictions, source, place)
+        write_submission(predictions, source, place)
+        blind = baseline(task, dataset.train, source)
+        results[split] = measured | ({"baseline": blind} if blind else {})
+        worth = _worth(task, results[split])
+        title = f"{task.line(measured)}\n{worth and f'({worth})'}".replace("_", " ")
+        draw_answers(predictions.judged(), f"{place}/", title)
+        _draw_examples(experiment, source, predictions, title, place)
+        what = "Test" if split == "test" else f"Test on {split}"
+        images = f"({len(predictions)} images{worth and f'; {worth}'})"
+        lines += [f"{what} after epoch {epoch:g}: {task.line(measured)}   {images}", *_recalls(measured)]
+        lines += [line for group in dataset.groups for line in _by_group(predictions, group)]
+    first, *others = results
     if rows:
-        save_curves(rows, [name for name in task.plotted if name in results], folder / "curves.png")
-    draw_answers(predictions.judged(), f"{folder}/", title)
-    _draw_examples(experiment, predictions, title, folder)
+        save_curves(rows, [name for name in task.plotted if name in results[first]], folder / "curves.png")
 
+    intervals = calibrate(validation, {split: predictions for split, (_, predictions) in tests.items()})
     summary = {
         "step": step,
         "epoch": epoch,
         "skipped": int(state.guard["skipped"]),
         "selected": selected,
         "data": dataset.description,
-        "tested": len(predictions),
+        "split": first,
+        "tested": len(tests[first][1]),
         "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.evaluations.items()},
+        "groups": list(dataset.groups),
         "loss": task.loss_name,
-        "answers": predictions.describe(),
+        "answers": tests[first][1].describe(),
+        "intervals": intervals,
         "task_state": state_to_json(state.task_state),
-        "test": results,
+        "test": results[first],
+        "further_tests": {split: {"tested": len(tests[split][1]), "results": results[split]} for split in others},
     }
     replace_json(folder / "summary.json", summary)
 
-    lines = [
-        f"Test after epoch {epoch:g}: {task.line(results)}   ({len(predictions)} images{worth and f'; {worth}'})",
-        *_recalls(results),
-        _best(experiment, rows),
+    lines += [
+        *(coverage_words(name, found) for name, found in intervals.items()),
+        _best(experiment, best_step, rows),
         f"Bad steps, left out of the training: {summary['skipped']} of {step}." if summary["skipped"] else "",
         f"Left in {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}",
     ]
     return "\n".join(filter(None, lines))
 
 
-def _draw_examples(experiment: Experiment, predictions: Predictions, title: str, folder: Path) -> None:
+def _worth(task: Task, results: dict) -> str:
+    """What one would get without looking at the images."""
+    if "baseline" in results:
+        return f"the same answer to all images, as the training labels suggest: {task.line(results['baseline'])}"
+    rates = {name.removesuffix("majority_rate"): rate for name, rate in results.items() if "majority_rate" in name}
+    return "; ".join(
+        f"always the most frequent {name.replace('_', ' ').strip() or 'class'}: {100 * rate:.2f} %"
+        for name, rate in rates.items()
+    )
+
+
+def _draw_examples(experiment: Experiment, source: Source, predictions: Predictions, title: str, folder: Path) -> None:
     mistakes = predictions.mistakes()
     for name, chosen in _examples(predictions, mistakes).items():
         if not len(chosen):
@@ -86,7 +115,7 @@ def _draw_examples(experiment: Experiment, predictions: Predictions, title: str,
         for answer, truth in predictions.judged().values():
             if isinstance(answer, Points):
                 points += [(truth[chosen], VALIDATION), (answer.values[chosen], TEST)]
-        images = _images(experiment, predictions.facts["number"][chosen])
+        images = _images(experiment, source, predictions.facts["number"][chosen])
         words = [predictions.words(row) for row in chosen]
         colors = "; points: blue is true, red was answered" if points else ""
         heading = f"{title}\n{name.replace('_', ' ')}{colors}"
@@ -107,17 +136,29 @@ def _recalls(results: dict) -> list[str]:
     return lines
 
 
-def _best(experiment: Experiment, rows: list[dict]) -> str:
+def _by_group(predictions: Predictions, group: str) -> list[str]:
+    """A line for each value of a text column, with the mean scores of the answers."""
+    lines, scores = [], predictions.scores()
+    for value, chosen in predictions.groups(group).items():
+        known = {name: values[chosen & ~np.isnan(values)] for name, values in scores.items()}
+        means = (
+            f"{metric(name).label} {metric(name).text(values.mean())}" for name, values in known.items() if len(values)
+        )
+        lines.append(f"  {group} {value}: {', '.join(means)}   ({chosen.sum()} images)")
+    return lines
+
+
+def _best(experiment: Experiment, step: int | None, rows: list[dict]) -> str:
     """Which epoch was, or could have been, chosen; nothing where none was tested on."""
     task, dataset = experiment.task, experiment.dataset
-    split = next(iter(dataset.evaluations))
-    ends = [row for row in rows if row["split"] == split and row["step"] % experiment.steps_per_epoch == 0]
-    if not ends:
+    if step is None:
         return ""
-    best = max(ends, key=lambda row: (task.score(row), row["step"]))  # the last of equals, as the checkpoints keep it
-    if split == "validation":
-        return f"Best epoch on the {len(dataset.validation[split])} images for validation: {best['epoch']}."
-    return f"Best epoch: {best['epoch']}, {task.line(best)}. It was picked by the test images: too good to report."
+    epoch = experiment.epoch(step)
+    if dataset.validation:
+        images = sum(map(len, dataset.validation.values()))
+        return f"Best epoch on the {images} images for validation: {epoch}."
+    words = [task.line(row) for row in rows if (row["split"], row["step"]) == (next(iter(dataset.tests)), step)]
+    return f"Best epoch: {epoch}, {' '.join(words)}. It was picked by the test images: too good to report."
 
 
 def _examples(predictions: Predictions, mistakes: np.ndarray) -> dict[str, np.ndarray]:
@@ -134,8 +175,8 @@ def _examples(predictions: Predictions, mistakes: np.ndarray) -> dict[str, np.nd
     }
 
 
-def _images(experiment: Experiment, numbers: np.ndarray) -> np.ndarray:
-    """The test images of these numbers as the network sees them, in the first of their views: uint8 [N, H, W, 3]."""
-    records = [experiment.dataset.test[int(number)] for number in numbers]
+def _images(experiment: Experiment, source: Source, numbers: np.ndarray) -> np.ndarray:
+    """The images of these numbers as the network sees them, in the first of their views: uint8 [N, H, W, 3]."""
+    records = [source[int(number)] for number in numbers]
     views = np.concatenate([batch["image"][:, 0] for batch in experiment.test_batches(records, all_rows=True)])
     return views[: len(records)]

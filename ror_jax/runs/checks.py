@@ -11,12 +11,13 @@ from input_pipeline import Dataset, transforms
 from input_pipeline.jitter import Jitter
 from input_pipeline.pipeline import GEOMETRY
 from input_pipeline.records import Source, label_columns
-from ror_jax.config import RUN, EarlyStopping, given
+from ror_jax.config import RUN, given
 from ror_jax.errors import UserError, check_values, unknown
 from ror_jax.settings import declared
 from ror_jax.tasks.task import Task, sums_shapes
 from ror_jax.training.optimizer import create_optimizer
 from ror_jax.training.step import check_guard
+from ror_jax.training.stopping import EarlyStopping
 
 DTYPES = (None, "float32", "bfloat16")
 
@@ -71,7 +72,9 @@ def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
     if task.loss_may_be_negative and config.guard.loss_spike is not None:
         raise UserError(f"guard.loss_spike is {config.guard.loss_spike}; the loss of this task may be negative: None")
     shapes = sums_shapes(task)
-    metric = config.early_stopping.metric
+    metric, split = config.early_stopping.metric, config.early_stopping.split
+    if split is not None and split not in dataset.validation:
+        raise unknown("early_stopping.split", split, dataset.validation)
     if metric is not None:
         nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
         results = task.summarize(nothing)

@@ -58,7 +58,7 @@ def _stage_config(config: ConfigDict, name: str | None, before: tuple[str, ...])
     for part in ("dataset", "task"):
         if "name" in changes.get(part, {}):
             own[part], own.sampling = usual[part], usual.sampling
-            own.early_stopping.metric = None
+            own.early_stopping.update({"metric": None, "split": None})
             own.data_dir = None if part == "dataset" else own.data_dir
     own.closing_words = ""  # they are the recipe's
     own.update(changes)

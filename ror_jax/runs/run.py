@@ -23,12 +23,13 @@ from ror_jax.saved_settings import FREE
 from ror_jax.tasks.task import state_to_json
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import check_same, is_first, together
-from ror_jax.training.evaluation import evaluate, without_tuned
+from ror_jax.training.evaluation import measure, without_tuned
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
 from ror_jax.training.mesh import describe_layout, whole
 from ror_jax.training.state import TrainState, count_parameters
+from ror_jax.training.stopping import EarlyStopping
 
 _DRAWING = threading.Lock()  # matplotlib knows no threads
 
@@ -105,7 +106,7 @@ def train_stage(
             test_every_steps=config.test_every_steps,
             log_every=config.log_every,
             checkpoint_minutes=config.checkpoint_minutes,
-            early_stopping=config.early_stopping.to_dict() if config.early_stopping.patience else None,
+            early_stopping=EarlyStopping(**config.early_stopping),
             allow_changed_data=config.allow_changed_data,
             profile=config.profile,
             label=label,
@@ -141,7 +142,12 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
         if is_first():
             with writing(folder):
                 folder.mkdir(exist_ok=True)
-    by = "" if which != "best" else " by the images for " + next(iter(experiment.dataset.evaluations))
+    dataset = experiment.dataset
+    by = (
+        ""
+        if which != "best"
+        else f" by the images for {'validation' if dataset.validation else next(iter(dataset.tests))}"
+    )
     _test(experiment, state, f"{which} checkpoint{by}", workdir, folder)
 
 
@@ -178,16 +184,25 @@ def _test(
     folder: Path,
     say: Callable[[str], None] = print,
 ) -> None:
-    test, each = experiment.dataset.test, Collector()
-    say(f"Testing on {len(test)} images.")
-    batches = experiment.test_batches(test)
-    sums = evaluate(experiment.eval_step, state, batches, experiment.task, experiment.mesh, each)
-    results = without_tuned(experiment.task.summarize(sums))
+    dataset, best_step = experiment.dataset, None
+    with contextlib.suppress(UserError):  # of a checkpoint that is damaged, which is not the one that is tested
+        best_step = Checkpoints(workdir / "checkpoints").best_step
+    tests, validation = {}, []
+    for split, source in dataset.validation.items():  # intervals are set on it
+        each = Collector()
+        say(f"Answering {len(source)} images of {split}.")
+        measure(experiment, state, source, each)
+        validation.append(each.predictions())
+    for split, source in dataset.tests.items():
+        each = Collector()
+        say(f"Testing on {len(source)} images{'' if split == 'test' else f' of {split}'}.")
+        results = without_tuned(experiment.task.summarize(measure(experiment, state, source, each)))
+        tests[split] = results, each.predictions()
     with together(), _DRAWING:
         if not is_first():
             return
         rows = read_rows(workdir / "metrics.jsonl")
-        say(summarize(experiment, state, selected, results, each.predictions(), rows, folder))
+        say(summarize(experiment, state, selected, best_step, tests, validation, rows, folder))
 
 
 def _say(label: str, text: str) -> None:

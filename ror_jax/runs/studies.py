@@ -23,7 +23,7 @@ from ror_jax.runs.run import check_stages, complete
 from ror_jax.tasks.losses import LOSS_WEIGHTS, OBJECTIVES
 from ror_jax.tasks.metrics import metric as named
 from ror_jax.training.distributed import is_first
-from ror_jax.training.loop import Stopped, stop_signals
+from ror_jax.training.stopping import Stopped, stop_signals
 
 TOO_GOOD = "These are results on the test images: what is chosen by them must be tested on others."
 

@@ -1,39 +1,57 @@
 """Checkpoints of a run: the latest ones and the best, written in the background by Orbax, and checked when read."""
 
 import contextlib
-import json
 import re
 import shutil
 import threading
-import zlib
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 from orbax.checkpoint import v1 as orbax
 
 from ror_jax.errors import UserError
 from ror_jax.files import NotWrittenError, writing
 from ror_jax.training.distributed import is_first, largest, together
+from ror_jax.training.integrity import (
+    Damaged,
+    check_tensors,
+    checksums,
+    describe_tensors,
+    differing_tensors,
+    read_record,
+    reason,
+    sealed,
+)
 from ror_jax.training.state import TrainState
 
 KEEP = 2
 _ONE_AT_A_TIME = threading.Lock()  # Orbax numbers what it does by a counter of the process
 
 
-class Damaged(Exception):
-    """A checkpoint cannot be used. Its argument says which one, and why."""
+class _KeepBest:
+    """A preservation policy of Orbax that keeps the best checkpoint.
+
+    Orbax's own `BestN` ranks by a file without a checksum: a damaged one keeps the program from starting, or makes
+    another checkpoint the best.
+    """
+
+    step: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence, *, context: Any) -> Sequence[bool]:
+        return [each.step == self.step for each in checkpoints]
 
 
 class Checkpoints:
     """The folder `checkpoints` of a run: a subfolder for each saved step. The best is the one of the highest score.
 
     Each has, beside the state, a record: shape, dtype and checksum of every tensor, the fingerprint `data` of the data
-    set, and the best step so far with its score. What does not fit its record is damaged, and not used.
+    set, the score of this step, the best step so far with its score, and `notes` of who saved it. What does not fit its
+    record is damaged, and not used.
 
-    In training, what a killed run left unfinished is deleted, and damaged checkpoints are set aside as `damaged_STEP`.
-    Runs that train at once in one process, not `alone`, write in turn and not in the background.
+    In training, what a killed run left unfinished is deleted with the first save, and damaged checkpoints are set aside
+    as `damaged_STEP`. Runs that train at once in one process, not `alone`, write in turn and not in the background.
     """
 
     def __init__(
@@ -45,40 +63,53 @@ class Checkpoints:
         data: str | None = None,
         allow_changed_data: bool = False,
     ):
-        self._folder, self._for_training, self._alone = folder.absolute(), for_training, alone
+        self._folder, self._alone = folder.absolute(), alone
         self._data, self._allow_changed_data = data, allow_changed_data
-        self._writer = ThreadPoolExecutor(1)
-        self._saving: Future[list[int]] | None = None
-        with together():  # all find what the first process leaves
+        self._saving: tuple[int, Any] | None = None  # a step, and Orbax's response
+        self._keep_best = _KeepBest()
+        self._orbax: orbax.training.Checkpointer | None = None
+        with together():
             if for_training and is_first():
                 with writing(self._folder):
                     self._folder.mkdir(parents=True, exist_ok=True)
-                    for child in self._folder.iterdir():
-                        if re.fullmatch(r"\d+\.(orbax-checkpoint-tmp.*|deleted)", child.name):
-                            shutil.rmtree(child)
         with together():
             if for_training and not self._folder.is_dir():
                 raise UserError(
                     f"{self._folder} is not seen by all processes: --workdir must be a folder that all share"
                 )
-        self._steps = _steps(self._folder)
+        if for_training:
+            self._open()
         self._records: dict[int, dict] = {}
         self.damages: list[str] = []  # what `restore` has set aside, in words
         self.data_changed = False  # whether what `restore` has read was trained on other data
 
+    def _open(self) -> None:
+        policies = orbax.training.preservation_policies
+        kept = policies.AnyPreservationPolicy([policies.LatestN(KEEP), self._keep_best])
+        with _ONE_AT_A_TIME, writing(self._folder):
+            self._orbax = orbax.training.Checkpointer(
+                self._folder, preservation_policy=kept, cleanup_tmp_directories=True
+            )
+
     @property
     def steps(self) -> list[int]:
+        """In order."""
         self.check(wait=True)
-        return self._steps
+        return [each.step for each in self._orbax.checkpoints] if self._orbax else _steps(self._folder)
+
+    @property
+    def latest(self) -> dict:
+        """The record of the latest checkpoint; raises UserError where it is damaged."""
+        try:
+            return self._record(self.steps[-1])
+        except Damaged as damage:
+            raise UserError(f"{damage}; only that one knew which is the best") from damage
 
     @property
     def best_step(self) -> int | None:
         """The step of the highest score, the last of equals; None before any score."""
-        try:
-            best = self._record(self.steps[-1])["best"] if self.steps else None
-        except Damaged as damage:
-            raise UserError(f"{damage}; only that one knew which is the best") from damage
-        return best["step"] if best and best["step"] in self._steps else None
+        best = self.latest["best"] if self.steps else None
+        return best["step"] if best and best["step"] in self.steps else None
 
     def check_room(self, state: TrainState) -> None:
         """Raises UserError where the disk has less room than a checkpoint of `state` takes."""
@@ -89,75 +120,61 @@ class Checkpoints:
                 f" {free / 2**20:,.1f} MiB left; make room, or choose another --workdir"
             )
 
-    def save(self, state: TrainState, score: float | None = None) -> None:
+    def save(
+        self, state: TrainState, score: float | None = None, notes: dict | None = None, *, again: bool = False
+    ) -> None:
         """Saves `state` under its step, unless that step is there already; alone, it returns before it is written.
+
+        With `again`, it takes the place of the checkpoint of its step, which was saved before it was tested.
 
         Raises:
           NotWrittenError: it, or the one before it, cannot be written.
         """
-        step = int(state.step)
-        if step in self.steps:
+        step, steps, best = int(state.step), self.steps, None
+        if step in steps and not again:
             return
-        best = None
         with contextlib.suppress(Damaged):
-            best = self._record(self._steps[-1])["best"] if self._steps else None
-        if best and best["step"] not in self._steps:  # deleted for a better one, which was damaged
+            best = self._record(steps[-1])["best"] if steps else None
+        if best and best["step"] not in steps:  # deleted for a better one, which was damaged
             best = None
         if score is not None and (best is None or score >= best["score"]):
             best = {"step": step, "score": score}
-        record = {"step": step, "tensors": _tensors(state, checksums(state)), "data": self._data, "best": best}
-        self._records[step] = record
-        if self._alone:
-            response = self._write(orbax.save_async, step, state)
-            self._saving = self._writer.submit(self._finish, step, response)
-        else:
-            with _ONE_AT_A_TIME:
-                self._write(orbax.save, step, state)
-            self._steps = self._finish(step)
-
-    def save_again(self, state: TrainState, score: float) -> None:
-        """Puts `state` in the place of the checkpoint of its step, which was saved before it was tested."""
-        step = int(state.step)
-        if is_first():
-            path = self._folder / str(step)
-            with writing(path):
-                path.rename(path.with_suffix(".deleted"))  # the next start deletes it
-        self._steps.remove(step)
-        self.save(state, score)
-
-    def _write(self, save, step: int, state: TrainState):
-        metadata = {"record": self._records[step], "crc32": _crc32(self._records[step])}
-        try:
-            return save(self._folder / str(step), state, custom_metadata=metadata)
-        except Exception as error:
-            raise self._not_written(step, error) from error
-
-    def _finish(self, step: int, response=None) -> list[int]:
-        """Waits until the step is written, deletes what is not kept any more, and returns the steps that are."""
-        try:
-            if response:
-                response.result()
-        except Exception as error:  # Orbax and TensorStore have many ways to say that a disk is full
-            raise self._not_written(step, error) from error
-        steps = [*self._steps, step]
-        kept = {*steps[-KEEP:], (self._records[step]["best"] or {}).get("step")}
-        for old in set(steps) - kept:
-            self._records.pop(old, None)
-            path = self._folder / str(old)
-            with contextlib.suppress(OSError):  # one too many does no harm
-                if is_first():
-                    # Renamed first: a kill in the midst of deleting leaves nothing that looks like a checkpoint.
-                    shutil.rmtree(path.rename(path.with_suffix(".deleted")))
-        return [each for each in steps if each in kept]
-
-    def _not_written(self, step: int, error: Exception) -> NotWrittenError:
-        return NotWrittenError(f"the checkpoint {self._folder / str(step)} cannot be written: {_reason(error)}")
+        self._records[step] = {
+            "step": step,
+            "tensors": describe_tensors(state, checksums(state)),
+            "data": self._data,
+            "score": score,
+            "best": best,
+            "notes": notes or {},
+        }
+        self._keep_best.step = best and best["step"]
+        with contextlib.nullcontext() if self._alone else _ONE_AT_A_TIME:
+            try:
+                response = self._orbax.save_async(
+                    step, state, force=True, overwrite=again, custom_metadata=sealed(self._records[step])
+                )
+            except Exception as error:
+                raise self._not_written(step, error) from error
+            self._saving = step, response
+            self.check(wait=not self._alone)
 
     def check(self, wait: bool = False) -> None:
         """Raises NotWrittenError if what was being saved could not be; looks only, unless told to `wait` for it."""
-        if self._saving and (wait or self._saving.done()):
-            saving, self._saving = self._saving, None
-            self._steps = saving.result()
+        if self._saving is None:
+            return
+        step, response = self._saving
+        try:
+            response.result(None if wait else 0)
+        except TimeoutError:
+            return
+        except Exception as error:  # Orbax and TensorStore have many ways to say that a disk is full
+            self._saving = None
+            raise self._not_written(step, error) from error
+        self._saving = None
+
+    def _not_written(self, step: int, error: Exception) -> NotWrittenError:
+        self._records.pop(step)
+        return NotWrittenError(f"the checkpoint {self._folder / str(step)} cannot be written: {reason(error)}")
 
     def restore(self, like: TrainState, which: str | int = "latest") -> TrainState:
         """The state at the latest, the best or a given step, laid out over the devices as `like` is.
@@ -168,17 +185,18 @@ class Checkpoints:
           UserError: there is no such checkpoint, it is damaged, its tensors are not those of `like` (listed), or the
             data set has changed since.
         """
-        if not self.steps:
+        steps = self.steps
+        if not steps:
             raise UserError(f"no checkpoint in {self._folder}; train first")
-        if which == "latest" and self._for_training:
+        if which == "latest" and self._orbax:
             return self._newest_sound(like)
-        step = self._steps[-1] if which == "latest" else self.best_step if which == "best" else which
-        if step is None or not str(step).isdecimal() or (which != "best" and int(step) not in self._steps):
-            raise UserError(f"no checkpoint {which!r}; there are 'latest', 'best' and the steps {self._steps}")
+        step = steps[-1] if which == "latest" else self.best_step if which == "best" else which
+        if step is None or not str(step).isdecimal() or (which != "best" and int(step) not in steps):
+            raise UserError(f"no checkpoint {which!r}; there are 'latest', 'best' and the steps {steps}")
         try:
             return self._load(int(step), like)
         except Damaged as damage:
-            others = [other for other in self._steps if other != int(step)]
+            others = [other for other in steps if other != int(step)]
             raise UserError(
                 f"{damage}. To have it again, train again in another --workdir; --mode=evaluate --checkpoint=STEP tests"
                 f" another one: {', '.join(map(str, others)) or 'there is none'}"
@@ -186,7 +204,7 @@ class Checkpoints:
 
     def _newest_sound(self, like: TrainState) -> TrainState:
         damages = {}
-        for step in reversed(self._steps):
+        for step in reversed(self.steps):
             try:
                 state = self._load(step, like)
                 break
@@ -200,7 +218,10 @@ class Checkpoints:
         # Only now: were all of them set aside, the next start would see none and begin anew.
         for step, damage in damages.items():
             self.damages.append(f"{damage}; it was set aside as {self._set_aside(step)}")
-        self._steps = self._steps[: self._steps.index(int(state.step)) + 1]
+        if damages:
+            self._orbax.close()
+            largest(0)  # all wait for what the first one has done
+            self._open()
         return state
 
     def _set_aside(self, step: int) -> str:
@@ -214,61 +235,36 @@ class Checkpoints:
 
     def _load(self, step: int, like: TrainState) -> TrainState:
         """Raises Damaged, or UserError where a sound checkpoint does not fit."""
-        wanted, state, failed = _tensors(like), None, None
+        state, failed, path = None, None, self._folder / str(step)
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
-        path = self._folder / str(step)
         try:
-            saved = self._record(step)
-            self._compare(step, saved, wanted)
+            record = self._record(step)
+            self._compare(record, like)
             with _ONE_AT_A_TIME:
                 state = orbax.load(path, abstract)
         except (Damaged, UserError) as error:
             failed = error
         except Exception as error:  # Orbax and TensorStore have many ways to say that a file is damaged
-            failed = Damaged(f"the checkpoint {path} is damaged: {_reason(error)}")
+            failed = Damaged(f"the checkpoint {path} is damaged: {reason(error)}")
         if any(largest(failed is not None)):  # each process has read its own part
             raise failed or Damaged(f"the checkpoint {path} is damaged: another process cannot read its part")
-        found = _tensors(state, checksums(state))
-        changed = [name for name in found if found[name] != saved["tensors"][name]]
-        if changed:
-            more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-            raise Damaged(f"the checkpoint {path} is damaged: wrong checksum of {', '.join(changed[:3])}{more}")
+        check_tensors(path, state, record)
         return state
 
     def _record(self, step: int) -> dict:
         """What was written beside the state; raises Damaged where it is not there any more."""
-        if step in self._records:
-            return self._records[step]
-        path = self._folder / str(step)
-        try:
-            metadata = orbax.metadata(path).custom_metadata or {}
-            record = metadata.get("record")
-            if not metadata:
-                raise ValueError("without a record, as an older version of this program wrote it")
-            if metadata.get("crc32") != _crc32(record) or record["step"] != step:
-                raise ValueError("its record is not the one that was written")
-        except Exception as error:
-            raise Damaged(f"the checkpoint {path} is damaged: {_reason(error)}") from error
-        self._records[step] = record
-        return record
+        if step not in self._records:
+            self._records[step] = read_record(self._folder / str(step))
+        return self._records[step]
 
-    def _compare(self, step: int, saved: dict, wanted: dict) -> None:
-        def form(tensors: dict, name: str) -> str:
-            return f"{tensors[name]['dtype']} {tuple(tensors[name]['shape'])}" if name in tensors else "none"
-
-        tensors = saved["tensors"]
-        different = [
-            f"{name} (checkpoint {form(tensors, name)}, model {form(wanted, name)})"
-            for name in wanted | tensors
-            if form(tensors, name) != form(wanted, name)
-        ]
-        if different:
+    def _compare(self, record: dict, like: TrainState) -> None:
+        if different := differing_tensors(record["tensors"], describe_tensors(like)):
             shown = "; ".join(different[:8]) + (f"; and {len(different) - 8} more" if len(different) > 8 else "")
             raise UserError(
-                f"the checkpoint at step {step} is of another model or task (choose another --workdir, or delete that"
-                f" one). Tensors that differ: {shown}"
+                f"the checkpoint at step {record['step']} is of another model or task (choose another --workdir, or"
+                f" delete that one). Tensors that differ: {shown}"
             )
-        self.data_changed = None not in (saved["data"], self._data) and saved["data"] != self._data
+        self.data_changed = None not in (record["data"], self._data) and record["data"] != self._data
         if self.data_changed and not self._allow_changed_data:
             raise UserError(
                 f"the data are not those that the run in {self._folder.parent} began with: images or labels have"
@@ -281,7 +277,9 @@ class Checkpoints:
         try:
             self.check(wait=True)
         finally:
-            self._writer.shutdown()
+            if self._orbax:
+                with contextlib.suppress(Exception):  # what could not be written has been told
+                    self._orbax.close()
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -293,49 +291,3 @@ def _steps(folder: Path) -> list[int]:
     """The steps that are there, in order: folders that are called like a number, as Orbax calls what is complete."""
     children = folder.iterdir() if folder.is_dir() else ()
     return sorted(int(child.name) for child in children if re.fullmatch(r"0|[1-9]\d*", child.name) and child.is_dir())
-
-
-@jax.jit
-def checksums(tree) -> jax.Array:
-    """A checksum of each leaf, uint32 [leaves]: the sum over its elements of a hash of place and bits.
-
-    All is mod 2^32, so that neither the order of the sum nor the number of devices matters. For each place the hash
-    (the finalizer of MurmurHash3) maps all bits one to one: a change of one element always changes the sum, and that of
-    several with all but one chance in 2^32.
-    """
-
-    def checksum(leaf: jax.Array) -> jax.Array:
-        bits = leaf.view(f"uint{8 * leaf.dtype.itemsize}").astype(jnp.uint32)
-        place = jnp.zeros(leaf.shape, jnp.uint32)
-        for axis, size in enumerate(leaf.shape):  # not a reshaped range: each device can do its own part of this
-            place = place * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
-        mixed = bits * (2 * place + 1) + place
-        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
-            mixed = (mixed ^ mixed >> shift) * jnp.uint32(factor)
-        return jnp.sum(mixed ^ mixed >> 16, dtype=jnp.uint32)
-
-    return jnp.stack([checksum(leaf) for leaf in jax.tree.leaves(tree)])
-
-
-def _tensors(state: TrainState, sums: jax.Array | None = None) -> dict[str, dict]:
-    """Shape and dtype of every tensor by dotted name, and its checksum if given."""
-    leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="."): {"shape": list(leaf.shape), "dtype": str(leaf.dtype)}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-    }
-    if sums is not None:
-        for leaf, checksum in zip(leaves.values(), jax.device_get(sums).tolist(), strict=True):
-            leaf["checksum"] = checksum
-    return leaves
-
-
-def _crc32(record: dict | None) -> int:
-    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
-
-
-def _reason(error: BaseException) -> str:
-    """The gist of an exception in a line; TensorStore's go on for pages, and say it last."""
-    while error.__cause__:
-        error = error.__cause__
-    words = getattr(error, "strerror", None) or re.split(r" \[\w+(\[\d+\])?=", str(error))[0].rpartition(": ")[2]
-    return f"{' '.join(words.split())[:200]} ({type(error).__name__})"

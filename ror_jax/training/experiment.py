@@ -40,3 +40,12 @@ class Experiment:
     steps_per_call: int
     total_steps: int
     card: dict
+
+    @property
+    def epochs(self) -> int:
+        """How many there are in all."""
+        return self.total_steps // self.steps_per_epoch
+
+    def epoch(self, step: int) -> int | float:
+        """How many epochs so many steps are; a whole number at the end of one."""
+        return step / self.steps_per_epoch if step % self.steps_per_epoch else step // self.steps_per_epoch

@@ -70,7 +70,11 @@ def test_pixels_labels_and_classes_in_memory_make_the_fingerprint():
     first = dataset()
     assert dataset(unused="y").fingerprint == first.fingerprint
     others = [dataset(pixel=1), dataset(label=0), dataset(name="c")]
-    splits = {"validation": {"v": first.test}}, {"tests": {"test": first.train}}, {"tests": {"t": first.test}}
+    splits = (
+        {"validation": {"validation": first.test}},
+        {"tests": {"test": first.train}},
+        {"tests": {"test_b": first.test}},
+    )
     others += [dataclasses.replace(first, **split) for split in splits]
     assert len({first.fingerprint, *(other.fingerprint for other in others)}) == 7
 

@@ -71,7 +71,7 @@ def test_the_card_says_for_whom_it_works_and_nothing_of_folders(export, run, tmp
         "MAE (years), of the 24 images whose records know age group and gender",
         "| 60- |",
         "95 % intervals",
-        "24 test faces lay inside",
+        "they were set on these same 24 images of test",
         "The interval of the age goes from ",
         "](results_gender_confusion.png)",
     ):
@@ -108,7 +108,7 @@ def test_a_run_of_an_older_version(run, tmp_path):
     """Its settings had no format, and what it predicted was not described."""
     folder = shutil.copytree(run(), tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
     for name, key, words in (
-        ("summary.json", "answers", r"predictions\.csv: no answers are described in summary\.json; test the run again"),
+        ("summary.json", "answers", r"summary\.json has no answers; test the run again"),
         ("config.json", "format", r"config\.json was written by ror-jax before 0\.2; .* or install that version"),
     ):
         content = json.loads((folder / name).read_text())

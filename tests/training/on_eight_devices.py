@@ -14,7 +14,7 @@ from ror_jax.errors import UserError
 from ror_jax.runs.experiment import create_experiment
 from ror_jax.runs.run import train_and_test
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.evaluation import evaluate
+from ror_jax.training.evaluation import measure
 from ror_jax.training.mesh import create_mesh, describe_layout, shard_batch
 from ror_jax.training.state import count_parameters
 from tools.scaling import collectives
@@ -40,9 +40,7 @@ def trained(tiny_config):
                 state, loss, _ = experiment.train_step(state, shard_batch(next(batches), experiment.mesh))
                 losses.append(float(loss))
             sums = jax.device_get(state.metrics)
-            tested = experiment.test_batches(experiment.dataset.train)
-            counts = evaluate(experiment.eval_step, state, tested, experiment.task, experiment.mesh)
-            results = experiment.task.summarize(counts)
+            results = experiment.task.summarize(measure(experiment, state, experiment.dataset.train))
             done[key] = dataclasses.replace(experiment, state=state), losses, sums, results
         return done[key]
 
@@ -138,7 +136,7 @@ def test_a_checkpoint_goes_from_any_mesh_to_any_other(trained, tmp_path):
     """Written by eight devices it is read by one, and back; whole or shared."""
     states = {mesh: trained(mesh, **COINS)[0].state for mesh in MESHES}
     for mesh, state in states.items():
-        with contextlib.closing(Checkpoints(tmp_path / mesh)) as checkpoints:
+        with contextlib.closing(Checkpoints(tmp_path / mesh, for_training=True)) as checkpoints:
             checkpoints.save(state)
             for other in states.values():
                 restored = checkpoints.restore(other)

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from ror_jax.errors import UserError
-from ror_jax.training.checkpoint import Checkpoints, checksums, has_checkpoint
+from ror_jax.training.checkpoint import Checkpoints, has_checkpoint
+from ror_jax.training.integrity import checksums
 from ror_jax.training.state import TrainState
 
 
@@ -117,18 +118,21 @@ def test_a_task_state_of_another_shape_is_named(folder):
 
 
 def test_only_folders_called_like_a_step_are_checkpoints(folder):
-    """What else lies there stays, but for what a killed run left."""
+    """What else lies there stays, but for what a killed run left, which goes with the first save."""
     for name in ("damaged_12", "0012", "12.0", "٣", "13.copy"):
         (folder / name).mkdir()
     (folder / "14").write_text("no folder")
-    unfinished = [folder / name for name in ("15.orbax-checkpoint-tmp", "16.orbax-checkpoint-tmp-123", "3.deleted")]
+    unfinished = [folder / name for name in ("15.orbax-checkpoint-tmp", "16.orbax-checkpoint-tmp-123")]
     for path in unfinished:
         path.mkdir()
     assert Checkpoints(folder).steps == [1, 3, 4] and all(path.exists() for path in unfinished)
     before = {path.name for path in folder.iterdir()}
-    assert Checkpoints(folder, for_training=True).steps == [1, 3, 4]
-    assert before - {path.name for path in folder.iterdir()} == {path.name for path in unfinished}
-    for step in (1, 3, 4):
+    with contextlib.closing(Checkpoints(folder, for_training=True)) as checkpoints:
+        assert checkpoints.steps == [1, 3, 4]
+        checkpoints.save(state(5))
+    gone = {path.name for path in unfinished} | {"3"}  # neither the best nor one of the last two any more
+    assert before - {path.name for path in folder.iterdir()} == gone
+    for step in (1, 4, 5):
         shutil.rmtree(folder / str(step))
     assert not has_checkpoint(folder)
 
@@ -203,7 +207,7 @@ def test_checksums_do_not_depend_on_the_devices():
     program = """
 import jax, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from ror_jax.training.checkpoint import checksums
+from ror_jax.training.integrity import checksums
 numbers = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
 mesh = jax.make_mesh((4, 2), ("data", "model"))
 specs = [(), ("data",), (None, "model"), ("data", "model"), (("data", "model"),)]

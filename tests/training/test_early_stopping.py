@@ -7,7 +7,7 @@ import pytest
 from ror_jax.errors import UserError
 from ror_jax.runs.run import train_and_test
 from ror_jax.training.logging import read_rows
-from ror_jax.training.loop import _stale
+from ror_jax.training.stopping import EarlyStopping
 
 SETTINGS = {
     "dataset__validation": 0.2,
@@ -33,18 +33,21 @@ class Task:
         ("rmse", 2, 0, [9, 8, 7, 6], False),
         ("r2", 1, 0, [0.1, 0.2, 0.1], True),
         ("rmse", 1, 0, [], False),
+        (None, None, 0, [0.5, 0.4, 0.3], False),
     ],
 )
-def test_when_it_is_time(tmp_path, metric, patience, min_epochs, values, stale):
-    rows = [
-        {"split": "validation", "step": 10 * epoch, "epoch": epoch, metric or "harmonic": value}
-        for epoch, value in enumerate(values, start=1)
-    ]
-    within = {"split": "validation", "step": 15, "epoch": 1.5, "harmonic": 1.0, "rmse": 0.0, "r2": 1.0}
-    text = "".join(json.dumps(row) + "\n" for row in (*rows[:1], within, *rows[1:]))
-    (tmp_path / "metrics.jsonl").write_text(text)
-    assert _stale(tmp_path, 10 * len(values), Task(), patience, metric, min_epochs) == stale
-    assert not _stale(tmp_path, 10, Task(), patience, metric, min_epochs)  # what came later is done again
+def test_when_it_is_time(metric, patience, min_epochs, values, stale):
+    """Also of a run that was stopped after its second epoch, whose history went through JSON."""
+    whole = EarlyStopping(patience, metric, None, min_epochs)
+    stopped = EarlyStopping(patience, metric, None, min_epochs)
+    for epoch, value in enumerate(values, start=1):
+        assert not whole.stale
+        whole.update(Task(), {metric or "harmonic": value}, epoch)
+        stopped.update(Task(), {metric or "harmonic": value}, epoch)
+        if epoch == 2:
+            history, stopped = json.dumps(stopped.history), EarlyStopping(patience, metric, None, min_epochs)
+            stopped.history = json.loads(history)
+    assert whole.stale == stopped.stale == stale
 
 
 def test_a_run_ends_early_and_stays_ended(tiny_config, tmp_path, capsys):
@@ -61,6 +64,12 @@ def test_a_run_ends_early_and_stays_ended(tiny_config, tmp_path, capsys):
 def test_a_metric_that_does_not_exist(tiny_config, tmp_path):
     with pytest.raises(UserError, match="'exacto'; did you mean 'exact'"):
         train_and_test(tiny_config(**SETTINGS | {"early_stopping__metric": "exacto"}), tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_split_that_does_not_exist(tiny_config, tmp_path):
+    with pytest.raises(UserError, match=r"early_stopping\.split 'valid'; did you mean 'validation'"):
+        train_and_test(tiny_config(**SETTINGS | {"early_stopping__split": "valid"}), tmp_path)
     assert not any(tmp_path.iterdir())
 
 

@@ -17,8 +17,9 @@ from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.runs.experiment import create_experiment
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.loop import Stopped, train
+from ror_jax.training.loop import train
 from ror_jax.training.state import TrainState
+from ror_jax.training.stopping import Stopped
 
 SETTINGS = {"test_every": 1, "log_every": 2, "checkpoint_minutes": 60}
 

@@ -1,5 +1,6 @@
 """The compiled steps, on networks that give back their pixels."""
 
+from types import SimpleNamespace
 from typing import ClassVar
 
 import jax
@@ -12,7 +13,7 @@ from flax import nnx
 from ror_jax.errors import UserError
 from ror_jax.outputs import Head
 from ror_jax.tasks import Task, create_task
-from ror_jax.training.evaluation import evaluate
+from ror_jax.training.evaluation import measure
 from ror_jax.training.mesh import create_mesh
 from ror_jax.training.state import TrainState, create_state, empty_metrics
 from ror_jax.training.step import FAULTS, make_eval_step, make_train_step
@@ -58,10 +59,11 @@ def test_a_network_that_answers_nan_has_no_result(objective, outputs):
     batch = {"image": image, "mask": np.ones(2, np.float32), "age_group": np.zeros(2, np.int32)}
     mesh = create_mesh(data=1)
     step = make_eval_step(nnx.split(Pixels())[0], task, mesh, (False,))
+    experiment = SimpleNamespace(task=task, mesh=mesh, eval_step=step, test_batches=lambda source: [source])
     with pytest.raises(UserError, match=r"the network answers NaN .* at step 7"):
-        evaluate(step, state, [batch], task, mesh)
+        measure(experiment, state, batch)
     batch["image"] = np.nan_to_num(batch["image"])
-    assert task.summarize(evaluate(step, state, [batch], task, mesh))["images"] == 2
+    assert task.summarize(measure(experiment, state, batch))["images"] == 2
 
 
 class Told(nnx.Module):

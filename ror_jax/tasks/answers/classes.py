@@ -94,7 +94,12 @@ class Class(Answer):
         hits = np.where(truth >= 0, self.chosen == truth, np.nan)
         if not self.ordered:
             return {"accuracy": hits}
-        return {"exact": hits, "one_off": np.where(truth >= 0, abs(self.chosen - truth) <= 1, np.nan)}
+        found = {"exact": hits, "one_off": np.where(truth >= 0, abs(self.chosen - truth) <= 1, np.nan)}
+        if self.interval is not None:
+            low, high = np.transpose(self.spans)[:, truth]
+            inside = (self.interval[:, 0] <= low) & (high <= self.interval[:, 1])
+            found["coverage"] = np.where(truth >= 0, inside, np.nan)
+        return found
 
     def mistakes(self, truth: np.ndarray) -> np.ndarray:
         return (truth >= 0) & (self.chosen != truth)
