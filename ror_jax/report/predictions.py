@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from input_pipeline.datasets.faces import subject_numbers
-from input_pipeline.pipeline import GEOMETRY
 from input_pipeline.records import Source
 from ror_jax.errors import UserError
 from ror_jax.files import replacing
@@ -110,7 +109,7 @@ def write_predictions(predictions: Predictions, test: Source, folder: Path) -> N
         writer = None
         for at, number in enumerate(predictions.facts["number"]):
             record = test[int(number)]
-            row = {"number": number} | {key: record[key] for key in sorted(record.keys() - {"image", *GEOMETRY})}
+            row = {"number": number} | {key: record[key] for key in sorted(record.keys() - {"image"})}
             row = {key: value for key, value in row.items() if np.ndim(value) == 0}
             row |= {
                 name: values[at] if values.dtype.kind in "iu" else f"{values[at]:.6g}"
