@@ -61,6 +61,9 @@ def test_it_trains_and_learns_from_validation(trained):
         "square": "points",
         "shade": "class",
     }
+    with (trained / "predictions.csv").open() as file:
+        sides = [float(row["square_1_x_true"]) - float(row["square_0_x_true"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(sides, 4 / 16, atol=1e-5)  # of the image
     for name in ("square_cumulative.png", "shade_confusion.png", "examples.png"):
         assert (trained / name).exists()
 
