@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from input_pipeline.geometry import between_centres
 from input_pipeline.transforms import Crop
 
 MARGIN = 0.4  # of a face on each side of it: Rothe et al., "Deep expectation" (DEX), IJCV 2018
@@ -46,14 +47,15 @@ def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size:
     top, bottom = np.clip((corners.imag.min() - border, corners.imag.max() + border), 0, image.height).astype(int)
     width, height = (max(1, round(min(scale, 1) * length)) for length in (right - left, bottom - top))
     seen = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
-    # In pixels of `seen`, of which cv2 counts the middles.
     across, down = (right - left) / width, (bottom - top) / height
-    matrix = np.array([[turn.real * across, -turn.imag * down], [turn.imag * across, turn.real * down]])
     shift = target.mean() - turn * (source.mean() - complex(left, top))
-    offset = np.array([shift.real, shift.imag]) + matrix @ (0.5, 0.5) - 0.5
+    from_seen = [
+        [turn.real * across, -turn.imag * down, shift.real],
+        [turn.imag * across, turn.real * down, shift.imag],
+    ]
     pixels = cv2.warpAffine(
         seen,
-        np.column_stack([matrix, offset]),
+        between_centres(np.array(from_seen)),
         (size, size),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,

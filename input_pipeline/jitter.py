@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.geometry import between_centres
+from input_pipeline.transforms import Crop
 
 OPERATIONS = ("shift_scale_rotate", "brightness_contrast", "hue_saturation", "noise", "blur")
 LARGEST = {"scale": 0.9, "rotation": 180, "hue": 180, "noise_std": 255, "blur_sigma": 100}  # of all others, 1
@@ -26,7 +28,7 @@ _NORMAL = np.array([NormalDist().inv_cdf((number + 0.5) / 4096) for number in ra
 
 @dataclasses.dataclass(frozen=True)
 class Jitter:
-    """Called with pixels and a generator, it does each operation with its probability, in their order.
+    """Called with a crop and a generator, it does each operation with its probability, in their order.
 
     Amounts are drawn evenly from minus to plus what is given here, those of noise and blur from 0. An operation of
     probability 0 draws nothing.
@@ -81,7 +83,7 @@ class Jitter:
         """Whether it ever does anything."""
         return any(getattr(self, name) > 0 for name in OPERATIONS)
 
-    def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, crop: Crop, rng: np.random.Generator) -> Crop:
         def happens(probability: float) -> bool:
             return probability > 0 and rng.random() < probability
 
@@ -90,7 +92,9 @@ class Jitter:
 
         if happens(self.shift_scale_rotate):
             shift = around(self.shift), around(self.shift)
-            pixels = shift_scale_rotate(pixels, shift, around(self.scale), around(self.rotation), self.fill)
+            amounts = shift, around(self.scale), around(self.rotation)
+            crop = crop.then(shift_scale_rotate(crop.pixels, *amounts, self.fill))
+        pixels = crop.pixels
         if happens(self.brightness_contrast):
             pixels = change_brightness(pixels, around(self.brightness), around(self.contrast))
         if happens(self.hue_saturation):
@@ -99,17 +103,18 @@ class Jitter:
             pixels = add_noise(pixels, rng.uniform(0, self.noise_std), rng)
         if happens(self.blur):
             pixels = blur(pixels, rng.uniform(0, self.blur_sigma))
-        return pixels
+        return Crop(pixels, crop.matrix)
 
 
 def shift_scale_rotate(
     pixels: np.ndarray, shift: tuple[float, float], scale: float, rotation: float, fill: Sequence[float]
-) -> np.ndarray:
+) -> Crop:
     """One bilinear warp; see `Jitter` for the amounts, `shift` being (right, down)."""
     height, width, _ = pixels.shape
-    warp = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), rotation, 1 + scale)
-    warp[:, 2] += shift[0] * width, shift[1] * height
-    return cv2.warpAffine(pixels, warp, (width, height), borderValue=[round(level) for level in fill])
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), rotation, 1 + scale)
+    matrix[:, 2] += shift[0] * width, shift[1] * height
+    border = [round(level) for level in fill]
+    return Crop(cv2.warpAffine(pixels, between_centres(matrix), (width, height), borderValue=border), matrix)
 
 
 def change_brightness(pixels: np.ndarray, brightness: float, contrast: float) -> np.ndarray:

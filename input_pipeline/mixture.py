@@ -15,6 +15,7 @@ import numpy as np
 
 from input_pipeline import create_dataset
 from input_pipeline.errors import DataError
+from input_pipeline.geometry import Kind
 from input_pipeline.records import Dataset, Source, digest
 
 NAME = "[a-z0-9_]+"  # of a part, as of a split
@@ -106,7 +107,7 @@ def create(
 
     Raises:
         DataError: there are no parts, a share is not above 0, a part cannot be made, no part has one of the labels, or
-            parts have different classes of a label.
+            parts have different classes of a label, or another geometry.
     """
     if not mixture:
         raise DataError("a mixture needs parts: dataset.mixture names each, with its share")
@@ -137,6 +138,7 @@ def create(
     means, stds = (np.array([getattr(part, moment) for part in parts.values()]) for moment in ("mean", "std"))
     mean = weights @ means
     std = np.sqrt(weights @ (stds**2 + means**2) - mean**2)
+    aligned = [part.template for part in parts.values()]
     percent = ", ".join(f"{100 * share:.3g} % {name}" for name, share in shares.items())
     return Dataset(
         "mixture",
@@ -147,6 +149,8 @@ def create(
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
         groups=tuple(dict.fromkeys(group for part in parts.values() for group in part.groups)),
+        geometry=_geometry(parts),
+        template=aligned[0] if all(np.array_equal(one, aligned[0]) for one in aligned) else None,
         description="\n".join([f"mixture: {percent}", *(part.description for part in parts.values())]),
     )
 
@@ -167,6 +171,17 @@ def _classes(parts: Mapping[str, Dataset], wanted: Sequence[str]) -> dict[str, t
                 f"mixture: the classes of {label!r} are {', '.join(names)} in {one}, but {', '.join(others)} in {other}"
             )
     return classes
+
+
+def _geometry(parts: Mapping[str, Dataset]) -> dict[str, Kind]:
+    """How the labels of the parts move with their images."""
+    found: dict[str, tuple[Kind, str]] = {}
+    for name, part in parts.items():
+        for key, kind in part.geometry.items():
+            other, first = found.setdefault(key, (kind, name))
+            if kind != other:
+                raise DataError(f"mixture: the label {key!r} is {other} in {first}, but {kind} in {name}")
+    return {key: kind for key, (kind, _) in found.items()}
 
 
 def _template(parts: Iterable[Dataset], labels: Iterable[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ For images of one size that fit into its memory: CIFAR, SVHN, Adience. The order
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import grain
@@ -16,16 +16,18 @@ from tqdm import tqdm
 
 from input_pipeline import pipeline, transforms
 from input_pipeline.errors import DataError
+from input_pipeline.geometry import Kind, box_matrix, mirrored, move
 from input_pipeline.records import Source
-from input_pipeline.transforms import MIN_AREA, PADDING, TRIES
+from input_pipeline.transforms import MIN_AREA, PADDING, TRIES, Crop
 
 CHUNK = 64  # records that a thread loads in one go: a task for each of 600,000 would take a gigabyte
 
 
 def load_columns(source: Source) -> dict[str, np.ndarray]:
-    """All records, as one large batch: `image` uint8 [N, H, W, 3], the labels [N], `mask` float32 [N], all 1.
+    """All records, as one large batch: `image` uint8 [N, H, W, 3], the labels [N, ...], `mask` float32 [N], all 1.
 
-    The rows of some numbers are what `pipeline.train_batches` makes of these records, but for the transform.
+    The rows of some numbers are what `pipeline.train_batches` makes of these records, but for the transform: labels
+    that are geometry are in pixels of the images.
 
     Raises:
         DataError: an image is damaged, or not as large as the first; the message says which.
@@ -123,17 +125,23 @@ def test_batches(
         yield {"columns": columns, "numbers": place(np.minimum(numbers, records - 1)), "mask": place(mask)}
 
 
-def training_rows(batch: dict, step: jax.Array, transform: Callable, key: jax.Array) -> dict:
+def training_rows(
+    batch: dict, step: jax.Array, transform: Callable, key: jax.Array, geometry: Mapping[str, Kind] = {}
+) -> dict:
     """The batch of `pipeline.train_batches` for that step, in a compiled program; `transform` as made below."""
     order = batch["order"]
     rows = _rows(batch["columns"], order[step % len(order)])
-    return rows | {"image": transform(rows["image"], key)}
+    crop = transform(rows["image"], key)
+    moved = jax.vmap(functools.partial(move, geometry=geometry))(rows, crop.shares)
+    return rows | {"image": crop.pixels} | moved
 
 
-def test_rows(batch: dict, views: Callable[[jax.Array], jax.Array]) -> dict:
+def test_rows(batch: dict, views: Callable[[jax.Array], Crop], geometry: Mapping[str, Kind] = {}) -> dict:
     """The batch of `pipeline.test_batches` with `views` of its images, in a compiled program."""
     rows = _rows(batch["columns"], batch["numbers"])
-    return rows | {"image": views(rows["image"]), "mask": batch["mask"]}
+    crop = views(rows["image"])
+    moved = jax.vmap(functools.partial(move, geometry=geometry), in_axes=(0, None))(rows, crop.shares[0])
+    return rows | {"image": crop.pixels, "mask": batch["mask"]} | moved
 
 
 def _rows(columns: dict[str, jax.Array], numbers: jax.Array) -> dict[str, jax.Array]:
@@ -142,8 +150,10 @@ def _rows(columns: dict[str, jax.Array], numbers: jax.Array) -> dict[str, jax.Ar
 
 def training_transform(
     name: str, *, size: int, resize: int, fill: Sequence[float], min_area: float = MIN_AREA, flip: float = 0.5
-) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(images uint8 [B, H, W, 3], key) -> uint8 [B, size, size, 3], to be called inside a compiled program.
+) -> Callable[[jax.Array, jax.Array], Crop]:
+    """(images uint8 [B, H, W, 3], key) -> `Crop`, to be called inside a compiled program.
+
+    Its pixels are uint8 [B, size, size, 3], its matrices float32 [B, 2, 3].
 
     What becomes of an image depends on the key and on its row in the batch, not on the devices that share the batch.
 
@@ -154,33 +164,36 @@ def training_transform(
     transforms.training_transform(name, **options)  # refuses what is to be refused
     crop = jax.vmap(functools.partial(RANDOM_CROPS[name], **options)) if name in RANDOM_CROPS else None
 
-    def transform(images: jax.Array, key: jax.Array) -> jax.Array:
+    def transform(images: jax.Array, key: jax.Array) -> Crop:
         key, flip_key = jax.random.split(key)
         if crop:
-            crops = crop(images, jax.random.split(key, len(images)))
+            crops, matrices = crop(images, jax.random.split(key, len(images)))
         else:
-            crops = crop_views(images, size, resize, "single")[:, 0]
+            views = crop_views(images, size, resize, "single")
+            crops, matrices = views.pixels[:, 0], jnp.broadcast_to(views.matrix, (len(images), 2, 3))
         if name == "none":
-            return crops
-        return jnp.where(jax.random.bernoulli(flip_key, flip, (len(images), 1, 1, 1)), crops[:, :, ::-1], crops)
+            return Crop(crops, matrices)
+        flipped = jax.random.bernoulli(flip_key, flip, (len(images), 1, 1, 1))
+        crops = jnp.where(flipped, crops[:, :, ::-1], crops)
+        return Crop(crops, jnp.where(flipped[:, 0], mirrored(matrices, size), matrices))
 
     return transform
 
 
-def crop_views(images: jax.Array, size: int, resize: int, views: str) -> jax.Array:
-    """`transforms.crop_views` of uint8 [B, H, W, 3] -> uint8 [B, V, size, size, 3]."""
+def crop_views(images: jax.Array, size: int, resize: int, views: str) -> Crop:
+    """`transforms.crop_views` of uint8 [B, H, W, 3]: uint8 [B, V, size, size, 3], float32 [V, 2, 3] for all of them."""
     shape = images.shape[1:3]
-    resized, places = transforms.view_geometry(*shape, size, resize, views)
+    resized, places, matrices = transforms.view_geometry(*shape, size, resize, views)
 
-    def crop(y, x, mirrored):
+    def crop(y, x, is_flipped):
         if resized == shape:
             pixels = images[:, y : y + size, x : x + size]
         else:
             box = _unresized(shape, resized, (y, x), size)
             pixels = jax.vmap(functools.partial(resample, box=box, size=size))(images)
-        return pixels[:, :, ::-1] if mirrored else pixels
+        return pixels[:, :, ::-1] if is_flipped else pixels
 
-    return jnp.stack([crop(*place) for place in places], axis=1)
+    return Crop(jnp.stack([crop(*place) for place in places], axis=1), jnp.asarray(matrices, jnp.float32))
 
 
 # From here on for one image [H, W, 3]. A box is float32 [4]: left, top, right, bottom, in pixels.
@@ -196,7 +209,7 @@ def draw_scale_and_aspect(key: jax.Array, height: int, width: int, size: int, mi
     fits = ((sides > 0) & (sides <= np.array([[width], [height]]))).all(axis=0)
     first = jnp.argmax(fits)
     box = _place(sides[:, first], jnp.stack(place)[:, first], height, width)
-    resized, ((*corner, _),) = transforms.view_geometry(height, width, size, size, "single")
+    resized, ((*corner, _),), _ = transforms.view_geometry(height, width, size, size, "single")
     return jnp.where(fits.any(), box, _unresized((height, width), resized, corner, size))
 
 
@@ -257,11 +270,15 @@ def pad_and_cut(image: jax.Array, corner: jax.Array, size: int, fill: Sequence[f
 
 
 def _scale_and_aspect(image, key, *, size, min_area, **_):
-    return resample(image, draw_scale_and_aspect(key, *image.shape[:2], size, min_area), size)
+    return _cut(image, draw_scale_and_aspect(key, *image.shape[:2], size, min_area), size)
 
 
 def _scale(image, key, *, size, min_area, **_):
-    return resample(image, draw_scale(key, *image.shape[:2], min_area), size)
+    return _cut(image, draw_scale(key, *image.shape[:2], min_area), size)
+
+
+def _cut(image, box, size):
+    return Crop(resample(image, box, size), box_matrix(box, size, jnp))
 
 
 def _pad_and_crop(image, key, *, size, fill, **_):
@@ -270,7 +287,8 @@ def _pad_and_crop(image, key, *, size, fill, **_):
     if room.min() < 0:
         raise DataError(f"pad_and_crop: an image of {width}x{height} pixels, padded by {PADDING}, has no {size}x{size}")
     corner = jnp.floor(jax.random.uniform(key, (2,)) * (room + 1)).astype(jnp.int32)
-    return pad_and_cut(image, corner, size, fill)
+    y, x = PADDING - corner
+    return Crop(pad_and_cut(image, corner, size, fill), jnp.array([[1, 0, x], [0, 1, y]], jnp.float32))
 
 
 RANDOM_CROPS = {"scale_and_aspect": _scale_and_aspect, "scale": _scale, "pad_and_crop": _pad_and_crop}

@@ -1,8 +1,9 @@
 """Records -> shuffled, augmented, batched, shared out among processes.
 
-A batch is a dict of arrays: `image` uint8 [B, H, W, 3], every label that is a number [B], and `mask` float32 [B]: 1 for
-an image, 0 for padding. Batch k is a function of the seed and k alone. So a run is resumed by starting at its step,
-and the number of processes and workers may change in between.
+A batch is a dict of arrays: `image` uint8 [B, H, W, 3], every label that is a number or numbers [B, ...], and `mask`
+float32 [B]: 1 for an image, 0 for padding. Labels that are geometry have moved with the image, see `geometry`. Batch k
+is a function of the seed and k alone. So a run is resumed by starting at its step, and the number of processes and
+workers may change in between.
 """
 
 import contextlib
@@ -14,7 +15,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -22,13 +23,11 @@ import numpy as np
 from absl import flags
 
 from input_pipeline.errors import DataError
+from input_pipeline.geometry import Kind, move
 from input_pipeline.records import Source
-from input_pipeline.transforms import EncodedImage, Picture
+from input_pipeline.transforms import Crop, EncodedImage, Picture
 
 Batch = dict[str, np.ndarray]
-
-# Where things are in the stored image: wrong once it has been cropped or flipped, so no part of a batch.
-GEOMETRY = ("box", "landmarks", "yaw")
 
 
 def steps_per_epoch(num_records: int, batch_size: int) -> int:
@@ -59,10 +58,11 @@ def record_order(
 def train_batches(
     source: Source,
     *,
-    transform: Callable[[Picture, np.random.Generator], np.ndarray],
+    transform: Callable[[Picture, np.random.Generator], Crop],
     batch_size: int,
     seed: int,
     epochs: int,
+    geometry: Mapping[str, Kind] = {},
     draw: Callable[[int, np.random.Generator], int] | None = None,
     start_step: int = 0,
     process_index: int = 0,
@@ -73,10 +73,11 @@ def train_batches(
 
     Args:
         source: the records.
-        transform: (image, generator) -> uint8 [size, size, 3], see `transforms.training_transform`.
+        transform: (image, generator) -> `Crop`, see `transforms.training_transform`.
         batch_size: of all processes together. Each gets `batch_size / process_count` consecutive rows of the batch.
         seed: not negative. With the same seed the batches are the same, bit for bit.
         epochs: how many times every image is shown, counted from step 0.
+        geometry: the labels that move with the image, see `records.Dataset`.
         draw: draws the images with replacement, see `record_order`; such as `sampling.InverseFrequency`.
         start_step: batches to skip, at no cost.
         process_index: number of this process.
@@ -89,27 +90,28 @@ def train_batches(
     local_size = _local_size(batch_size, process_count)
     steps = steps_per_epoch(len(source), batch_size)
     dataset = record_order(source, seed, draw)[: steps * batch_size].repeat(epochs)
-    dataset = dataset.random_map(functools.partial(_train_example, source, transform)).batch(local_size)
+    dataset = dataset.random_map(functools.partial(_train_example, source, transform, geometry)).batch(local_size)
     return _iterate(dataset[start_step * process_count + process_index :: process_count], workers)
 
 
 def test_batches(
     source: Source,
     *,
-    transform: Callable[[Picture], np.ndarray],
+    transform: Callable[[Picture], Crop],
     batch_size: int,
+    geometry: Mapping[str, Kind] = {},
     process_index: int = 0,
     process_count: int = 1,
     workers: int = 0,
 ) -> Iterator[Batch]:
     """All records in order, every one once. The last batch is filled up with copies of the last record, mask 0.
 
-    Args and errors as in `train_batches`; `transform` is image -> uint8 [size, size, 3], see `transforms.center_crop`.
-    Every process gets the same number of batches.
+    Args and errors as in `train_batches`; `transform` is image -> `Crop`, see `transforms.crop_views`. Of several views
+    the first is that to which labels move. Every process gets the same number of batches.
     """
     local_size = _local_size(batch_size, process_count)
     padded = -(-len(source) // batch_size) * batch_size
-    dataset = grain.MapDataset.range(padded).map(functools.partial(_test_example, source, transform))
+    dataset = grain.MapDataset.range(padded).map(functools.partial(_test_example, source, transform, geometry))
     return _iterate(dataset.batch(local_size)[process_index::process_count], workers)
 
 
@@ -119,14 +121,17 @@ def _local_size(batch_size: int, process_count: int) -> int:
     return batch_size // process_count
 
 
-def _train_example(source: Source, transform, index: int, rng: np.random.Generator) -> dict[str, Any]:
+def _train_example(source: Source, transform, geometry, index: int, rng: np.random.Generator) -> dict[str, Any]:
     record = source[index]
-    return batch_row(record, transform(record_image(record), rng), mask=1)
+    crop = transform(record_image(record), rng)
+    return batch_row(record, crop.pixels, mask=1) | move(record, crop.shares, geometry)
 
 
-def _test_example(source: Source, transform, index: int) -> dict[str, Any]:
+def _test_example(source: Source, transform, geometry, index: int) -> dict[str, Any]:
     record = source[min(index, len(source) - 1)]
-    return batch_row(record, transform(record_image(record)), mask=index < len(source))
+    crop = transform(record_image(record))
+    first = crop.shares.reshape(-1, 2, 3)[0]
+    return batch_row(record, crop.pixels, mask=index < len(source)) | move(record, first, geometry)
 
 
 def record_image(record: dict[str, Any]) -> Picture:
@@ -140,11 +145,7 @@ def record_image(record: dict[str, Any]) -> Picture:
 
 def batch_row(record: dict[str, Any], image: np.ndarray, mask: float) -> dict[str, Any]:
     """What a record adds to a batch: this image, the labels that are numbers, the mask."""
-    labels = {
-        key: value
-        for key, value in record.items()
-        if key != "image" and key not in GEOMETRY and not isinstance(value, str)
-    }
+    labels = {key: value for key, value in record.items() if key != "image" and not isinstance(value, str)}
     return {"image": image, **labels, "mask": np.float32(mask)}
 
 

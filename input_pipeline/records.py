@@ -10,7 +10,8 @@ A *record* is one image and what is known about it, as a dict with fixed keys:
     identity    str, the same for all images of one person; "" unknown
     label       int32, the class, where there are only classes
 
-and further keys where a data set knows more. A label that an image does not have is -1, never invented.
+and further keys where a data set knows more. A label that an image does not have is -1, never invented. Places are in
+pixels of the image, from its upper left corner, so that the centre of the first pixel is (0.5, 0.5); see `geometry`.
 """
 
 import dataclasses
@@ -18,12 +19,13 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from input_pipeline.errors import DataError
+from input_pipeline.geometry import Kind
 
 
 class Source(Protocol):
@@ -58,6 +60,9 @@ class Dataset:
             "validation_NAME": all of them together choose an epoch and teach the task's state.
         folds: numbers that one can test on; empty where the data have none.
         groups: keys of text in the records by which results are broken down; they are never predicted.
+        geometry: record key -> what the label is in the plane of the image: it moves with the image, see `geometry`.
+        template: [2, 2], the eyes in all images, in parts of the side, where `alignment.align` put them; None: it did
+            not.
 
     Raises:
         DataError: there is no test, or the name of a split is not as described.
@@ -73,6 +78,8 @@ class Dataset:
     validation: dict[str, Source] = dataclasses.field(default_factory=dict)
     folds: tuple[int, ...] = ()
     groups: tuple[str, ...] = ()
+    geometry: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
+    template: np.ndarray | None = None
 
     def __post_init__(self):
         if not self.tests:

@@ -1,7 +1,7 @@
-"""One image in, one image of the size that the network sees out.
+"""One image in, one image of the size that the network sees out, with the matrix from the one to the other.
 
-Images come as files, Pillow images or uint8 [H, W, 3] arrays and leave as uint8 [size, size, 3]. What is random takes
-its numbers from the generator it is given, and from nowhere else. Resizing is bilinear and antialiased.
+Images come as files, Pillow images or uint8 [H, W, 3] arrays and leave as a `Crop`, uint8 [size, size, 3]. What is
+random takes its numbers from the generator it is given, and from nowhere else. Resizing is bilinear and antialiased.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from input_pipeline.errors import DataError, unknown_name
+from input_pipeline.geometry import box_matrix, mirrored
 
 cv2.setNumThreads(0)  # the pipeline has threads or processes of its own, one a core
 
@@ -33,16 +34,28 @@ MIN_AREA = 0.08  # fb.resnet.torch
 
 
 class Crop(NamedTuple):
-    """What was cut out of an image.
+    """What was made of an image.
 
     Attributes:
-        pixels: uint8 [size, size, 3].
-        matrix: float64 [2, 3], from (x, y, 1) in pixels of the image to (x, y) in pixels of the crop, both from the
-            upper left corner.
+        pixels: uint8 [size, size, 3]; [V, size, size, 3] for V views of the image.
+        matrix: float64 [2, 3], or [V, 2, 3], from (x, y, 1) in pixels of the image to (x, y) in pixels of the crop,
+            both from the upper left corner: the centre of the first pixel is (0.5, 0.5). A mirror image has a negative
+            determinant.
     """
 
     pixels: np.ndarray
     matrix: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The matrix to parts of the crop's side, see `geometry`."""
+        return self.matrix / self.pixels.shape[-2]
+
+    def then(self, change: "Crop") -> "Crop":
+        """What `change` made of these pixels, with the matrix from the image that they come from."""
+        matrix = change.matrix[..., :2] @ self.matrix
+        matrix[..., 2] += change.matrix[..., 2]
+        return Crop(change.pixels, matrix)
 
 
 class TooManyPixels(DataError):
@@ -134,9 +147,7 @@ def decode_image(data: bytes, name: str) -> Image.Image:
     return EncodedImage(data, name).decode()[0]
 
 
-def scale_and_aspect_crop(
-    image: Picture, rng: np.random.Generator, size: int, min_area: float = MIN_AREA
-) -> np.ndarray:
+def scale_and_aspect_crop(image: Picture, rng: np.random.Generator, size: int, min_area: float = MIN_AREA) -> Crop:
     """A random crop of `min_area` to 100 % of the area and aspect ratio 3/4 to 4/3, resized to a square.
 
     As fb.resnet.torch's RandomSizedCrop (after Szegedy et al., "Going deeper with convolutions", section 6), which
@@ -156,7 +167,7 @@ def scale_and_aspect_crop(
     return center_crop(image, size, resize=size)
 
 
-def scale_crop(image: Picture, rng: np.random.Generator, size: int, min_area: float = MIN_AREA) -> np.ndarray:
+def scale_crop(image: Picture, rng: np.random.Generator, size: int, min_area: float = MIN_AREA) -> Crop:
     """A random square of `min_area` to 100 % of the area of the largest square, resized.
 
     The "scale augmentation" of the 4c2f network (Deep-RoR, section IV).
@@ -167,7 +178,7 @@ def scale_crop(image: Picture, rng: np.random.Generator, size: int, min_area: fl
     return _resized(image, (x, y, x + side, y + side), size)
 
 
-def pad_and_crop(image: Picture, rng: np.random.Generator, size: int, fill: Sequence[float]) -> np.ndarray:
+def pad_and_crop(image: Picture, rng: np.random.Generator, size: int, fill: Sequence[float]) -> Crop:
     """Pads 4 pixels on every side and cuts out a random square; no resizing. For CIFAR (RoR, section V).
 
     The border has the colour `fill` [3], 0..255. With the mean of the training data it is about 0 for the network, as
@@ -184,12 +195,14 @@ def pad_and_crop(image: Picture, rng: np.random.Generator, size: int, fill: Sequ
     if size > min(padded.shape[:2]):
         raise DataError(f"pad_and_crop: an image of {width}x{height} pixels, padded by {PADDING}, has no {size}x{size}")
     y, x = rng.integers(padded.shape[0] - size + 1), rng.integers(padded.shape[1] - size + 1)
-    return padded[y : y + size, x : x + size]
+    return Crop(padded[y : y + size, x : x + size], np.array([[1.0, 0, PADDING - x], [0, 1, PADDING - y]]))
 
 
-def flip(pixels: np.ndarray, rng: np.random.Generator, probability: float = 0.5) -> np.ndarray:
+def flip(crop: Crop, rng: np.random.Generator, probability: float = 0.5) -> Crop:
     """Mirrors left and right with this probability."""
-    return cv2.flip(pixels, 1) if rng.random() < probability else pixels
+    if rng.random() < probability:
+        return Crop(cv2.flip(crop.pixels, 1), mirrored(crop.matrix, len(crop.pixels)))
+    return crop
 
 
 def inside(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -197,7 +210,7 @@ def inside(size: tuple[int, int], side: int) -> tuple[int, int]:
     return tuple(max(1, round(length * side / max(size))) for length in size)
 
 
-def pad_to_square(image: Picture, side: int, fill: Sequence[float]) -> np.ndarray:
+def pad_to_square(image: Picture, side: int, fill: Sequence[float]) -> Crop:
     """The whole image, its longer side resized to `side`, in the middle of a square: uint8 [side, side, 3].
 
     Nothing is cut off or distorted. What is around it has the colour `fill` [3], 0..255; where the two borders cannot
@@ -209,35 +222,38 @@ def pad_to_square(image: Picture, side: int, fill: Sequence[float]) -> np.ndarra
     square = np.empty((side, side, 3), np.uint8)
     square[:] = np.round(fill).astype(np.uint8)
     square[top : top + height, left : left + width] = image.resize((width, height), Image.Resampling.BILINEAR)
-    return square
+    return Crop(square, np.array([[width / image.width, 0, left], [0, height / image.height, top]]))
 
 
-def center_crop(image: Picture, size: int, resize: int) -> np.ndarray:
-    """The central `size` x `size` pixels of the image whose shorter side has been resized to `resize`.
+def center_crop(image: Picture, size: int, resize: int, fit: str = "crop", fill: Sequence[float] = (0, 0, 0)) -> Crop:
+    """The central `size` x `size` pixels of the resized image: the "single" view of `crop_views`.
 
-    To the pixel what torchvision's Resize and CenterCrop make of a Pillow image (bilinear, antialiased).
+    With "crop" to the pixel what torchvision's Resize and CenterCrop make of a Pillow image (bilinear, antialiased).
     """
-    return crop_views(image, size, resize, "single")[0]
+    return Crop(*(views[0] for views in crop_views(image, size, resize, "single", fit, fill)))
 
 
 def crop_views(
     image: Picture, size: int, resize: int, views: str, fit: str = "crop", fill: Sequence[float] = (0, 0, 0)
-) -> np.ndarray:
+) -> Crop:
     """What the network sees of a test image: uint8 [V, size, size, 3], cut out of the image when it has been resized.
 
     Args:
         resize: side in pixels, see `fit`.
         views: "single", the centre; "flip", the centre and its mirror image; "five_crop", the four corners and the
             centre; "ten_crop", these and their mirror images (Krizhevsky et al. 2012; RoR, Table XIII).
-        fit: "crop" resizes the shorter side to `resize`, as `center_crop`; "pad" the longer one, as `pad_to_square`.
+        fit: "crop" resizes the shorter side to `resize`; "pad" the longer one, as `pad_to_square`.
         fill: colour of the border of "pad".
 
     Raises:
         TooManyPixels: the image is so narrow that "crop" would make too many of it.
     """
+    if fit == "pad":
+        square = pad_to_square(image, resize, fill)
+        return square.then(crop_views(square.pixels, size, resize, views))
     name = image.name if isinstance(image, EncodedImage) else "an image"
-    image = _with_size(pad_to_square(image, resize, fill)) if fit == "pad" else _decoded(image)
-    (height, width), places = view_geometry(image.height, image.width, size, resize, views)
+    image = _decoded(image)
+    (height, width), places, matrices = view_geometry(image.height, image.width, size, resize, views)
     if width * height > MAX_PIXELS:
         raise TooManyPixels(
             f"{name}: {image.width}x{image.height} pixels, resized to {width}x{height}, are more than {MAX_PIXELS}; "
@@ -245,44 +261,42 @@ def crop_views(
         )
     pixels = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))  # a copy where the sizes agree
     crops = [pixels[y : y + size, x : x + size] for y, x, _ in places]
-    return np.stack([crop[:, ::-1] if mirrored else crop for crop, (*_, mirrored) in zip(crops, places, strict=True)])
-
-
-def center_matrix(width: int, height: int, size: int, resize: int, fit: str) -> np.ndarray:
-    """Returns the matrix, see `Crop`, of the "single" view of `crop_views` of an image of that width and height."""
-    scale, left, top = np.ones(2), 0.0, 0.0
-    if fit == "pad":
-        sides = inside((width, height), resize)
-        scale = np.array(sides) / (width, height)
-        left, top = ((resize - side) // 2 for side in sides)
-        width = height = resize
-    (resized_height, resized_width), ((y, x, _),) = view_geometry(height, width, size, resize, "single")
-    across, down = resized_width / width, resized_height / height
-    return np.array([[across * scale[0], 0, across * left - x], [0, down * scale[1], down * top - y]])
+    flips = (is_flipped for *_, is_flipped in places)
+    return Crop(np.stack([crop[:, ::-1] if flip else crop for crop, flip in zip(crops, flips, strict=True)]), matrices)
 
 
 def mirrored_views(views: str) -> tuple[bool, ...]:
     """Returns of each of these views of an image whether it is a mirror image."""
-    return tuple(mirrored for *_, mirrored in view_geometry(1, 1, 1, 1, views)[1])
+    return tuple(is_flipped for *_, is_flipped in view_geometry(1, 1, 1, 1, views)[1])
 
 
 def view_geometry(height: int, width: int, size: int, resize: int, views: str):
-    """What an image is resized to, (height, width), and its crops: [(top, left, whether it is then mirrored)]."""
+    """What an image is resized to, its crops, and the matrices to them, see `Crop`.
+
+    Returns:
+        (height, width); [(top, left, whether it is then mirrored)]; float64 [V, 2, 3].
+    """
     short = min(height, width)
-    height, width = resize * height // short, resize * width // short
-    bottom, right = height - size, width - size
+    new_height, new_width = resize * height // short, resize * width // short
+    bottom, right = new_height - size, new_width - size
     centre = (round(bottom / 2), round(right / 2), False)
     corners = [(y, x, False) for y in (0, bottom) for x in (0, right)]
     five = [centre, *corners]
     # The crops of the mirrored image, as torchvision has them: its centre is a pixel off where `right` is odd.
-    mirrored = [(y, right - x, True) for y, x, _ in five]
+    flipped = [(y, right - x, True) for y, x, _ in five]
     views_by_name = {
         "single": [centre],
         "flip": [centre, (*centre[:2], True)],
         "five_crop": five,
-        "ten_crop": [*five, *mirrored],
+        "ten_crop": [*five, *flipped],
     }
-    return (height, width), views_by_name[views]
+
+    def matrix(y, x, is_flipped):
+        across, down = new_width / width, new_height / height
+        return [[-across, 0, size + x] if is_flipped else [across, 0, -x], [0, down, -y]]
+
+    places = views_by_name[views]
+    return (new_height, new_width), places, np.array([matrix(*place) for place in places])
 
 
 def _scale_and_aspect(image, rng, size, *, min_area, **_):
@@ -298,10 +312,10 @@ def _pad_and_crop(image, rng, size, *, fill, **_):
 
 
 def _center(image, rng, size, *, resize, fit, fill, **_):
-    return crop_views(image, size, resize, "single", fit, fill)[0]
+    return center_crop(image, size, resize, fit, fill)
 
 
-AUGMENTATIONS: dict[str, Callable[..., np.ndarray]] = {
+AUGMENTATIONS: dict[str, Callable[..., Crop]] = {
     "scale_and_aspect": _scale_and_aspect,
     "scale": _scale,
     "pad_and_crop": _pad_and_crop,
@@ -319,8 +333,8 @@ def training_transform(
     min_area: float = MIN_AREA,
     flip: float = 0.5,
     fit: str = "crop",
-    jitter: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
-) -> Callable[[Picture, np.random.Generator], np.ndarray]:
+    jitter: Callable[[Crop, np.random.Generator], Crop] | None = None,
+) -> Callable[[Picture, np.random.Generator], Crop]:
     """The training transform of that name, to be called with an image and a generator: a crop, a flip, jitter.
 
     Args:
@@ -330,7 +344,7 @@ def training_transform(
         fill: colour [3], 0..255, of pixels outside the image: the mean of the training data.
         min_area: the smallest part of the area that the random crops of the two scale augmentations keep, (0, 1].
         flip: probability of mirroring left and right.
-        jitter: what becomes of the pixels at last, such as a `jitter.Jitter`.
+        jitter: what becomes of the crop at last, such as a `jitter.Jitter`.
 
     Raises:
         DataError: there is no such augmentation, or an area out of range.
@@ -341,12 +355,12 @@ def training_transform(
         raise DataError(f"the smallest area of a crop is {min_area}; it must be in (0, 1]")
     options = {"size": size, "resize": resize, "fill": tuple(fill), "min_area": min_area, "fit": fit}
     crop = functools.partial(AUGMENTATIONS[name], **options)
-    return functools.partial(_transformed, crop=crop, mirrored=0 if name == "none" else flip, jitter=jitter)
+    return functools.partial(_transformed, crop=crop, flips=0 if name == "none" else flip, jitter=jitter)
 
 
-def _transformed(image, rng, *, crop, mirrored, jitter):
-    pixels = flip(crop(image, rng), rng, mirrored)
-    return pixels if jitter is None else jitter(pixels, rng)
+def _transformed(image, rng, *, crop, flips, jitter):
+    result = flip(crop(image, rng), rng, flips)
+    return result if jitter is None else jitter(result, rng)
 
 
 def _with_size(image: Picture) -> EncodedImage | Image.Image:
@@ -357,7 +371,7 @@ def _decoded(image: Picture) -> Image.Image:
     return image.decode()[0] if isinstance(image, EncodedImage) else _with_size(image)
 
 
-def _resized(image: EncodedImage | Image.Image, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+def _resized(image: EncodedImage | Image.Image, box: tuple[int, int, int, int], size: int) -> Crop:
     """The box (left, top, right, bottom) of the image at size x size.
 
     Two things are done for speed. A JPEG is decoded shrunk where the box keeps `size` pixels in both directions: on
@@ -366,10 +380,12 @@ def _resized(image: EncodedImage | Image.Image, box: tuple[int, int, int, int], 
     box, as below, looks at the pixels just outside it, too. Without both, the images a second in the two rows of
     `python -m tools.benchmark input_torch` were 1.3 and 1.5 times fewer.
     """
-    width, height = box[2] - box[0], box[3] - box[1]
+    width, height, matrix = box[2] - box[0], box[3] - box[1], box_matrix(box, size)
     if isinstance(image, EncodedImage):
         image, shrunk = image.decode(max(n for n in (1, 2, 4, 8) if n == 1 or n * size <= min(width, height)))
         box = tuple(edge / shrunk for edge in box)
     if max(width, height) <= size:
-        return cv2.resize(np.asarray(image.crop(box)), (size, size), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+        pixels = cv2.resize(np.asarray(image.crop(box)), (size, size), interpolation=cv2.INTER_LINEAR)
+    else:
+        pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return Crop(pixels, matrix)

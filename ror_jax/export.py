@@ -27,9 +27,10 @@ from tqdm import tqdm
 
 from input_pipeline import DataError
 from input_pipeline.detection import create_detector
+from input_pipeline.geometry import apply
 from input_pipeline.pipeline import record_image
 from input_pipeline.records import Source
-from input_pipeline.transforms import crop_views
+from input_pipeline.transforms import Crop, center_crop
 from ror_jax import __version__
 from ror_jax.config import default_config, given
 from ror_jax.errors import UserError
@@ -106,7 +107,10 @@ def export(
         landmarks={},
         landmarks_from={},
     )
-    preprocessing = _with_landmarks(preprocessing, dataset.train)
+    if dataset.template is None:
+        preprocessing = _with_landmarks(preprocessing, dataset.train)
+    else:
+        preprocessing = _with_template(preprocessing, dataset.train, dataset.template)
     summary = read_json(workdir / "summary.json")
     if missing := {"answers", "intervals"} - summary.keys():
         raise UserError(f"{workdir / 'summary.json'} has no {' and no '.join(sorted(missing))}; test the run again")
@@ -132,7 +136,7 @@ def export(
         shutil.copyfile(workdir / TENSORS, unfinished)
     save_model_card(output, card)
     network = load_model(output)
-    images = [_as_tested(dataset.test, number, preprocessing) for number in range(min(16, len(dataset.test)))]
+    images = [_as_tested(dataset.test, number, preprocessing).pixels for number in range(min(16, len(dataset.test)))]
     for name, write in programs.items():
         with replacing(output / name) as unfinished:
             _check(write(network, unfinished, config.image_size), network, images, name)
@@ -158,12 +162,12 @@ def _config(workdir: Path, data_dir: str | None) -> ConfigDict:
     return config
 
 
-def _as_tested(source: Source, number: int, preprocessing: Preprocessing, side: int | None = None) -> np.ndarray:
-    """An image of a data set as the network is tested on it, uint8 [S, S, 3]; or enlarged to about that side."""
+def _as_tested(source: Source, number: int, preprocessing: Preprocessing, side: int | None = None) -> Crop:
+    """An image of a data set as the network is tested on it; or enlarged to about that side."""
     seen = preprocessing
     zoom = -(-side // seen.size) if side else 1
     image = record_image(source[number])
-    return crop_views(image, seen.size * zoom, seen.resize * zoom, "single", seen.fit, seen.fill)[0]
+    return center_crop(image, seen.size * zoom, seen.resize * zoom, seen.fit, seen.fill)
 
 
 def _sample(train: Source) -> list[int]:
@@ -178,6 +182,13 @@ def _visible(train: Source, fit: str) -> list[float]:
     return np.median(sizes / sizes.max(1, keepdims=True), 0).round(4).tolist()
 
 
+def _with_template(preprocessing: Preprocessing, train: Source, template: np.ndarray) -> Preprocessing:
+    """Says where eyes lie in faces that were aligned with the template: there, as far as the network sees the image."""
+    side, *_ = np.asarray(record_image(train[0])).shape
+    seen = apply(_as_tested(train, 0, preprocessing).shares, template * side)
+    return dataclasses.replace(preprocessing, landmarks={"cascade": seen.round(4).tolist()})
+
+
 def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessing:
     """Says where eyes lie in the faces that the network was trained on: there shall they lie in those of photographs.
 
@@ -187,7 +198,7 @@ def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessin
     found = {name: [] for name in detectors}
     numbers = _sample(train)
     for number in tqdm(numbers, desc="looking where faces lie", unit=" images", mininterval=1, disable=None):
-        image = Image.fromarray(_as_tested(train, number, preprocessing, DETECTION_SIDE))
+        image = Image.fromarray(_as_tested(train, number, preprocessing, DETECTION_SIDE).pixels)
         for name, detect in detectors.items():
             if faces := detect(image):
                 found[name].append(max(faces, key=lambda face: face.box[2]).landmarks / image.width)

@@ -55,13 +55,16 @@ def test_it_trains_and_learns_from_validation(trained):
     assert len(validations) == 4  # of three steps an epoch: after steps 2, 3, 4 and 6
     state = summary["task_state"]
     assert state["find_square.updates"] == 4 and len(state["find_square.mean_error"]) == 2
-    assert summary["loss"] == "distance of find_square + cubic of quadrant"
-    assert summary["test"]["find_square_nme"] > 0 and 0 <= summary["test"]["quadrant_accuracy"] <= 1
+    assert summary["loss"] == "distance of find_square + cubic of shade"
+    assert summary["test"]["find_square_nme"] > 0 and 0 <= summary["test"]["shade_accuracy"] <= 1
     assert {name: form["kind"] for name, form in summary["answers"].items()} == {
         "square": "points",
-        "quadrant": "class",
+        "shade": "class",
     }
-    for name in ("square_cumulative.png", "quadrant_confusion.png", "examples.png"):
+    with (trained / "predictions.csv").open() as file:
+        sides = [float(row["square_1_x_true"]) - float(row["square_0_x_true"]) for row in csv.DictReader(file)]
+    np.testing.assert_allclose(sides, 4 / 16, atol=1e-5)  # of the image
+    for name in ("square_cumulative.png", "shade_confusion.png", "examples.png"):
         assert (trained / name).exists()
 
 
@@ -70,7 +73,7 @@ def test_it_is_tested_again(folder, trained):
         folder, "ror_jax.main", "--config=own_config.py", "--workdir=run", "--mode=evaluate", "--config.cache_dir=cache"
     )
     assert "Test after epoch 2" in said
-    again = json.loads((trained / "evaluate_latest" / "summary.json").read_text())
+    again = json.loads((trained / "evaluate_latest_flip" / "summary.json").read_text())
     assert again["test"].keys() == json.loads((trained / "summary.json").read_text())["test"].keys()
 
 
@@ -112,7 +115,7 @@ def test_it_is_exported_and_reads_photographs(folder, trained):
     with (folder / "found.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert 20 <= float(row["square_0_x"]) <= 60 and 0 <= float(row["square_0_y"]) <= 40
-    assert row["quadrant"] in ("upper left", "upper right", "lower left", "lower right")
+    assert row["shade"] in ("dark", "grey", "light", "white")
     assert (folder / "seen" / "photograph.png.jpg").exists()
 
 

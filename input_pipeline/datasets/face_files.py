@@ -71,7 +71,7 @@ class FaceFiles(faces.FaceBuilder):
         align: bool = False,
     ):
         self._folder, self._rows, self._min_size, self._whole_image = folder, rows, min_size, whole_image
-        self._detect = Cascade() if align else None
+        self._detect, self.template = (Cascade(), TEMPLATE) if align else (None, None)
         self.EXTRA_FEATURES = self.EXTRA_FEATURES | {key: np.str_ for row in rows[:1] for key in row.texts}
         content = hashlib.sha256(f"{min_size} {whole_image} {align}".encode())
         for row in rows:

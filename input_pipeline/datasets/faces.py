@@ -16,7 +16,7 @@ import os
 import pathlib
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from input_pipeline.age_groups import ADIENCE, OLDEST, Grouping, middle, nearest_age_group
 from input_pipeline.errors import DataError, unknown_name
+from input_pipeline.geometry import Kind
 from input_pipeline.records import Dataset, digest, mean_and_std, pixel_sums
 from input_pipeline.transforms import decode_image
 
@@ -92,6 +93,8 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     EXTRA_FEATURES: ClassVar[dict[str, Any]] = {}  # what the records hold beside the keys in `_info`
     threads = os.cpu_count()  # Pillow lets go of the interpreter's lock
     rules: Sequence[str] = ()  # reasons that the description names in this order, even if they took no row
+    geometry: ClassVar[Mapping[str, Kind]] = {}  # see `Dataset`
+    template: np.ndarray | None = None  # see `Dataset`
 
     def __init__(self, cache_dir: str | os.PathLike, resolution: int, fingerprint: str):
         self.resolution = resolution
@@ -354,6 +357,8 @@ def open_faces(
         validation=sources,
         labels=LABELS | {"age_group": grouping.names},
         folds=tuple(sorted({row.fold for row in builder.rows()} - {-1})),
+        geometry=builder.geometry,
+        template=builder.template,
         description=description,
         **mean_and_std(*(index[key][rows["train"]].sum(0) for key in ("pixel_sum", "pixel_square_sum", "pixels"))),
     )

@@ -18,6 +18,7 @@ from input_pipeline import face_renderer
 from input_pipeline.age_groups import ADIENCE, span_of_years
 from input_pipeline.datasets import faces
 from input_pipeline.errors import DataError
+from input_pipeline.geometry import Box, Points, Yaw
 from input_pipeline.records import Dataset
 
 OLDEST = 90  # years
@@ -48,6 +49,7 @@ class RenderedFaces(faces.FaceBuilder):
         "smile": np.float32,
         "yaw": np.float32,
     }
+    geometry: ClassVar = {"box": Box(), "landmarks": Points(pairs=((0, 1), (3, 4))), "yaw": Yaw()}
     threads = 1  # drawing holds the interpreter's lock; a second thread makes it slower
 
     def __init__(self, cache_dir: str | os.PathLike, people: int, pictures_per_person: int, seed: int, resolution: int):

@@ -12,7 +12,7 @@ from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector, create_detector
 from input_pipeline.errors import DataError
-from input_pipeline.transforms import FITS, Crop, EncodedImage, center_matrix, crop_views, to_rgb
+from input_pipeline.transforms import FITS, Crop, EncodedImage, center_crop, to_rgb
 from ror_jax.errors import unknown
 
 FACES = ("detect", "cropped")
@@ -29,8 +29,9 @@ class Preprocessing:
       size, resize, fit, fill: of a face that is cropped already, see `transforms.crop_views`; `fill` is the colour of
         what lies outside a photograph, too.
       visible: the shares of width and height that are no border in the training images.
-      landmarks: by detector [K, 2], (x, y), where these lie in the training images, as parts of the side.
-      landmarks_from: by detector, in how many of these they were found.
+      landmarks: by detector [K, 2], (x, y), where these lie in the training images, as parts of the side: the template
+        that the images were aligned with, or what was found in them.
+      landmarks_from: by detector, in how many images they were found.
     """
 
     size: int
@@ -87,8 +88,7 @@ class FaceFinder:
     def _faces(self, image: Image.Image) -> tuple[list[dict], list[Crop]]:
         seen = self._preprocessing
         if self._detect is None:
-            (pixels,) = crop_views(image, seen.size, seen.resize, "single", seen.fit, seen.fill)
-            crop = Crop(pixels, center_matrix(*image.size, seen.size, seen.resize, seen.fit))
+            crop = center_crop(image, seen.size, seen.resize, seen.fit, seen.fill)
             return [{"box": [0, 0, *image.size], "score": None}], [crop]
         found = self._detect(image)
         faces = [{"box": [round(edge, 1) for edge in face.box], "score": round(face.score, 3)} for face in found]

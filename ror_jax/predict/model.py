@@ -177,8 +177,7 @@ def _checksum(folder: Path) -> str:
 
 def _in_photograph(crop: Crop) -> np.ndarray:
     """The matrix [2, 3] from (x, y, 1), parts of the crop's side, to pixels of the photograph."""
-    inverse = np.linalg.inv([*crop.matrix, (0, 0, 1)])[:2]
-    return inverse * (len(crop.pixels), len(crop.pixels), 1)
+    return np.linalg.inv([*crop.shares, (0, 0, 1)])[:2]
 
 
 def _xla(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:

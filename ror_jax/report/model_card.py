@@ -88,10 +88,11 @@ def _crop(card: dict) -> str:
             " not fit: in its training images too few faces were detected to say where they lie."
         )
     (left, top), (right, _) = preprocessing["landmarks"]["cascade"]
+    found = preprocessing["landmarks_from"].get("cascade")
+    origin = f"lie in its training images (median of {found})" if found else "were put in its training images"
     return (
         f"{size} A face that was found in a photograph is turned and scaled so that the eyes lie {left:.2f} and"
-        f" {right:.2f} of the side from the left, {top:.2f} from above, where they lie in its training images (median"
-        f" of {preprocessing['landmarks_from']['cascade']})."
+        f" {right:.2f} of the side from the left, {top:.2f} from above, where they {origin}."
     )
 
 

@@ -10,7 +10,6 @@ import jax
 import numpy as np
 
 from input_pipeline.datasets.faces import subject_numbers
-from input_pipeline.pipeline import GEOMETRY
 from input_pipeline.records import Source
 from ror_jax.errors import UserError
 from ror_jax.files import replacing
@@ -119,7 +118,7 @@ def write_predictions(predictions: Predictions, test: Source, folder: Path) -> P
         writer = None
         for at, number in enumerate(predictions.facts["number"]):
             record = test[int(number)]
-            row = {"number": number} | {key: record[key] for key in sorted(record.keys() - {"image", *GEOMETRY})}
+            row = {"number": number} | {key: record[key] for key in sorted(record.keys() - {"image"})}
             row = {key: value for key, value in row.items() if np.ndim(value) == 0}
             texts.append({key: value for key, value in row.items() if isinstance(value, str)})
             row |= {

@@ -8,8 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from input_pipeline import Dataset, transforms
+from input_pipeline.geometry import Box, Points
 from input_pipeline.jitter import Jitter
-from input_pipeline.pipeline import GEOMETRY
 from input_pipeline.records import Source, label_columns
 from ror_jax.config import RUN, given
 from ror_jax.errors import UserError, check_values, unknown
@@ -48,12 +48,16 @@ def check_settings(config: ConfigDict) -> None:
 
 def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
     """Raises UserError if the data cannot teach what is to be learnt, or have no images for what needs validation."""
-    placed = [key for key, label in task.labels.items() if label.geometry or key in GEOMETRY]
-    if placed and (config.augmentation != "none" or Jitter(**config.jitter).on or placed[0] in GEOMETRY):
-        raise UserError(
-            f"the label {placed[0]!r} is a place in the image, which transforms do not move: it can be learned with"
-            f" augmentation='none', without jitter, under another name than {', '.join(GEOMETRY)}"
-        )
+    for key, label in task.labels.items():
+        if label.geometry and key not in dataset.geometry:
+            raise UserError(
+                f"{dataset.name}: the label {key!r} is geometry, which moves with the image; the data set must declare"
+                " it in Dataset.geometry"
+            )
+        if isinstance(dataset.geometry.get(key), Points | Box) and config.views not in ("single", "flip"):
+            raise UserError(
+                f"views is {config.views!r}, whose crops have the label {key!r} in several places; use single or flip"
+            )
     for source in (dataset.train, *dataset.evaluations.values()):
         columns = getattr(source, "columns", {})
         for key in task.labels.keys() & columns.keys():

@@ -169,7 +169,8 @@ def _streamed(
 
     def test_batches(source: Source, all_rows: bool = False) -> Iterator[dict]:
         shares = {} if all_rows else processes
-        return pipeline.test_batches(source, transform=crop, batch_size=config.test_batch_size, **shares)
+        options = {"transform": crop, "batch_size": config.test_batch_size, "geometry": dataset.geometry}
+        return pipeline.test_batches(source, **options, **shares)
 
     return _Feed(
         lambda start: pipeline.train_batches(
@@ -178,6 +179,7 @@ def _streamed(
             batch_size=config.batch_size,
             seed=config.seed,
             epochs=config.epochs,
+            geometry=dataset.geometry,
             draw=sampling,
             start_step=start,
             workers=_workers(config.workers),
@@ -217,8 +219,8 @@ def _resident(
             steps_per_call=config.steps_per_call,
         ),
         test_batches,
-        lambda batch, step, key: on_device.training_rows(batch, step, transform, key),
-        lambda batch: on_device.test_rows(batch, views),
+        lambda batch, step, key: on_device.training_rows(batch, step, transform, key, dataset.geometry),
+        lambda batch: on_device.test_rows(batch, views, dataset.geometry),
     )
 
 

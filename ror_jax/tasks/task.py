@@ -24,7 +24,7 @@ class Label(NamedTuple):
       dtype: of the array.
       names: of the classes or of the flags; empty for numbers.
       signed: numbers may be negative, and only NaN is unknown; otherwise every negative number is, too.
-      geometry: whether it is a place in the image. Transforms do not move it, so images must not be transformed.
+      geometry: whether it moves with the image, so that a data set must say how, see `input_pipeline.geometry`.
     """
 
     shape: tuple[int, ...] = ()

@@ -38,8 +38,9 @@ def images(rng, folder):
         fill=(0, 0, 0),
         fit=fit,
     )
-    pixels = [transform(image, rng)] if rng.random() < 0.5 else transforms.crop_views(image, SIDE, 224, "ten_crop", fit)
-    assert all(view.shape == (SIDE, SIDE, 3) and view.dtype == np.uint8 for view in pixels)
+    trained = rng.random() < 0.5
+    pixels, matrix = transform(image, rng) if trained else transforms.crop_views(image, SIDE, 224, "ten_crop", fit)
+    assert pixels.shape[-3:] == (SIDE, SIDE, 3) and pixels.dtype == np.uint8 and np.isfinite(matrix).all()
 
 
 def face_files(rng, folder):

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline.alignment import EYES_IN_BOX, MARGIN, TEMPLATE, align
-from input_pipeline.transforms import center_matrix, crop_views
+from input_pipeline.transforms import center_crop
 
 SIDE = 256
 ACROSS, DOWN = np.meshgrid(np.arange(SIDE) + 0.5, np.arange(SIDE) + 0.5)
@@ -61,14 +61,14 @@ def test_points_of_an_image_are_found_in_its_central_crop(width, height, size, r
     def crop(mirrored):  # with noise, and upwards and downwards, so that rounding cancels out
         red, green = np.moveaxis(np.round(ramps + rng.uniform(-1, 1, ramps.shape)), 2, 0)
         image = abs(mirrored - np.stack([red, green, np.full_like(red, 200)], 2)).astype(np.uint8)
-        return abs(mirrored - crop_views(Image.fromarray(image), size, resize, "single", fit)[0].astype(float))
+        return abs(mirrored - center_crop(Image.fromarray(image), size, resize, fit).pixels.astype(float))
 
     colours = np.mean([crop(mirrored) for mirrored in [0, 255] * 25], 0)
     inner = cv2.erode((colours[:, :, 2] == 200).astype(np.uint8), np.ones((9, 9)), borderValue=0) > 0
     rows, columns = np.nonzero(inner)
     known = np.stack([columns + 0.5, rows + 0.5, np.ones(len(rows))], 1)
     to_image = np.linalg.lstsq(known, (colours[inner][:, :2] - 20) / steps, rcond=None)[0].T
-    matrix = center_matrix(width, height, size, resize, fit)
+    matrix = center_crop(Image.new("RGB", (width, height)), size, resize, fit).matrix
     points = np.array([(0.4, 0.5, 0.6), (0.4, 0.6, 0.5)]) * size
     np.testing.assert_allclose(mapped(matrix, *mapped(to_image, *points)), points, atol=0.01)
     corners = np.array([(0, size, 0, size), (0, 0, size, size)])

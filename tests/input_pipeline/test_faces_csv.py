@@ -11,7 +11,7 @@ from input_pipeline.alignment import TEMPLATE
 from input_pipeline.datasets import faces
 from input_pipeline.detection import Cascade
 from input_pipeline.face_renderer import render_face, sample_person
-from input_pipeline.transforms import decode_image
+from input_pipeline.transforms import decode_image, training_transform
 
 
 @pytest.fixture
@@ -89,7 +89,8 @@ def test_a_path_may_be_full_and_an_image_may_have_an_id(write, open_csv):
     found = {record["id"]: record for source in (data.train, data.test) for record in records(source)}
     assert found.keys() == {*(f"00{number}" for number in range(9)), ""}
     assert (found["007"]["path"], found["007"]["gender"], found["007"]["age"]) == ("p/7.jpg", 1, 7)
-    batch = next(pipeline.train_batches(data.train, transform=lambda *_: 0, batch_size=2, seed=0, epochs=1))
+    transform = training_transform("none", size=8, resize=8, fill=data.mean)
+    batch = next(pipeline.train_batches(data.train, transform=transform, batch_size=2, seed=0, epochs=1))
     assert "id" not in batch and batch["age"].shape == (2,)
 
 
@@ -316,7 +317,9 @@ def test_the_largest_face_is_found_and_aligned(write, open_csv, folder):
     Image.new("RGB", (300, 300)).save(folder / "p/3.jpg")
     with (folder / "faces.csv").open("a") as file:
         file.write("p/3.jpg,30,test\n")
+    assert open_csv(resolution=128).template is None
     data = open_csv(align=True, resolution=128)
+    np.testing.assert_array_equal(data.template, TEMPLATE)
     assert "  left out: 1 with no face that the detector finds" in data.description.splitlines()
     for record in records(data.train):
         image = decode_image(record["image"], "")

@@ -7,8 +7,10 @@ import pytest
 
 import input_pipeline
 from input_pipeline import DataError, Dataset, create_dataset, on_device, pipeline
+from input_pipeline.geometry import Roll, Yaw
 from input_pipeline.records import ArraySource
 from input_pipeline.sampling import InverseFrequency
+from input_pipeline.transforms import Crop
 
 # Every image of a part has one colour, by which it is known: the number of the part times 100, plus its own.
 SIZES = {"large": 60, "small": 12}
@@ -27,7 +29,7 @@ def source(part, count, first=0):
 
 
 def creator(part):
-    def create(data_dir, cache_dir, *, labels, validation=None, tint=0):
+    def create(data_dir, cache_dir, *, labels, validation=None, tint=0, smile=None, eyes=None):
         held_out = {"validation": source(part, 3, 70)} if validation else {}
         return Dataset(
             part,
@@ -39,6 +41,8 @@ def creator(part):
             description=f"{part} from {data_dir}",
             validation=held_out,
             groups=("caption",) if part == "large" else (),
+            geometry={} if smile is None else {"smile": smile},
+            template=eyes,
         )
 
     return create
@@ -56,8 +60,12 @@ def mix(large=0.75, small=0.25, labels=("rank", "age"), tint=0, **options):
 
 
 def batches(data, **options):
-    options = {"batch_size": 8, "seed": 3, "epochs": 2, **options}
-    return list(pipeline.train_batches(data.train, transform=lambda image, rng: image[:6, :6], **options))
+    options = {"batch_size": 8, "seed": 3, "epochs": 2, "transform": mirrored, **options}
+    return list(pipeline.train_batches(data.train, **options))
+
+
+def mirrored(image, rng):
+    return Crop(image[:6, 5::-1], np.array([[-1, 0, 6], [0, 1, 0]]))
 
 
 def colours(found):
@@ -166,3 +174,19 @@ def test_shares_hold_for_odd_numbers():
     order = pipeline.record_order(data.train, 0)
     few = sum(order[place] >= 60 for place in itertools.islice(range(10_000), 10_000))
     assert abs(few / 10_000 - 0.137 / 1.137) < 0.002
+
+
+def test_labels_move_with_the_images_of_the_parts_that_have_them():
+    def mix(large, small):
+        parts = {"large": {"share": 1, **large}, "small": {"share": 1, **small}}
+        return create_dataset("mixture", cache_dir="unused", labels=("rank",), mixture=parts)
+
+    data = mix({"smile": Yaw()}, {})
+    assert data.geometry == {"smile": Yaw()}
+    for batch in batches(data, geometry=data.geometry):
+        np.testing.assert_array_equal(batch["smile"], np.where(batch["rank"] < 100, -batch["rank"], np.nan))
+    with pytest.raises(DataError, match=r"the label 'smile' is Yaw\(\) in large, but Roll\(\) in small"):
+        mix({"smile": Yaw()}, {"smile": Roll()})
+    eyes = np.eye(2)
+    assert mix({"eyes": eyes}, {}).template is None and mix({}, {}).template is None
+    assert mix({"eyes": eyes}, {"eyes": eyes.copy()}).template is eyes

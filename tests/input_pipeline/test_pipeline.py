@@ -17,7 +17,7 @@ RECORDS, BATCH = 50, 8
 
 @pytest.fixture
 def source():
-    """Records that can be told apart by their label, with a key of every kind that a batch leaves out."""
+    """Records that can be told apart by their label, with a text, which a batch leaves out."""
     rng = np.random.default_rng(0)
     return ArraySource(
         {
@@ -25,7 +25,7 @@ def source():
             "label": np.arange(RECORDS, dtype=np.int32),
             "age": np.linspace(0, 80, RECORDS, dtype=np.float32),
             "identity": np.array([f"person {number}" for number in range(RECORDS)]),
-            "landmarks": np.zeros((RECORDS, 5, 2), np.float32),
+            "landmarks": np.full((RECORDS, 5, 2), 6, np.float32),
         }
     )
 
@@ -60,6 +60,7 @@ def test_a_training_batch_holds_images_numbers_and_mask(source):
         "image": ((BATCH, 8, 8, 3), np.uint8),
         "label": ((BATCH,), np.int32),
         "age": ((BATCH,), np.float32),
+        "landmarks": ((BATCH, 5, 2), np.float32),
         "mask": ((BATCH,), np.float32),
     }
     assert batch["mask"].all()

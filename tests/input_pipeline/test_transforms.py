@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline import DataError, transforms
+from input_pipeline.transforms import Crop
 
 FILL = (1, 2, 3)
 
@@ -32,7 +33,7 @@ def ramps():
 def boxes(crop, ramps, count=400):
     """Width and height, in pixels of the ramps, of what `count` random crops show."""
     rng = np.random.default_rng(0)
-    crops = np.stack([crop(ramps, rng, 50) for _ in range(count)]).astype(float)
+    crops = np.stack([crop(ramps, rng, 50).pixels for _ in range(count)]).astype(float)
     # Pixel centres of the outermost columns are 49/50 of the width apart.
     width = (crops[:, 25, -1, 0] - crops[:, 25, 0, 0]) * 50 / 49
     height = (crops[:, -1, 25, 1] - crops[:, 0, 25, 1]) * 50 / 49
@@ -50,7 +51,7 @@ def test_scale_and_aspect_crop_covers_the_ranges_of_area_and_aspect(ramps):
 def test_scale_and_aspect_crop_takes_the_centre_when_nothing_fits():
     stripe = np.zeros((400, 20, 3), np.uint8)
     stripe[190:210] = 255  # the central square
-    assert transforms.scale_and_aspect_crop(stripe, np.random.default_rng(0), 20).min() == 255
+    assert transforms.scale_and_aspect_crop(stripe, np.random.default_rng(0), 20).pixels.min() == 255
 
 
 def test_scale_crop_is_square_and_covers_the_range_of_area(ramps):
@@ -64,7 +65,7 @@ def test_pad_and_crop_shows_every_window_of_the_padded_image(ramps):
     rng, seen = np.random.default_rng(0), set()
     padded = np.pad(ramps, ((4, 4), (4, 4), (0, 0)), constant_values=7)
     for _ in range(1000):
-        crop = transforms.pad_and_crop(ramps, rng, 200, fill=(7.2, 6.8, 7))
+        crop, _ = transforms.pad_and_crop(ramps, rng, 200, fill=(7.2, 6.8, 7))
         x, y = 4 + int(crop[100, 100, 0]) - 100, 4 + int(crop[100, 100, 1]) - 100
         np.testing.assert_array_equal(crop, padded[y : y + 200, x : x + 200])
         seen.add((x, y))
@@ -78,7 +79,7 @@ def test_pad_and_crop_refuses_a_size_that_is_not_there():
 
 def test_flip_mirrors_half_of_the_time(ramps):
     rng = np.random.default_rng(0)
-    flips = [transforms.flip(ramps, rng) for _ in range(1000)]
+    flips = [transforms.flip(Crop(ramps, np.eye(2, 3)), rng).pixels for _ in range(1000)]
     mirrored = sum(np.array_equal(image, ramps[:, ::-1]) for image in flips)
     assert 440 < mirrored < 560
     assert mirrored + sum(np.array_equal(image, ramps) for image in flips) == 1000
@@ -86,15 +87,15 @@ def test_flip_mirrors_half_of_the_time(ramps):
 
 def test_center_crop_copies_pixels_where_nothing_is_to_resize():
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(transforms.center_crop(image, 224, resize=256), image[16:240, 16:240])
-    np.testing.assert_array_equal(transforms.center_crop(image, 256, resize=256), image)
+    np.testing.assert_array_equal(transforms.center_crop(image, 224, resize=256).pixels, image[16:240, 16:240])
+    np.testing.assert_array_equal(transforms.center_crop(image, 256, resize=256).pixels, image)
 
 
 def test_a_portrait_is_resized_by_its_shorter_side_and_cut_in_its_centre():
     """As torchvision: Resize(8) of 20x41 pixels gives 8x16, CenterCrop(6) of that begins at column 1 and row 5."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (41, 20, 3)).astype(np.uint8))
     small = np.asarray(image.resize((8, 16), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(transforms.center_crop(image, 6, resize=8), small[5:11, 1:7])
+    np.testing.assert_array_equal(transforms.center_crop(image, 6, resize=8).pixels, small[5:11, 1:7])
 
 
 def test_views_are_the_centre_the_corners_and_their_mirror_images():
@@ -113,7 +114,7 @@ def test_views_are_the_centre_the_corners_and_their_mirror_images():
     }
     assert wanted.keys() == set(transforms.VIEWS)
     for views, crops in wanted.items():
-        np.testing.assert_array_equal(transforms.crop_views(pixels, 6, 10, views), crops)
+        np.testing.assert_array_equal(transforms.crop_views(pixels, 6, 10, views).pixels, crops)
 
 
 @pytest.mark.parametrize(("upright", "top", "left"), [(True, 0, 2), (False, 2, 0)])
@@ -124,30 +125,30 @@ def test_padding_keeps_the_whole_image_in_the_middle(upright, top, left):
     expected = np.full((8, 8, 3), (1, 2, 3), np.uint8)
     height, width = 8 - 2 * top, 8 - 2 * left
     expected[top : top + height, left : left + width] = image.resize((width, height), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(transforms.pad_to_square(image, 8, fill=(1.2, 1.8, 3)), expected)
+    np.testing.assert_array_equal(transforms.pad_to_square(image, 8, fill=(1.2, 1.8, 3)).pixels, expected)
 
 
 def test_views_are_cut_out_of_the_padded_square(landscape):
-    square = transforms.pad_to_square(landscape, 70, FILL)
+    square, _ = transforms.pad_to_square(landscape, 70, FILL)
     assert (square[:7] == FILL).all() and (square[-7:] == FILL).all() and (square[7:-7] != FILL).any((1, 2)).all()
     for views in transforms.VIEWS:
-        found = transforms.crop_views(landscape, 60, 70, views, fit="pad", fill=FILL)
-        np.testing.assert_array_equal(found, transforms.crop_views(square, 60, 70, views))
+        found, _ = transforms.crop_views(landscape, 60, 70, views, fit="pad", fill=FILL)
+        np.testing.assert_array_equal(found, transforms.crop_views(square, 60, 70, views).pixels)
     for name in ("center", "none"):
         transform = transforms.training_transform(name, size=60, resize=70, fill=FILL, fit="pad", flip=0)
         encoded_image = transforms.EncodedImage(encoded(landscape, "PNG"), "")
-        np.testing.assert_array_equal(transform(encoded_image, np.random.default_rng(0)), square[5:65, 5:65])
+        np.testing.assert_array_equal(transform(encoded_image, np.random.default_rng(0)).pixels, square[5:65, 5:65])
 
 
 @pytest.mark.parametrize("shape", [(3000, 1), (1, 3000), (1, 1)])
 def test_an_image_that_is_a_line_can_be_padded(shape):
-    square = transforms.pad_to_square(np.full((*shape, 3), 200, np.uint8), 8, FILL)
+    square, _ = transforms.pad_to_square(np.full((*shape, 3), 200, np.uint8), 8, FILL)
     assert (square == 200).all(-1).sum() == (64 if shape == (1, 1) else 8)
 
 
 def test_resizing_is_antialiased():
     checkers = np.indices((256, 256)).sum(0) % 2 * np.uint8(255)
-    small = transforms.center_crop(np.stack([checkers] * 3, -1).astype(np.uint8), 32, resize=32)
+    small, _ = transforms.center_crop(np.stack([checkers] * 3, -1).astype(np.uint8), 32, resize=32)
     assert np.abs(small.astype(int) - 127).max() < 12
 
 
@@ -155,10 +156,10 @@ def test_resizing_is_antialiased():
 def test_every_augmentation_is_a_function_of_image_and_generator(name):
     pixels = np.random.default_rng(0).integers(0, 256, (48, 48, 3)).astype(np.uint8)
     transform = transforms.training_transform(name, size=48, resize=48, fill=(1, 2, 3))
-    first, second, third = (transform(pixels, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    first, second, third = (transform(pixels, np.random.default_rng(seed)).pixels for seed in (1, 1, 2))
     assert first.shape == (48, 48, 3) and first.dtype == np.uint8
     np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(first, transform(Image.fromarray(pixels), np.random.default_rng(1)))
+    np.testing.assert_array_equal(first, transform(Image.fromarray(pixels), np.random.default_rng(1)).pixels)
     assert np.array_equal(first, third) == (name == "none")
 
 
@@ -167,7 +168,7 @@ def test_every_augmentation_is_a_function_of_image_and_generator(name):
 def test_training_images_are_flipped(name, flip, least, most, ramps):
     transform = transforms.training_transform(name, size=200, resize=200, fill=(0, 0, 0), flip=flip)
     rng = np.random.default_rng(0)
-    images = [transform(ramps, rng).astype(int) for _ in range(100)]
+    images = [transform(ramps, rng).pixels.astype(int) for _ in range(100)]
     flipped = sum(image[100, 100, 0] < image[100, 60, 0] for image in images)  # red falls to the right
     assert least <= flipped <= most
 
@@ -177,10 +178,10 @@ def test_jitter_comes_last(ramps):
     options = {"size": 50, "resize": 50, "fill": FILL}
     plain = transforms.training_transform("scale", **options)
     jittered = transforms.training_transform(
-        "scale", **options, jitter=lambda pixels, rng: pixels // 2 + int(rng.random())
+        "scale", **options, jitter=lambda crop, rng: crop._replace(pixels=crop.pixels // 2 + int(rng.random()))
     )
     for seed in range(5):
-        images = [transform(ramps, np.random.default_rng(seed)) for transform in (plain, jittered)]
+        images = [transform(ramps, np.random.default_rng(seed)).pixels for transform in (plain, jittered)]
         np.testing.assert_array_equal(images[0] // 2, images[1])
 
 
@@ -223,8 +224,8 @@ def test_large_crops_of_a_jpeg_are_decoded_smaller_and_look_the_same(name, lands
     )
     for seed in range(100):
         one, other = np.random.default_rng(seed), np.random.default_rng(seed)
-        pixels = transform(transforms.EncodedImage(data, ""), one).astype(int)
-        assert np.abs(pixels - transform(whole, other)).mean() < 1
+        pixels = transform(transforms.EncodedImage(data, ""), one).pixels.astype(int)
+        assert np.abs(pixels - transform(whole, other).pixels).mean() < 1
         assert one.bit_generator.state == other.bit_generator.state
     assert set(shrunk) == {1, 2, 4}
 
@@ -235,8 +236,8 @@ def test_only_a_jpeg_is_decoded_smaller(landscape):
         image, shrunk = transforms.EncodedImage(data, "").decode(4)
         assert (image.size, shrunk) == (size, shrink)
     transform = transforms.training_transform("scale", size=50, resize=50, fill=(0, 0, 0))
-    pixels = transform(transforms.EncodedImage(data, ""), np.random.default_rng(0))
-    np.testing.assert_array_equal(pixels, transform(landscape, np.random.default_rng(0)))
+    pixels = transform(transforms.EncodedImage(data, ""), np.random.default_rng(0)).pixels
+    np.testing.assert_array_equal(pixels, transform(landscape, np.random.default_rng(0)).pixels)
 
 
 @pytest.mark.parametrize("size", [20, 400])
@@ -252,7 +253,7 @@ def test_crops_are_enlarged_as_by_pillow(landscape):
     image = Image.fromarray(landscape)
     for box in ((0, 0, 451, 363), (7, 11, 107, 111), (100, 0, 340, 363), (450, 362, 451, 363)):
         expected = np.asarray(image.crop(box).resize((460, 460), Image.Resampling.BILINEAR)).astype(int)
-        assert np.abs(transforms._resized(image, box, 460) - expected).max() <= 2
+        assert np.abs(transforms._resized(image, box, 460).pixels - expected).max() <= 2
 
 
 def test_images_of_too_many_pixels_are_refused_before_they_are_decoded():

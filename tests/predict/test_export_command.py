@@ -1,5 +1,6 @@
 """`python -m ror_jax.export`: a run becomes a folder that stands alone."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,6 +12,7 @@ import pytest
 import ror_jax
 from ror_jax.export import main
 from ror_jax.models import load_model
+from ror_jax.runs.experiment import open_task
 
 
 @pytest.fixture
@@ -83,6 +85,24 @@ def test_the_card_says_for_whom_it_works_and_nothing_of_folders(export, run, tmp
     card = json.loads((tmp_path / "out" / "model.json").read_text())
     assert {name: form["kind"] for name, form in card["answers"].items()} == {"age": "number", "gender": "class"}
     assert card["intervals"].keys() == {"age"} and card["intervals"]["age"]["faces"] == 24
+
+
+def test_a_template_of_the_data_is_that_of_the_model(export, tmp_path, monkeypatch):
+    """Nothing is looked for in faces that were aligned. Of 21 pixels the network sees 16, from the third on."""
+
+    def aligned(config):
+        config.resize = 21
+        dataset, task = open_task(config)
+        return dataclasses.replace(dataset, template=np.array([[0.375, 0.25], [0.625, 0.25]])), task
+
+    monkeypatch.setattr("ror_jax.export.open_task", aligned)
+    monkeypatch.setattr("ror_jax.export.create_detector", None)
+    assert export()[0] == 0
+    seen = json.loads((tmp_path / "out" / "model.json").read_text())["preprocessing"]
+    wanted = (np.array([[0.375, 0.25], [0.625, 0.25]]) * 21 - 2) / 16
+    np.testing.assert_allclose(seen["landmarks"]["cascade"], wanted, atol=5e-5)
+    assert seen["landmarks_from"] == {} and ror_jax.load(tmp_path / "out").card["preprocessing"] == seen
+    assert "from above, where they were put in its training images." in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_program_that_differs_is_not_kept(export, tmp_path, monkeypatch):

@@ -1,8 +1,10 @@
 """From a config to a run: what a setting changes, what it leaves alone, and which settings are refused."""
 
 import itertools
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +12,9 @@ from PIL import Image
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.models.convolution import compiler_options
+from ror_jax.runs.checks import check_data
 from ror_jax.runs.experiment import create_experiment
+from ror_jax.tasks import Label
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +140,44 @@ def test_images_are_drawn_alike_on_the_host_and_on_the_device(tiny_config):
             ages.append(batch["columns"]["age"][batch["order"][step % 6]] if resident else batch["age"])
     np.testing.assert_array_equal(ages[:6], ages[6:])
     assert len(np.unique(ages[0])) < 8 or len(np.unique(ages)) < 40  # with replacement, of 48 images
+
+
+def test_places_move_with_the_images_on_the_host_and_on_the_device(tiny_config, monkeypatch):
+    """Of 16 pixels the middle 12 are seen; all images are mirrored in training, none in the first view of a test."""
+    monkeypatch.setattr("ror_jax.runs.experiment.make_train_step", lambda *args, **_: args[5])  # what loads a batch
+    monkeypatch.setattr("ror_jax.runs.experiment.make_eval_step", lambda *args, **_: args[4])
+    settings = {"image_size": 12, "augmentation": "center", "flip": 1.0, "views": "flip"}
+    host, device = (create_experiment(tiny_config(data_on_device=on, **settings)) for on in (False, True))
+    trained, tested = next(host.train_batches(0)), next(host.test_batches(host.dataset.test))
+    others = (
+        device.train_step(next(device.train_batches(0)), jnp.int32(0), jax.random.key(0)),
+        device.eval_step(next(device.test_batches(device.dataset.test))),
+    )
+    for batch, other in zip((trained, tested), others, strict=True):
+        for key in ("image", "box", "landmarks", "yaw"):
+            np.testing.assert_allclose(batch[key], other[key], atol=1e-5)
+    record = host.dataset.test[0]
+    np.testing.assert_allclose(tested["landmarks"][0], (record["landmarks"] - 2) / 12, rtol=1e-4)
+    assert tested["yaw"][0] == record["yaw"]
+    number = np.flatnonzero(host.dataset.train.columns["smile"] == trained["smile"][0])[0]
+    record = host.dataset.train[number]
+    mirrored = [1, 0, 2, 4, 3]
+    wanted = (14 - record["landmarks"][mirrored, 0]) / 12
+    np.testing.assert_allclose(trained["landmarks"][0, :, 0], wanted, rtol=1e-4)
+    assert trained["yaw"][0] == -record["yaw"]
+
+
+@pytest.mark.parametrize(
+    ("key", "views", "said"),
+    [
+        ("landmarks", "ten_crop", r"views is 'ten_crop', .* 'landmarks' .*; use single or flip"),
+        ("smile", "single", r"rendered_faces: the label 'smile' is geometry, .* must declare it in Dataset\.geometry"),
+    ],
+)
+def test_places_that_cannot_be_followed_are_refused(tiny_config, usual, key, views, said):
+    task = SimpleNamespace(labels={key: Label(geometry=True)})
+    with pytest.raises(UserError, match=f"^{said}$"):
+        check_data(tiny_config(views=views), usual.dataset, task)
 
 
 @pytest.mark.parametrize(

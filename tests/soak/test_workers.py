@@ -1,5 +1,6 @@
 """Processes and threads of the pipeline: what they say when something dies, and what they leave behind."""
 
+import functools
 import gc
 import multiprocessing
 import os
@@ -29,13 +30,14 @@ def run_alone(code, number=None):
         "import multiprocessing, os, signal, sys, time, numpy as np",
         "from input_pipeline import DataError, pipeline",
         "from input_pipeline.records import ArraySource",
+        "from input_pipeline.transforms import Crop",
         "class Source(ArraySource):",
         "    def __getitem__(self, index):",
         "        if index in self.columns['bad']: raise DataError(f'row {index} of faces: damaged')",
         "        return super().__getitem__(index)",
         "def batches(bad=-1, workers=2, **options):",
         "    columns = {'image': np.zeros((64, 8, 8, 3), np.uint8), 'bad': np.full(64, bad)}",
-        "    crop = lambda image, rng: image",
+        "    crop = lambda image, rng: Crop(image, np.eye(2, 3))",
         "    return pipeline.train_batches(Source(columns), transform=crop, batch_size=8, seed=0, epochs=10**6,",
         "                                  workers=workers, **options)",
         "if __name__ == '__main__':",
@@ -113,7 +115,9 @@ def test_iterators_leave_nothing_behind(workers, times):
         batches = pipeline.train_batches(source, transform=pad, batch_size=8, seed=0, epochs=9, workers=workers)
         next(batches)
         batches.close()
-        for _ in pipeline.test_batches(source, transform=np.asarray, batch_size=8, workers=workers):
+        for _ in pipeline.test_batches(
+            source, transform=functools.partial(transforms.center_crop, size=8, resize=8), batch_size=8, workers=workers
+        ):
             pass
         if number == 2:
             time.sleep(0.5)

@@ -143,7 +143,8 @@ def _input(image_loader: Callable, stored: int, options: Options) -> Row:
     rng = np.random.default_rng(0)
 
     def batch(files: list[bytes]) -> np.ndarray:
-        return np.stack([transform(transforms.EncodedImage(file, "a file"), rng) for file in files], dtype=np.float32)
+        images = [transform(transforms.EncodedImage(file, "a file"), rng).pixels for file in files]
+        return np.stack(images, dtype=np.float32)
 
     def ours(count: int) -> list[np.ndarray]:
         for _ in range(count):
