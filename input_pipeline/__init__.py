@@ -1,8 +1,8 @@
 """Files on disk -> batches.
 
 `create_dataset` finds a data set by name, `register` adds one. `transforms` cuts and flips its images, `jitter` changes
-them further, `sampling` draws rare ones oftener, `pipeline` makes batches of them; `on_device` does most of this on the
-accelerator.
+them further, `geometry` moves landmarks, boxes and angles with them, `sampling` draws rare ones oftener, `pipeline`
+makes batches of them; `on_device` does most of this on the accelerator.
 """
 
 import dataclasses

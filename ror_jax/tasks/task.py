@@ -125,7 +125,7 @@ class Task(abc.ABC):
     def first_biases(self, labels: Callable[[list[str]], Arrays]) -> dict:
         """What the biases of heads begin with, by name of the head; those of the others begin with 0.
 
-        `labels(keys)` gives the labels of all training images: arrays [N, ...] by key.
+        `labels(keys)` gives the labels of all training images: arrays [N, ...] by key, places in pixels of the images.
         """
         return {}
 
