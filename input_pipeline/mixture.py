@@ -124,7 +124,9 @@ def create(
         except DataError as error:
             raise DataError(f"mixture, part {name}: {error}") from error
     shares = {name: share / sum(shares.values()) for name, share in shares.items()}
-    classes = _classes(parts, labels)
+    classes, geometry = _classes(parts, labels), _geometry(parts, labels)
+    moving = {label for part in parts.values() for label in part.geometry}
+    classes = {label: names for label, names in classes.items() if label in geometry or label not in moving}
     template = _template(parts.values(), classes)
 
     def splits(kind: str) -> dict[str, Mixture]:
@@ -149,7 +151,7 @@ def create(
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
         groups=tuple(dict.fromkeys(group for part in parts.values() for group in part.groups)),
-        geometry=_geometry(parts),
+        geometry=geometry,
         template=aligned[0] if all(np.array_equal(one, aligned[0]) for one in aligned) else None,
         description="\n".join([f"mixture: {percent}", *(part.description for part in parts.values())]),
     )
@@ -173,15 +175,19 @@ def _classes(parts: Mapping[str, Dataset], wanted: Sequence[str]) -> dict[str, t
     return classes
 
 
-def _geometry(parts: Mapping[str, Dataset]) -> dict[str, Kind]:
-    """How the labels of the parts move with their images."""
-    found: dict[str, tuple[Kind, str]] = {}
-    for name, part in parts.items():
-        for key, kind in part.geometry.items():
-            other, first = found.setdefault(key, (kind, name))
-            if kind != other:
-                raise DataError(f"mixture: the label {key!r} is {other} in {first}, but {kind} in {name}")
-    return {key: kind for key, (kind, _) in found.items()}
+def _geometry(parts: Mapping[str, Dataset], wanted: Sequence[str]) -> dict[str, Kind]:
+    """How the labels move with the images; without those not wanted that are of another kind in another part."""
+    geometry: dict[str, Kind] = {}
+    for label in dict.fromkeys(label for part in parts.values() for label in part.geometry):
+        owners = {name: part.geometry[label] for name, part in parts.items() if label in part.geometry}
+        one, kind = next(iter(owners.items()))
+        if others := {name: other for name, other in owners.items() if other != kind}:
+            if label in wanted:
+                other, another = next(iter(others.items()))
+                raise DataError(f"mixture: the label {label!r} is {kind} in {one}, but {another} in {other}")
+        else:
+            geometry[label] = kind
+    return geometry
 
 
 def _template(parts: Iterable[Dataset], labels: Iterable[str]) -> dict[str, Any]:

@@ -115,7 +115,8 @@ class TrainingSettings:
       epochs: epochs of training; 0: only test, such as weights of init_from.
       batch_size: training images a step, over all devices.
       test_batch_size: test images at a time, over all devices.
-      steps_per_call: steps of training in one call of the accelerator: for small networks, with data_on_device.
+      steps_per_call: steps of training in one call of the accelerator, which saves the host's time for each call; None:
+        1, or with data_on_device the largest number up to 25 that divides the steps of an epoch and test_every_steps.
       test_every: epochs between tests.
       test_every_steps: steps between further tests within an epoch.
       log_every: steps between lines of metrics.jsonl within an epoch, rounded up to whole calls.
@@ -125,17 +126,18 @@ class TrainingSettings:
     epochs: int = 164
     batch_size: int = 64
     test_batch_size: int = 64
-    steps_per_call: int = 1
+    steps_per_call: int | None = None
     test_every: int = 1
     test_every_steps: int | None = None
     log_every: int = 20
     checkpoint_minutes: float = 10.0
 
     def __post_init__(self):
-        counts = ("batch_size", "test_batch_size", "steps_per_call", "test_every", "log_every")
+        counts = ("batch_size", "test_batch_size", "test_every", "log_every")
         wanted = {
             "epochs": (self.epochs >= 0, "0 or more"),
             **{name: (getattr(self, name) >= 1, "1 or more") for name in counts},
+            "steps_per_call": (self.steps_per_call is None or self.steps_per_call > 0, "1 or more, or None"),
             "test_every_steps": (self.test_every_steps is None or self.test_every_steps > 0, "1 or more, or None"),
             "checkpoint_minutes": (self.checkpoint_minutes > 0, "positive"),
         }

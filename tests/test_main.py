@@ -193,7 +193,7 @@ def test_a_setting_newer_than_the_run_had_its_default(tiny_config, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(older))
     check_workdir(tmp_path, config)
     config.steps_per_call = 2
-    with pytest.raises(UserError, match="steps_per_call was 1 and is 2"):
+    with pytest.raises(UserError, match="steps_per_call was None and is 2"):
         check_workdir(tmp_path, config)
 
 

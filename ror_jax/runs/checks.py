@@ -20,6 +20,7 @@ from ror_jax.training.step import check_guard
 from ror_jax.training.stopping import EarlyStopping
 
 DTYPES = (None, "float32", "bfloat16")
+MAX_STEPS_PER_CALL = 25  # the 391 steps of 50,000 images in batches of 128 are 17 calls of 23
 
 
 def resize(config: ConfigDict) -> int:
@@ -102,14 +103,27 @@ def _labels(sources: Iterable[Source], keys: Sequence[str]) -> dict[str, np.ndar
     return {key: np.concatenate([each[key] for each in columns]) for key in keys}
 
 
-def check_calls(config: ConfigDict, steps: int) -> None:
-    """Raises UserError if an epoch, or what lies between two tests, is no whole number of calls."""
+def steps_per_call(config: ConfigDict, steps: int) -> int:
+    """Returns how many of the `steps` of an epoch one call of the accelerator does.
+
+    Where the setting is None and images lie on the device, it is the largest number up to `MAX_STEPS_PER_CALL` of which
+    an epoch, and what lies between two tests, are whole numbers of calls.
+
+    Raises:
+      UserError: the setting is none of these numbers, or images do not lie on the device.
+    """
     count, between = config.steps_per_call, config.test_every_steps or 0
-    if count > 1 and not config.data_on_device:
-        raise UserError(f"steps_per_call is {count}, which needs data_on_device=True: one call has one batch otherwise")
+    if not config.data_on_device:
+        if (count or 1) > 1:
+            words = "which needs data_on_device=True: one call has one batch otherwise"
+            raise UserError(f"steps_per_call is {count}, {words}")
+        return 1
+    divisors = [number for number in range(1, 101) if steps % number == between % number == 0]
+    if count is None:
+        return max(number for number in divisors if number <= MAX_STEPS_PER_CALL)
     if steps % count or between % count:
-        divisors = [str(number) for number in range(1, 101) if steps % number == between % number == 0]
         raise UserError(
             f"steps_per_call is {count}; it must divide the {steps} steps of an epoch"
-            f"{f' and test_every_steps, {between}' if between else ''}: {', '.join(divisors)}"
+            f"{f' and test_every_steps, {between}' if between else ''}: {', '.join(map(str, divisors))}"
         )
+    return count

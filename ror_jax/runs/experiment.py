@@ -20,7 +20,7 @@ from ror_jax.errors import UserError
 from ror_jax.models import create_model, describe_network, model_config
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
-from ror_jax.runs.checks import check_calls, check_data, check_settings, resize
+from ror_jax.runs.checks import check_data, check_settings, resize, steps_per_call
 from ror_jax.tasks import Task, create_task, task_labels
 from ror_jax.tasks.task import state_from_json
 from ror_jax.training.checkpoint import has_checkpoint
@@ -67,8 +67,7 @@ def create_experiment(
 
     # Without epochs there is nothing to divide into batches, however few images there are.
     steps = pipeline.steps_per_epoch(len(dataset.train), config.batch_size) if config.epochs else 1
-    if config.epochs:
-        check_calls(config, steps)
+    per_call = steps_per_call(config, steps) if config.epochs else 1
     optimizer, schedule = create_optimizer(epochs=config.epochs, steps_per_epoch=steps, **given(config.optimizer))
 
     # Weights mean what they meant only for pixels normalised as in their own training, whatever data come now.
@@ -91,7 +90,7 @@ def create_experiment(
 
     sampling = InverseFrequency(dataset, **config.sampling) if config.sampling.label else None
     if config.data_on_device:
-        feed = _resident(config, dataset, mean, sampling, mesh)
+        feed = _resident(config, dataset, mean, sampling, mesh, per_call)
     else:
         feed = _streamed(config, dataset, mean, sampling)
     return Experiment(
@@ -106,7 +105,7 @@ def create_experiment(
             config.seed,
             mesh,
             feed.load_training,
-            config.steps_per_call,
+            per_call,
             deterministic=config.deterministic,
             **config.guard,
         ),
@@ -124,7 +123,7 @@ def create_experiment(
         schedule=schedule,
         batch_size=config.batch_size,
         steps_per_epoch=steps,
-        steps_per_call=config.steps_per_call,
+        steps_per_call=per_call,
         total_steps=steps * config.epochs,
         card=describe_network(
             model_options.pop("name"), model_options, nnx.merge(graph, state.params, state.batch_stats)
@@ -190,7 +189,12 @@ def _streamed(
 
 
 def _resident(
-    config: ConfigDict, dataset: Dataset, fill: tuple[float, ...], sampling: InverseFrequency | None, mesh: Mesh
+    config: ConfigDict,
+    dataset: Dataset,
+    fill: tuple[float, ...],
+    sampling: InverseFrequency | None,
+    mesh: Mesh,
+    per_call: int,
 ) -> _Feed:
     """All images lie on every device, as uint8, and are augmented in the compiled step."""
 
@@ -216,7 +220,7 @@ def _resident(
             epochs=config.epochs,
             start_step=start,
             place=partial(place, sharding=rows(mesh, before=1)),
-            steps_per_call=config.steps_per_call,
+            steps_per_call=per_call,
         ),
         test_batches,
         lambda batch, step, key: on_device.training_rows(batch, step, transform, key, dataset.geometry),

@@ -177,16 +177,18 @@ def test_shares_hold_for_odd_numbers():
 
 
 def test_labels_move_with_the_images_of_the_parts_that_have_them():
-    def mix(large, small):
+    def mix(large, small, labels=("rank",)):
         parts = {"large": {"share": 1, **large}, "small": {"share": 1, **small}}
-        return create_dataset("mixture", cache_dir="unused", labels=("rank",), mixture=parts)
+        return create_dataset("mixture", cache_dir="unused", labels=labels, mixture=parts)
 
     data = mix({"smile": Yaw()}, {})
     assert data.geometry == {"smile": Yaw()}
     for batch in batches(data, geometry=data.geometry):
         np.testing.assert_array_equal(batch["smile"], np.where(batch["rank"] < 100, -batch["rank"], np.nan))
     with pytest.raises(DataError, match=r"the label 'smile' is Yaw\(\) in large, but Roll\(\) in small"):
-        mix({"smile": Yaw()}, {"smile": Roll()})
+        mix({"smile": Yaw()}, {"smile": Roll()}, labels=("rank", "smile"))
+    without = mix({"smile": Yaw()}, {"smile": Roll()})
+    assert without.geometry == {} and "smile" not in without.labels and "smile" not in without.train[0]
     eyes = np.eye(2)
     assert mix({"eyes": eyes}, {}).template is None and mix({}, {}).template is None
     assert mix({"eyes": eyes}, {"eyes": eyes.copy()}).template is eyes

@@ -12,7 +12,7 @@ from PIL import Image
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.models.convolution import compiler_options
-from ror_jax.runs.checks import check_data
+from ror_jax.runs.checks import check_data, steps_per_call
 from ror_jax.runs.experiment import create_experiment
 from ror_jax.tasks import Label
 
@@ -67,6 +67,21 @@ def test_determinism_is_for_gpus(monkeypatch):
     options = compiler_options(True)
     assert options == {"xla_gpu_deterministic_ops": True}
     assert jax.jit(lambda x: x + 1, compiler_options=options)(1) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "calls"),
+    [
+        ({}, 391, 1),
+        ({"data_on_device": True}, 391, 23),  # 17 calls an epoch
+        ({"data_on_device": True, "test_every_steps": 8}, 12, 4),
+        ({"data_on_device": True, "steps_per_call": 2}, 12, 2),
+        ({"data_on_device": True}, 397, 1),  # a prime
+    ],
+)
+def test_steps_of_one_call(tiny_config, settings, steps, calls):
+    """Where images lie on the device, as many as divide an epoch, and what lies between two tests, up to 25."""
+    assert steps_per_call(tiny_config(**settings), steps) == calls
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ BOTH = {  # age and gender, hidden layers, what is learnt beside the network
     "model__mlp_dropout": 0.3,
     "optimizer__clip_norm": 1.0,
 }
-IMAGES = {"model__survival": 0.5, "model__drop_path": "image_rescaled", "data_on_device": True}
+IMAGES = {"model__survival": 0.5, "model__drop_path": "image_rescaled", "data_on_device": True, "steps_per_call": 1}
 
 
 @pytest.mark.parametrize(
