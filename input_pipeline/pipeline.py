@@ -168,7 +168,7 @@ def _iterate(dataset: grain.MapDataset, workers: int) -> Iterator[Batch]:
     iterator = iter(batches.mp_prefetch(options, _end_with_parent))
     try:
         if workers:
-            with _deaf():  # the processes start with the first batch
+            with _block_signals():  # the processes start with the first batch
                 first = list(map(_copy, itertools.islice(iterator, 1)))
             yield from first
         yield from map(_copy, iterator) if workers else iterator
@@ -189,9 +189,9 @@ def _copy(batch: Batch) -> Batch:
 
 
 @contextlib.contextmanager
-def _deaf() -> Iterator[None]:
+def _block_signals() -> Iterator[None]:
     """Processes that start inside never hear SIGINT and SIGTERM: a terminal sends them to all, and this one decides."""
-    multiprocessing.resource_tracker.ensure_running()  # otherwise its start would end the deafness
+    multiprocessing.resource_tracker.ensure_running()  # otherwise its start would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield

@@ -129,7 +129,7 @@ def test_stopping_and_going_on(command, tmp_path, request):
     assert code == 143
 
     third, said = training()
-    assert f"Going on from step {step} of 3000" in said
+    assert f"Resuming from step {step} of 3000" in said
     for _ in range(2):
         third.send_signal(signal.SIGINT)
         time.sleep(0.1)

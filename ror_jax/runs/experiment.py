@@ -25,7 +25,7 @@ from ror_jax.tasks import Task, create_task, task_labels
 from ror_jax.tasks.task import state_from_json
 from ror_jax.training.checkpoint import has_checkpoint
 from ror_jax.training.experiment import Experiment
-from ror_jax.training.mesh import check_batch_size, create_mesh, place, replicated, rows
+from ror_jax.training.mesh import batch_sharding, check_batch_size, create_mesh, put_global, replicated
 from ror_jax.training.optimizer import check_parts, create_optimizer
 from ror_jax.training.state import TrainState, create_state, start_from, with_task_state
 from ror_jax.training.step import make_eval_step, make_train_step
@@ -199,7 +199,7 @@ def _resident(
     """All images lie on every device, as uint8, and are augmented in the compiled step."""
 
     def load(source: Source) -> dict[str, jax.Array]:
-        return {key: place(column, replicated(mesh)) for key, column in on_device.load_columns(source).items()}
+        return {key: put_global(column, replicated(mesh)) for key, column in on_device.load_columns(source).items()}
 
     train, tested = load(dataset.train), {id(source): load(source) for source in dataset.evaluations.values()}
     transform = on_device.training_transform(config.augmentation, **_transform_options(config, fill))
@@ -209,7 +209,9 @@ def _resident(
         if all_rows or id(source) not in tested:
             return _streamed(config, dataset, fill, sampling).test_batches(source, all_rows)
         return on_device.test_batches(
-            tested[id(source)], batch_size=config.test_batch_size, place=partial(place, sharding=rows(mesh))
+            tested[id(source)],
+            batch_size=config.test_batch_size,
+            place=partial(put_global, sharding=batch_sharding(mesh)),
         )
 
     return _Feed(
@@ -219,7 +221,7 @@ def _resident(
             batch_size=config.batch_size,
             epochs=config.epochs,
             start_step=start,
-            place=partial(place, sharding=rows(mesh, before=1)),
+            place=partial(put_global, sharding=batch_sharding(mesh, before=1)),
             steps_per_call=per_call,
         ),
         test_batches,

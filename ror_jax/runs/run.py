@@ -22,12 +22,12 @@ from ror_jax.runs.workdir import check_workdir, locked, open_workdir
 from ror_jax.saved_settings import FREE
 from ror_jax.tasks.task import state_to_json
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.distributed import check_same, is_first, together
+from ror_jax.training.distributed import all_or_none, check_same, is_first
 from ror_jax.training.evaluation import measure, without_tuned
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import read_rows
 from ror_jax.training.loop import train
-from ror_jax.training.mesh import describe_layout, whole
+from ror_jax.training.mesh import describe_layout, gather
 from ror_jax.training.state import TrainState, count_parameters
 from ror_jax.training.stopping import EarlyStopping
 
@@ -41,7 +41,7 @@ def train_and_test(config: ConfigDict, workdir: Path) -> None:
     """
     *before, last = chain = stages(config, workdir)
     if before:
-        with together():
+        with all_or_none():
             check_stages(chain)
     for stage in before:
         complete(stage)
@@ -76,7 +76,7 @@ def train_stage(
     """Trains and tests one run, or what is left of it; see `create_experiment` and `train` for the options."""
     config, workdir = stage.config, stage.folder
     say = functools.partial(_say, label)
-    with together():
+    with all_or_none():
         check_workdir(workdir, config)
         experiment, name = _open(config, workdir, devices, say)
     shared = {
@@ -85,7 +85,7 @@ def train_stage(
     check_same("the settings", str(shared))
     check_same("the data", experiment.dataset.fingerprint)
     with contextlib.ExitStack() as stack:
-        with together():
+        with all_or_none():
             if is_first():
                 stack.enter_context(locked(workdir))
                 check_workdir(workdir, config)  # again: now no other process can begin another run there
@@ -112,8 +112,8 @@ def train_stage(
             label=label,
             asked_to_stop=asked_to_stop,
         )
-        weights = whole((state.params, state.batch_stats), experiment.mesh)
-        with together():
+        weights = gather((state.params, state.batch_stats), experiment.mesh)
+        with all_or_none():
             if is_first():
                 learned = jax.device_get(state.task_state)  # a threshold, such as
                 save_weights(workdir, *weights, experiment.card | {"task_state": state_to_json(learned)})
@@ -129,7 +129,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
     checkpoints = workdir / "checkpoints"
     if not checkpoints.is_dir():
         raise UserError(f"no checkpoint in {checkpoints}; train first, or say which --workdir")
-    with together():
+    with all_or_none():
         experiment, name = _open(config, workdir)
     print(f"Testing the {which} checkpoint of {name} in {workdir}")
     data = experiment.dataset.fingerprint
@@ -138,7 +138,7 @@ def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
         state = saved.restore(experiment.state, which)
     views = "" if config.views == "single" else f"_{config.views}"
     folder = workdir / f"evaluate_{which}{views}"  # the run's own result stays what it is
-    with together():
+    with all_or_none():
         if is_first():
             with writing(folder):
                 folder.mkdir(exist_ok=True)
@@ -198,7 +198,7 @@ def _test(
         say(f"Testing on {len(source)} images{'' if split == 'test' else f' of {split}'}.")
         results = without_tuned(experiment.task.summarize(measure(experiment, state, source, each)))
         tests[split] = results, each.predictions()
-    with together(), _DRAWING:
+    with all_or_none(), _DRAWING:
         if not is_first():
             return
         rows = read_rows(workdir / "metrics.jsonl")

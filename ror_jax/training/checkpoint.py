@@ -13,7 +13,7 @@ from orbax.checkpoint import v1 as orbax
 
 from ror_jax.errors import UserError
 from ror_jax.files import NotWrittenError, writing
-from ror_jax.training.distributed import is_first, largest, together
+from ror_jax.training.distributed import all_or_none, is_first, largest
 from ror_jax.training.integrity import (
     Damaged,
     check_tensors,
@@ -68,11 +68,11 @@ class Checkpoints:
         self._saving: tuple[int, Any] | None = None  # a step, and Orbax's response
         self._keep_best = _KeepBest()
         self._orbax: orbax.training.Checkpointer | None = None
-        with together():
+        with all_or_none():
             if for_training and is_first():
                 with writing(self._folder):
                     self._folder.mkdir(parents=True, exist_ok=True)
-        with together():
+        with all_or_none():
             if for_training and not self._folder.is_dir():
                 raise UserError(
                     f"{self._folder} is not seen by all processes: --workdir must be a folder that all share"

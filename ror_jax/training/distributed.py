@@ -18,7 +18,7 @@ from input_pipeline import DataError
 from ror_jax.errors import UserError
 
 PATIENCE = 30  # seconds that a process which leaves waits for the others; then all are ended
-LONGEST = 1000  # bytes of a message that processes pass on
+MAX_MESSAGE_BYTES = 1000  # bytes of a message that processes pass on
 
 
 def initialize(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -84,7 +84,7 @@ def check_same(what: str, text: str) -> None:
 
 
 @contextlib.contextmanager
-def together():
+def all_or_none():
     """If what is inside fails on one process, all fail, with its words. Inside, processes must not wait for each other.
 
     Raises:
@@ -96,7 +96,7 @@ def together():
     except (UserError, DataError, OSError) as error:
         words, failed = str(error) or type(error).__name__, error
     if jax.process_count() > 1:
-        message = np.frombuffer(words.encode()[:LONGEST].ljust(LONGEST, b"\0"), np.uint8)
+        message = np.frombuffer(words.encode()[:MAX_MESSAGE_BYTES].ljust(MAX_MESSAGE_BYTES, b"\0"), np.uint8)
         for number, row in enumerate(multihost_utils.process_allgather(message)):
             said = row.tobytes().rstrip(b"\0").decode(errors="ignore")
             if said and not failed:

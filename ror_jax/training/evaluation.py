@@ -51,9 +51,9 @@ def evaluate(experiment: Experiment, state: TrainState, epoch: float) -> tuple[T
     sums = {split: measure(experiment, state, source) for split, source in dataset.validation.items()}
     splits = {split: task.summarize(found) for split, found in sums.items()}
     if sums:
-        together = pool(sums.values())
-        validation = task.summarize(together)
-        state = with_task_state(state, task.update(state.task_state, together, epoch))
+        pooled = pool(sums.values())
+        validation = task.summarize(pooled)
+        state = with_task_state(state, task.update(state.task_state, pooled, epoch))
     for split, source in dataset.tests.items():
         splits[split] = without_tuned(task.summarize(measure(experiment, state, source)))
     return state, Evaluation(splits, validation)

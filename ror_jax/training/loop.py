@@ -12,7 +12,7 @@ from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.files import NotWrittenError
 from ror_jax.training.checkpoint import Checkpoints
-from ror_jax.training.distributed import is_first, together
+from ror_jax.training.distributed import all_or_none, is_first
 from ror_jax.training.evaluation import evaluate
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress, traced
@@ -78,7 +78,7 @@ def train(
 
         # --- Open what is written and shown; the first process logs for all, another where it vanishes --------------
         logs = workdir if is_first() else Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with together():
+        with all_or_none():
             checkpoints.check_room(state)
             log = stack.enter_context(contextlib.closing(MetricsLog(logs, step)))
         progress = Progress(step, total_steps, steps_per_epoch, experiment.batch_size, label)
@@ -158,7 +158,7 @@ def _tell_start(experiment: Experiment, checkpoints: Checkpoints, step: int, new
         say("The data are not those that the run began with; it goes on with these, as you allow.")
     if step:
         epoch = step / experiment.steps_per_epoch
-        say(f"Going on from step {step} of {experiment.total_steps}, epoch {epoch:.2f}.")
+        say(f"Resuming from step {step} of {experiment.total_steps}, epoch {epoch:.2f}.")
     say("Compiling; the first step takes up to a minute.")
 
 

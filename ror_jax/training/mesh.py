@@ -58,12 +58,12 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def rows(mesh: Mesh, before: int = 0) -> NamedSharding:
+def batch_sharding(mesh: Mesh, before: int = 0) -> NamedSharding:
     """An axis of a batch divided over all devices, the first one or that after `before` others."""
     return NamedSharding(mesh, PartitionSpec(*[None] * before, AXES))
 
 
-def divided(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
+def param_sharding(shape: tuple[int, ...], mesh: Mesh) -> NamedSharding:
     """How a parameter lies: divided over `model` along its longest axis that can be, the last of equals; else whole."""
     model = mesh.shape["model"]
     axes = [axis for axis, size in enumerate(shape) if size % model == 0]
@@ -87,17 +87,21 @@ def shard_batch(batch: dict, mesh: Mesh) -> dict:
     """
 
     def shard(local):
-        return local if isinstance(local, jax.Array) else jax.make_array_from_process_local_data(rows(mesh), local)
+        return (
+            local
+            if isinstance(local, jax.Array)
+            else jax.make_array_from_process_local_data(batch_sharding(mesh), local)
+        )
 
     return jax.tree.map(shard, batch)
 
 
-def place(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
+def put_global(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
     """An array that every process has whole, laid out over the devices of all."""
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
-def whole(tree, mesh: Mesh):
+def gather(tree, mesh: Mesh):
     """The arrays of `tree` as numpy arrays, whole, on every process."""
     return jax.device_get(jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree))
 

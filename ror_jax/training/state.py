@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from ror_jax.errors import UserError
 from ror_jax.tasks.task import Task, sums_shapes
-from ror_jax.training.mesh import divided, place, replicated
+from ror_jax.training.mesh import param_sharding, put_global, replicated
 
 
 @jax.tree_util.register_dataclass
@@ -49,7 +49,8 @@ def create_state(
 ) -> tuple[nnx.GraphDef, TrainState]:
     """The model's graph and a fresh state, made where it will live: a jitted initialiser, never one device first.
 
-    Parameters, and what the optimiser holds of each, lie as `mesh.divided` says; all else is whole on every device.
+    Parameters, and what the optimiser holds of each, lie as `mesh.param_sharding` says; all else is whole on every
+    device.
     """
 
     def split():
@@ -74,7 +75,7 @@ def create_state(
 
     shapes = jax.eval_shape(initial)
     layout = jax.tree.map(lambda leaf: replicated(mesh), shapes)
-    params, opt_state = jax.tree.map(lambda leaf: divided(leaf.shape, mesh), (shapes.params, shapes.opt_state))
+    params, opt_state = jax.tree.map(lambda leaf: param_sharding(leaf.shape, mesh), (shapes.params, shapes.opt_state))
     layout = dataclasses.replace(layout, params=params, opt_state=opt_state)
     return graph, jax.jit(initial, out_shardings=layout)()
 
@@ -87,7 +88,7 @@ def start_from(state: TrainState, tensors: Mapping[str, np.ndarray]) -> TrainSta
 
     def replace(path, leaf):
         tensor = tensors.get(jax.tree_util.keystr(path, simple=True, separator="."))
-        return leaf if tensor is None else place(tensor.astype(leaf.dtype), leaf.sharding)
+        return leaf if tensor is None else put_global(tensor.astype(leaf.dtype), leaf.sharding)
 
     model = {"params": state.params, "batch_stats": state.batch_stats}
     return dataclasses.replace(state, **jax.tree_util.tree_map_with_path(replace, model))
@@ -104,7 +105,7 @@ def with_task_state(state: TrainState, task_state: Any) -> TrainState:
         if np.shape(new) != old.shape:
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise UserError(f"the task state {name} has the shape {np.shape(new)}; it must be {old.shape}")
-        return place(np.asarray(new, old.dtype), old.sharding)
+        return put_global(np.asarray(new, old.dtype), old.sharding)
 
     return dataclasses.replace(state, task_state=jax.tree_util.tree_map_with_path(put, state.task_state, task_state))
 

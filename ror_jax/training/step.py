@@ -18,7 +18,7 @@ from ror_jax.errors import check_values
 from ror_jax.models.convolution import compiler_options
 from ror_jax.tasks.answers import Answer
 from ror_jax.tasks.task import Task
-from ror_jax.training.mesh import AXES, divided, replicated
+from ror_jax.training.mesh import AXES, param_sharding, replicated
 from ror_jax.training.state import TrainState
 
 # What makes a step bad, by the number that stands for it; 0 is a good one.
@@ -92,7 +92,7 @@ def make_train_step(
     """
 
     def layout(params: dict) -> dict:
-        return jax.tree.map(lambda leaf: divided(leaf.shape, mesh).spec, params)
+        return jax.tree.map(lambda leaf: param_sharding(leaf.shape, mesh).spec, params)
 
     def gradients_of(state: TrainState, batch: dict, key: jax.Array) -> tuple:
         """Gradients, loss and metrics of the whole batch, and the batch statistics, from the rows of one device."""

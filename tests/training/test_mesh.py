@@ -108,7 +108,7 @@ def test_a_run_goes_from_two_processes_to_one_device_to_eight_devices(start, tmp
     for process in (whole, last):
         words, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
-    assert "Going on from step" in words
+    assert "Resuming from step" in words
     weights = [load_file(tmp_path / name / "weights.safetensors") for name in ("moved", "whole")]
     for name, tensor in weights[1].items():
         np.testing.assert_allclose(weights[0][name], tensor, rtol=2e-3, atol=1e-4, err_msg=name)
