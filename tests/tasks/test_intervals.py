@@ -86,6 +86,7 @@ def test_scores_and_words_of_spans():
     np.testing.assert_allclose(longer.scores(TRUTH)["coverage"], [0.4, 1, np.nan])
     assert [AGES.value_words(value) for value in TRUTH] == ["30 to 39", "70 and more", "?"]
     assert AGES.value_words(np.array([35.0, 35.0])) == AGES.value_words(35.0) == "35"
+    assert AGES.value_words(np.float32([63.4, 63.400002])) == "63"
     assert AGES.differs(TRUTH).tolist() == [False, True, False]
     far = dataclasses.replace(AGES, values=np.array([49.5, 58.0, 4.0]))  # 10.5 from 39, 12 from 70
     assert (AGES.mistakes(TRUTH).tolist(), far.mistakes(TRUTH).tolist()) == ([False] * 3, [True, True, False])

@@ -89,9 +89,10 @@ class Number(Answer):
         first, last = np.broadcast_to(value, 2)
         if not first >= self.low:
             return "?"
-        if first == last:
-            return f"{first:.0f}"
-        return f"{first:.0f} and more" if last >= self.high else f"{first:.0f} to {last:.0f}"
+        words = [f"{end:.0f}" for end in (first, last)]
+        if words[0] == words[1]:
+            return words[0]
+        return f"{words[0]} and more" if last >= self.high else " to ".join(words)
 
     def _errors(self, truth: np.ndarray, answers: Any = None) -> np.ndarray:
         middle = _middle(truth)
