@@ -1,9 +1,26 @@
+import atexit
+import gc
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from ror_jax.config import default_config
+# Compiling costs more than running here: it is done without optimization, once for all processes of a session. The
+# processes that tests start inherit this.
+QUICK = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ["XLA_FLAGS"] = " ".join([*QUICK, os.environ.get("XLA_FLAGS", "")])
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="ror_jax_tests_")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
+gc.set_threshold(100_000, 20, 20)  # tracing leaves millions of objects and little garbage
 
 SHARED = Path(os.environ.get("ROR_JAX_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -23,6 +40,8 @@ def shared():
 @pytest.fixture(scope="session")
 def tiny_config(tmp_path_factory):
     """A function that makes the settings of a run of a few seconds on a few drawn faces; settings by dotted name."""
+    from ror_jax.config import default_config  # and with it JAX, which reads the variables above
+
     cache = str(tmp_path_factory.mktemp("cache"))
 
     def make(**changes):

@@ -19,10 +19,10 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
 
-import jax
 from tqdm import tqdm
 
 from input_pipeline import DataError
+from ror_jax.compiled import keep_compiled
 from ror_jax.errors import UserError
 from ror_jax.extensions import add_import_option
 from ror_jax.files import NotWrittenError, replacing, writing
@@ -82,7 +82,7 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--batch_size is {options.batch_size}; it must be 1 or more")
     if options.output and (options.output.suffix.lower() not in WRITERS or options.output.is_dir()):
         raise UserError(f"--output is {options.output}; it must be a file whose name ends in {', '.join(WRITERS)}")
-    jax.config.update("jax_compilation_cache_dir", str(Path(options.cache_dir).expanduser() / "xla"))
+    keep_compiled(options.cache_dir)
     names = find_photographs(options.photographs)
     if options.annotated:
         check_annotated(options.annotated, names)

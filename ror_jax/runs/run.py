@@ -10,6 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from input_pipeline import on_device, pipeline
+from ror_jax.compiled import keep_compiled
 from ror_jax.errors import UserError
 from ror_jax.files import writing
 from ror_jax.models.weights import TENSORS, save_card, save_weights
@@ -158,7 +159,7 @@ def _open(
     say: Callable[[str], None] = print,
 ) -> tuple[Experiment, str]:
     """The experiment, and what it works with in words."""
-    jax.config.update("jax_compilation_cache_dir", str(Path(config.cache_dir).expanduser() / "xla"))
+    keep_compiled(config.cache_dir)
     experiment = create_experiment(config, workdir, devices)
     say(experiment.dataset.description)
     parameters = f"{config.model.name} ({count_parameters(experiment.state.params):,} parameters)"

@@ -19,11 +19,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
 
-import jax
 import numpy as np
 
 from input_pipeline import DataError
 from input_pipeline.transforms import Crop
+from ror_jax.compiled import keep_compiled
 from ror_jax.errors import UserError
 from ror_jax.extensions import add_import_option
 from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
@@ -66,7 +66,7 @@ def serve(options: argparse.Namespace) -> None:
     with bind(options.host, options.port) as listening:  # what is wrong with the address should be told first
         address, port = listening.getsockname()[:2]
         local = ipaddress.ip_address(address).is_loopback
-        jax.config.update("jax_compilation_cache_dir", str(Path(options.cache_dir).expanduser() / "xla"))
+        keep_compiled(options.cache_dir)
         model = Model(options.model, options.engine)
         hosts = {"localhost", address, options.host.lower()} if local else ()
         names = {name.lower() for name in options.name}
