@@ -2,15 +2,13 @@
 
 import csv
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import Process
 
 import input_pipeline
 import ror_jax.models
@@ -18,7 +16,6 @@ import ror_jax.tasks
 from ror_jax.errors import UserError
 
 README = Path(ror_jax.tasks.__file__).with_name("README.md")
-ROOT = str(Path(ror_jax.__file__).parents[1])
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +29,10 @@ def folder(tmp_path_factory):
 
 
 def run(folder, *command, status=0):
-    environment = os.environ | {"PYTHONPATH": ROOT, "HOME": str(folder)}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    process = Process(*command, cwd=folder, variables={"HOME": str(folder)})
+    said = "".join(process.communicate())
+    assert process.returncode == status, said
+    return said
 
 
 @pytest.fixture(scope="module")

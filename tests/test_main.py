@@ -1,8 +1,6 @@
 """The command line, as a person would type it."""
 
 import json
-import os
-import pathlib
 import re
 import signal
 import subprocess
@@ -11,50 +9,55 @@ import time
 
 import pytest
 import tiny
+from processes import ROOT, Process, environment
 
 from ror_jax.errors import UserError
 from ror_jax.models import load_model
 from ror_jax.runs.workdir import check_workdir, open_workdir
 
-ROOT = pathlib.Path(__file__).parents[1]
 TINY = [*tiny.TINY, "--config.model.blocks_per_group=(1,1)", "--config.epochs=2"]
 QUICKSTART, ADIENCE = "--config=configs/quickstart.py", "--config=configs/adience_fold0.py"
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    """A function that runs the program with some arguments; the quick start's config unless they name another.
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
 
-    It does not `wait` for the program to end if told so, and returns the process.
-    """
-    cache = tmp_path_factory.mktemp("cache")
 
-    def run(*arguments, devices=1, wait=True):
+@pytest.fixture(scope="module")
+def start(cache):
+    """A function that starts the program with some arguments; the quick start's config unless they name another."""
+
+    def start(*arguments, devices=1):
         if not arguments[0].startswith("--config="):
             arguments = (QUICKSTART, *arguments)
         if not any(argument.startswith("--workdir=") for argument in arguments):
             arguments = (*arguments, f"--workdir={cache / 'unused'}")  # never what `make run` left
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ror_jax.main", *arguments, f"--config.cache_dir={cache}"],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
-        )
-        if not wait:
-            return process
-        stdout, stderr = process.communicate(timeout=300)
-        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+        return Process("ror_jax.main", *arguments, f"--config.cache_dir={cache}", devices=devices)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def command(start):
+    """A function that runs the program with some arguments to its end."""
+
+    def run(*arguments, devices=1):
+        process = start(*arguments, devices=devices)
+        stdout, stderr = process.communicate()
+        return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def trained(command, tmp_path_factory):
-    """A finished run: its folder and what it printed."""
+def trained(cache, tmp_path_factory):
+    """A finished run, started from a shell: its folder and what it printed."""
     workdir = tmp_path_factory.mktemp("run")
-    done = command(*TINY, f"--workdir={workdir}")
+    words = [sys.executable, "-m", "ror_jax.main", QUICKSTART, *TINY, f"--workdir={workdir}"]
+    done = subprocess.run(
+        [*words, f"--config.cache_dir={cache}"], cwd=ROOT, capture_output=True, text=True, env=environment()
+    )
     assert done.returncode == 0, done.stderr
     return workdir, done.stdout
 
@@ -101,17 +104,17 @@ def test_evaluation_can_average_over_views(command, trained):
     assert flipped["images"] == single["images"] and flipped["cross_entropy"] != single["cross_entropy"]
 
 
-def test_stopping_and_going_on(command, tmp_path, request):
+def test_stopping_and_going_on(start, command, tmp_path, request):
     """By SIGTERM, and by Ctrl-C pressed twice: a status of its own, one line. Another run must wait meanwhile."""
     run = (*TINY, "--config.epochs=500", f"--workdir={tmp_path}")
 
     def training():
-        process = command(*run, wait=False)
+        process = start(*run)
         request.addfinalizer(process.kill)
         said = ""
         while "\nepoch " not in said:
             said += (line := process.stdout.readline())
-            assert line, process.stderr.read()
+            assert line, process.communicate()
         return process, said
 
     def stopped(process):

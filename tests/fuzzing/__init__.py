@@ -10,10 +10,9 @@ write anywhere but into its folder. `readers` has the cases. Case 17 of "images"
 import collections
 import os
 import pathlib
-import subprocess
-import sys
 
 import pytest
+from processes import Process
 
 TESTS = pathlib.Path(__file__).parents[1]
 
@@ -39,11 +38,11 @@ def check(name: str, first: int, cases: int, scratch: pathlib.Path) -> None:
     if name == "torch":
         pytest.importorskip("torch", reason="PyTorch's files need PyTorch")
     paths = os.pathsep.join([str(TESTS.parent), str(TESTS)])
-    environment = os.environ | {"PYTHONPATH": paths, "TMPDIR": str(scratch), "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-m", "fuzzing", name, str(first), str(cases)]
-    result = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, text=True, errors="replace")
-    lines = result.stdout.splitlines()
+    variables = {"PYTHONPATH": paths, "TMPDIR": str(scratch)}
+    program = Process("fuzzing", name, first, cases, cwd=scratch, variables=variables)
+    stdout, stderr = program.communicate()
+    lines = stdout.splitlines()
     failed = [line for line in lines if line.split()[1:2] not in (["read"], ["refused:"])]
-    assert result.returncode == 0, "\n".join([*failed[:5], result.stderr[-5000:]])
+    assert program.returncode == 0, "\n".join([*failed[:5], stderr[-5000:]])
     outcomes = collections.Counter(line.split()[1] for line in lines)
     assert outcomes.keys() == {"read", "refused:"} and outcomes.total() == cases, outcomes

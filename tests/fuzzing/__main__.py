@@ -27,6 +27,7 @@ PROGRAMS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
 
 def watch(folder: pathlib.Path, found: list[str]) -> None:
     """Notes the programs that this process starts from now on, and the places outside of the folder where it writes."""
+    compiled = os.environ["JAX_COMPILATION_CACHE_DIR"]  # where JAX keeps programs
 
     def look(event, arguments):
         if event in PROGRAMS:
@@ -36,7 +37,7 @@ def watch(folder: pathlib.Path, found: list[str]) -> None:
             place = arguments[0]
         if isinstance(place, str | bytes | os.PathLike):
             path = os.path.realpath(os.fsdecode(place))
-            if not path.startswith((str(folder), "/dev/")):
+            if not path.startswith((str(folder), compiled, "/dev/")):
                 found.append(f"{event} {path}")
 
     sys.addaudithook(look)

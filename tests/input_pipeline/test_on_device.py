@@ -1,6 +1,5 @@
 import functools
 import io
-import os
 import subprocess
 import sys
 
@@ -8,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from processes import environment
 
 from input_pipeline import DataError, on_device, pipeline, transforms
 from input_pipeline.records import ArraySource
@@ -280,5 +280,4 @@ for name in transforms.AUGMENTATIONS:
 
 
 def test_devices_share_a_batch_without_exchanging_anything_and_the_result_is_that_of_one():
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
-    subprocess.run([sys.executable, "-c", SHARDED], env=environment, check=True)
+    subprocess.run([sys.executable, "-c", SHARDED], env=environment(4), check=True)

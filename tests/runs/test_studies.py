@@ -1,13 +1,10 @@
 """Several runs of one recipe: folds, questions, losses; on a few drawn faces, by tiny networks."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import Process
 
 from input_pipeline import DataError
 from ror_jax.config import stage_config
@@ -216,28 +213,23 @@ def test_table_of_losses(tiny_config, tmp_path, monkeypatch):
 def test_folds_that_train_at_once_give_the_same_as_in_turn(folds, tmp_path):
     """Two folds on a device each, against the same two one after the other."""
     config, workdir = folds
-    code = f"""
-import json, sys
+    file = tmp_path / "study.py"
+    file.write_text(f"""
+import json
 from ror_jax.config import default_config
-from ror_jax.runs.studies import cross_validate
-config = default_config()
-with config.unlocked():
-    config.update(json.loads(sys.argv[1]))
-config.mesh.data = 1
-cross_validate(config, __import__("pathlib").Path({str(tmp_path / "age")!r}), [1, 3])
-"""
-    environment = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    arguments = [sys.executable, "-c", code, config.to_json_best_effort()]
-    done = subprocess.run(
-        arguments,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | environment,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert "fold 1: Compiling" in done.stdout and "fold 3: Compiling" in done.stdout
+
+def get_config():
+    config = default_config()
+    with config.unlocked():
+        config.update(json.loads({config.to_json_best_effort()!r}))
+    return config
+""")
+    folder = f"--workdir={tmp_path / 'age'}"
+    study = ("--mode=cross_validate", "--folds=1,3", "--config.mesh.data=1")
+    process = Process("ror_jax.main", f"--config={file}", folder, *study, devices=2)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert "fold 1: Compiling" in stdout and "fold 3: Compiling" in stdout
     for fold in (1, 3):
         for stage, other in zip(stages(config, tmp_path / "age", fold), stages(config, workdir, fold), strict=True):
             ours, theirs = summary(stage.folder)["test"], summary(other.folder)["test"]

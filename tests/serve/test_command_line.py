@@ -1,11 +1,9 @@
 """The server's command line, as a person would type it."""
 
 import json
-import pathlib
 import re
 import signal
 import socket
-import subprocess
 import sys
 import urllib.request
 
@@ -13,6 +11,7 @@ import jax
 import pytest
 import uvicorn
 from fake_model import FakeModel
+from processes import Process
 
 from ror_jax.serve import __main__ as program
 
@@ -75,19 +74,13 @@ def test_what_is_not_installed_is_told(package, run, monkeypatch):
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_it_serves_until_a_signal_comes(number, status, exported, faces, tmp_path):
     """It says where, answers, and leaves without a word."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ror_jax.serve", f"--model={exported}", "--port=0", f"--cache_dir={tmp_path}"],
-        cwd=pathlib.Path(__file__).parents[2],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = Process("ror_jax.serve", f"--model={exported}", "--port=0", f"--cache_dir={tmp_path}")
     try:
         address = re.fullmatch(r"Listening on (http://127\.0\.0\.1:\d+)\n", process.stdout.readline())[1]
         with urllib.request.urlopen(f"{address}/health") as answer:
             assert json.load(answer)["model"] == "random"
         process.send_signal(number)
-        assert process.communicate(timeout=60) == ("", "") and process.returncode == status
+        assert process.communicate() == ("", "") and process.returncode == status
     finally:
         process.kill()
 

@@ -1,40 +1,36 @@
 """A run that is killed again and again ends as one that nothing disturbed."""
 
 import json
-import os
 import pathlib
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
 import tiny
 from orbax.checkpoint import v1 as orbax
+from processes import Process
 
-ROOT = pathlib.Path(__file__).parents[2]
 RUN = [
-    *(sys.executable, "-m", "ror_jax.main", "--config=configs/quickstart.py"),
+    "--config=configs/quickstart.py",
     *(*tiny.TINY, "--config.model.blocks_per_group=(1,1)"),
     *("--config.log_every=3", "--config.checkpoint_minutes=0.0001", "--config.dataset.validation=0.2"),
 ]
 SAVING = "*.orbax-checkpoint-tmp*"
 
 
-def start(workdir: pathlib.Path, epochs: int) -> subprocess.Popen:
-    command = [*RUN, f"--config.epochs={epochs}", f"--workdir={workdir}", f"--config.cache_dir={workdir.parent}/cache"]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+def start(workdir: pathlib.Path, epochs: int) -> Process:
+    folders = (f"--workdir={workdir}", f"--config.cache_dir={workdir.parent}/cache")
+    return Process("ror_jax.main", *RUN, f"--config.epochs={epochs}", *folders)
 
 
-def finish(process: subprocess.Popen) -> None:
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said.decode()
+def finish(process: Process) -> None:
+    said = process.communicate()
+    assert process.returncode == 0, said
 
 
-def kill(process: subprocess.Popen, workdir: pathlib.Path, rng: random.Random) -> bool:
+def kill(process: Process, workdir: pathlib.Path, rng: random.Random) -> bool:
     """Kills a process some time after it has begun to save; half of the time while it saves again.
 
     Returns:
@@ -42,15 +38,15 @@ def kill(process: subprocess.Popen, workdir: pathlib.Path, rng: random.Random) -
     """
     checkpoints = workdir / "checkpoints"
     before = set(checkpoints.glob("*"))
-    while process.poll() is None and set(checkpoints.glob("*")) <= before:
+    while process.returncode is None and set(checkpoints.glob("*")) <= before:
         time.sleep(0.01)
     time.sleep(rng.uniform(0, 0.5))
     if rng.random() < 0.5:
-        while process.poll() is None and not any(checkpoints.glob(SAVING)):
+        while process.returncode is None and not any(checkpoints.glob(SAVING)):
             pass
     process.kill()
-    said, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, f"it ended before it was killed: {said.decode()}"
+    said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"it ended before it was killed: {said}"
     return any(checkpoints.glob(SAVING))
 
 

@@ -2,11 +2,11 @@
 
 import os
 import pathlib
-import subprocess
 
 import pytest
+from processes import Process
 
-from soak.test_kill import ROOT, RUN
+from soak.test_kill import RUN
 
 EPOCHS, STEPS = 100, 100  # epochs, each tested and saved, and steps in one
 SETTLED = 20  # epochs after which nothing should grow any more
@@ -31,16 +31,14 @@ def test_ten_thousand_steps(tmp_path, settings):
     """Measured at the end of each epoch: the largest of the last ones against the largest of the first ones."""
     folders = (f"--workdir={tmp_path / 'run'}", f"--config.cache_dir={tmp_path / 'cache'}")
     length = ("--config.dataset.people=627", f"--config.epochs={EPOCHS}", "--config.checkpoint_minutes=60")
-    command = [*RUN, *length, *folders, *settings]
     seen = []
-    with subprocess.Popen(
-        command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, stdout=subprocess.PIPE, text=True
-    ) as process:
-        for line in process.stdout:
-            if line.startswith("Training "):
-                assert f"for {EPOCHS * STEPS} steps" in line
-            if line.startswith("epoch ") and "train" in line:
-                seen.append(taken(process.pid))
+    process = Process("ror_jax.main", *RUN, *length, *folders, *settings)
+    for line in process.stdout:
+        if line.startswith("Training "):
+            assert f"for {EPOCHS * STEPS} steps" in line
+        if line.startswith("epoch ") and "train" in line:
+            seen.append(taken(process.pid))
+    process.communicate()
     assert process.returncode == 0 and len(seen) == EPOCHS
     for what in seen[0]:
         early, late = (max(each[what] for each in part) for part in (seen[SETTLED : 2 * SETTLED], seen[-SETTLED:]))

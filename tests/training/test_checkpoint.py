@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 import random
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from processes import environment
 
 from ror_jax.errors import UserError
 from ror_jax.training.checkpoint import Checkpoints, has_checkpoint
@@ -213,7 +213,6 @@ mesh = jax.make_mesh((4, 2), ("data", "model"))
 specs = [(), ("data",), (None, "model"), ("data", "model"), (("data", "model"),)]
 print(*{int(checksums([jax.device_put(numbers, NamedSharding(mesh, PartitionSpec(*spec)))])[0]) for spec in specs})
 """
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment(8))
     numbers = np.random.default_rng(0).normal(size=(8, 16)).astype(np.float32)
     assert done.stdout.split() == [str(checksums([numbers])[0])], done.stderr

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import signal
 import socket
 import subprocess
@@ -11,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 import tiny
+from processes import ROOT, Process, environment
 from safetensors.numpy import load_file
 
 from ror_jax.runs.workdir import locked
 
-ROOT = pathlib.Path(__file__).parents[2]
 EPOCHS = 8
 TINY = [
     "--config=configs/quickstart.py",
@@ -36,7 +35,7 @@ def test_on_eight_devices():
         capture_output=True,
         text=True,
         timeout=600,
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"},
+        env=environment(8),
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -54,9 +53,7 @@ def start(cache):
     """
     started = []
 
-    def start(
-        processes: int, devices: int, *arguments: str, slurm: bool = False, last: str = ""
-    ) -> list[subprocess.Popen]:
+    def start(processes: int, devices: int, *arguments: str, slurm: bool = False, last: str = "") -> list[Process]:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
@@ -67,17 +64,7 @@ def start(cache):
             task = job | {"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)} if slurm else {}
             own = [last] if last and number == processes - 1 else []
             settings = [*TINY, f"--config.cache_dir={cache}", *arguments, *own]
-            command = [sys.executable, "-m", "ror_jax.main", *settings, *which]
-            flags = f"--xla_force_host_platform_device_count={devices}"
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags} | task,
-            )
-            started.append(process)
+            started.append(Process("ror_jax.main", *settings, *which, devices=devices, variables=task))
         return started[-processes:]
 
     yield start
@@ -86,7 +73,7 @@ def start(cache):
         process.communicate()
 
 
-def stop(processes: list[subprocess.Popen], epoch: int) -> None:
+def stop(processes: list[Process], epoch: int) -> None:
     """SIGTERM to the last process alone, when that epoch has ended; all must save at the same step, and leave."""
     for line in processes[0].stdout:
         if line.startswith(f"epoch {epoch}/"):
