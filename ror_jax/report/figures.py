@@ -66,20 +66,25 @@ def save_examples(
 
     `points` [N, K, 2], parts of the side, are drawn on them in their colours.
     """
-    columns = 8
+    columns, side = 8, 1.15  # inches an image
     rows = -(-len(images) // columns)
     title, words = _lines(title, 120), [_lines(each, 24) for each in words]
-    height = 1.45 + 0.13 * max(each.count("\n") for each in words)
-    size = (1.25 * columns, height * rows + 0.2 * title.count("\n") + 0.3)
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title, fontsize=10)
-    for axes in (grid := figure.subplots(rows, columns, squeeze=False)).flat:
-        axes.axis("off")
-    for number, (axes, image) in enumerate(zip(grid.flat, images, strict=False)):
-        axes.imshow(image)
-        axes.set_title(words[number], fontsize=7, color=TEST if mistakes[number] else "black")
-        for places, color in points:
-            axes.plot(*(places[number] * image.shape[1::-1] - 0.5).T, ".", color=color, markersize=3)
+    top, height = 0.35 + 0.17 * title.count("\n"), 1.45 + 0.12 * max(each.count("\n") for each in words)
+    width, bottom = 1.25 * columns, top + height * rows
+    figure = Figure(figsize=(width, bottom))
+    figure.suptitle(title, fontsize=10, y=1 - 0.08 / bottom)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(bottom, 0))  # in inches; one for each image is slow
+    axes.axis("off")
+    for number, image in enumerate(images):
+        size = side * np.array(image.shape[1::-1]) / max(image.shape[:2])
+        row, column = divmod(number, columns)
+        corner = np.array([1.25 * column + 0.05, top + height * (row + 1) - 0.05 - size[1]])  # upper left
+        (left, upper), (right, lower) = corner, corner + size
+        axes.imshow(image, extent=(left, right, lower, upper), aspect="auto")
+        color = TEST if mistakes[number] else "black"
+        axes.text(left + size[0] / 2, upper - 0.04, words[number], fontsize=7, color=color, ha="center", va="bottom")
+        for places, shade in points:
+            axes.plot(*(corner + places[number] * size).T, ".", color=shade, markersize=3)
     _save(figure, path)
 
 
