@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 from flax import nnx
 from safetensors.numpy import load_file
@@ -118,7 +119,10 @@ def convert(
     width = nnx.eval_shape(config.build).maps["last"].width
     fits = np.shape(state.get(f"{head}.weight"))[1:] == (width,)
     heads = {"label": len(state[f"{head}.weight"])} if classifier and fits else {}
-    network = create_model(model, heads, rngs=nnx.Rngs(seed), mean=IMAGENET_MEAN, std=IMAGENET_STD, **plain)
+    pixels = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    shapes = nnx.eval_shape(lambda: create_model(model, heads, rngs=nnx.Rngs(seed), **pixels, **plain))
+    graph, unknown = nnx.split(shapes)  # every number comes from the file: none is drawn
+    network = nnx.merge(graph, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), unknown))
     taken = load_state_dict(network, state)
     overrides = {}
     if levels > 1:

@@ -4,7 +4,6 @@ EfficientNets, ConvNeXts and timm's names are compared in `test_parity_with_timm
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -29,7 +28,7 @@ DEPTHS = {
 def blank(name, num_classes, **overrides):
     """A network of zeros, without the time that drawing its parameters takes."""
     graph, state = nnx.split(nnx.eval_shape(lambda: create_model(name, num_classes, rngs=nnx.Rngs(0), **overrides)))
-    return nnx.merge(graph, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state))
+    return nnx.merge(graph, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state))
 
 
 def random_state(model):
