@@ -16,7 +16,7 @@ run: $(INSTALLED)
 	$(VENV)/bin/python -m ror_jax.main --config=configs/quickstart.py
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 soak: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m soak -s

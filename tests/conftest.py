@@ -25,6 +25,15 @@ gc.set_threshold(100_000, 20, 20)  # tracing leaves millions of objects and litt
 SHARED = Path(os.environ.get("ROR_JAX_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+# A process of `pytest -n 2 --dist loadfile` takes a file at a time: those that take longest come first.
+LONGEST = ("test_mesh", "test_studies", "test_loop", "test_run", "test_kill", "test_convert_torchvision", "test_main")
+
+
+def pytest_collection_modifyitems(items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session")
 def shared():
     """A function that returns the path of a file or folder that is no part of this repository, or skips the test."""
@@ -49,7 +58,7 @@ def tiny_config(tmp_path_factory):
         config.name, config.cache_dir = "tiny", cache
         config.dataset.name, config.dataset.people, config.dataset.pictures_per_person = "rendered_faces", 30, 2
         config.dataset.resolution = config.image_size = config.resize = 16
-        config.model.name, config.model.blocks_per_group, config.model.widths = "ror3_8", (2, 2), (4, 8)
+        config.model.name, config.model.blocks_per_group, config.model.widths = "ror3_8", (1, 1), (4, 8)
         config.task.name = "age_group"
         config.batch_size = config.test_batch_size = 8
         config.epochs, config.optimizer.decay_epochs = 2, (1,)

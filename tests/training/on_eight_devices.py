@@ -33,6 +33,7 @@ def trained(tiny_config):
         if key not in done:
             data, model = MESHES[name]
             config = tiny_config(mesh__data=data, mesh__model=model, model__widths=(16, 32), **settings)
+            config.model.blocks_per_group = (2, 2)  # equal blocks, which lie stacked
             config.test_batch_size, config.optimizer.learning_rate = 16, 0.01
             experiment = create_experiment(config, devices=jax.devices()[: data * model])
             state, losses, batches = experiment.state, [], experiment.train_batches(0)
