@@ -149,7 +149,7 @@ def test_flips_and_jitter_are_those_that_are_asked_for(tiny_config):
 def test_images_are_drawn_alike_on_the_host_and_on_the_device(tiny_config):
     ages = []
     for resident in (False, True):
-        experiment = create_experiment(tiny_config(sampling__label="age", data_on_device=resident))
+        experiment = create_experiment(tiny_config(sampling__label="age", data_on_device=resident, steps_per_call=1))
         batches = itertools.islice(experiment.train_batches(4), 6)  # from the first epoch into the second
         for step, batch in enumerate(batches, start=4):
             ages.append(batch["columns"]["age"][batch["order"][step % 6]] if resident else batch["age"])
