@@ -45,8 +45,9 @@ def left(tiny_config, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(input_pipeline._CREATORS, "several", create)
         patch.setattr("ror_jax.runs.run._say", lambda label, text: said.append(text))
-        config = tiny_config(task__name="age_years", early_stopping__patience=9, early_stopping__split="validation_b")
-        config.dataset.update(dict.fromkeys(config.dataset) | {"name": "several"})
+        settings = {"early_stopping__patience": 9, "early_stopping__split": "validation_b"}
+        config = tiny_config(task__name="age_years", model__blocks_per_group=(1, 1), **settings)
+        config.dataset.update({"name": "several", "people": None, "pictures_per_person": None, "resolution": None})
         train_and_test(config, folder)
     return folder, "\n".join(said)
 
