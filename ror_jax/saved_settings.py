@@ -20,6 +20,7 @@ FREE = (
     "log_every",
     "mesh",
     "profile",
+    "steps_per_call",  # but for rounding
     "test_batch_size",
     "workers",
 )

@@ -20,7 +20,7 @@ from ror_jax.report.summary import summarize
 from ror_jax.runs.experiment import create_experiment, open_task
 from ror_jax.runs.recipe import Stage, stages
 from ror_jax.runs.workdir import check_workdir, locked, open_workdir
-from ror_jax.saved_settings import FREE
+from ror_jax.saved_settings import FREE, flat_settings
 from ror_jax.tasks.task import state_to_json
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import all_or_none, check_same, is_first
@@ -80,9 +80,8 @@ def train_stage(
     with all_or_none():
         check_workdir(workdir, config)
         experiment, name = _open(config, workdir, devices, say)
-    shared = {
-        name: value for name, value in config.to_dict().items() if name not in ("cache_dir", "data_dir", "workers")
-    }
+    own = ("cache_dir", "data_dir", "workers")  # of each host
+    shared = {name: value for name, value in flat_settings(config).items() if name.split(".")[-1] not in own}
     check_same("the settings", str(shared))
     check_same("the data", experiment.dataset.fingerprint)
     with contextlib.ExitStack() as stack:

@@ -41,8 +41,8 @@ def evaluate(experiment: Experiment, state: TrainState, epoch: float) -> tuple[T
     """Measures all splits of the data set.
 
     Returns:
-      The state with what the task learned from the validation splits together, which the tests know already; and the
-      results.
+      The state with what the task learned from the validation splits together, with which the tests are measured; and
+      the results.
 
     Raises:
       UserError: the network answers NaN.

@@ -57,6 +57,10 @@ def train(
         """Whether that step ends an epoch after which is tested."""
         return step % steps_per_epoch == 0 and (step // steps_per_epoch % test_every == 0 or step == total_steps)
 
+    def tests(step: int) -> bool:
+        """Whether is tested after that step."""
+        return scored(step) or bool(test_every_steps and step % test_every_steps == 0)
+
     with contextlib.ExitStack() as stack:
         # --- Resume from where the run stopped, if it did -----------------------------------------------------------
         checkpoints = Checkpoints(
@@ -68,11 +72,16 @@ def train(
         )
         stack.enter_context(_telling_what_is_lost(checkpoints, steps_per_epoch, lambda: step))
         stack.enter_context(contextlib.closing(checkpoints))
-        if newest := max(checkpoints.steps, default=0):
+        newest, tested_at = max(checkpoints.steps, default=None), 0
+        if newest is not None:  # it may be 0, with the first weights
             state = checkpoints.restore(state)
-            early_stopping.history = checkpoints.latest["notes"]
+            early_stopping.history, tested_at = (
+                checkpoints.latest["notes"]["stopping"],
+                checkpoints.latest["notes"]["tested_at"],
+            )
         step = int(state.step)
-        untested = step > 0 and scored(step) and checkpoints.latest["score"] is None
+        untested = step > tested_at and tests(step)
+        _check_calls(step, steps_per_epoch, per_call)
         if (step == total_steps or early_stopping.stale) and not untested:
             return _chosen(experiment, checkpoints, state)
 
@@ -83,7 +92,7 @@ def train(
             log = stack.enter_context(contextlib.closing(MetricsLog(logs, step)))
         progress = Progress(step, total_steps, steps_per_epoch, experiment.batch_size, label)
         stack.enter_context(contextlib.closing(progress))
-        _tell_start(experiment, checkpoints, step, newest, progress.say)
+        _tell_start(experiment, checkpoints, step, newest or 0, progress.say)
         if asked_to_stop is None:
             asked_to_stop = stack.enter_context(stop_signals())
         preemption = Preemption(asked_to_stop, checkpoint_minutes)
@@ -91,8 +100,10 @@ def train(
 
         def test() -> tuple[TrainState, float | None, str]:
             """The state with what the task learned; where an epoch ends here, its score, and words for its line."""
+            nonlocal tested_at
             epoch = experiment.epoch(step)
             tested, evaluation = evaluate(experiment, state, epoch)
+            tested_at = step
             for split, results in evaluation.splits.items():
                 log.write(split, step, epoch, results)
             if not scored(step):
@@ -104,14 +115,16 @@ def train(
         def save(score: float | None = None, again: bool = False) -> None:
             pending.flush()
             with progress.paused():
-                checkpoints.save(state, score, early_stopping.history, again=again)
+                notes = {"stopping": early_stopping.history, "tested_at": tested_at}
+                checkpoints.save(state, score, notes, again=again)
             preemption.saved()
 
         stack.enter_context(_saving_upon_damage(save, lambda: step, progress.say))
         if untested:  # a damaged image had stopped it in its last test
             state, score, words = test()
             save(score, again=True)
-            progress.say(f"epoch {experiment.epoch(step)}/{experiment.epochs}{words}")
+            if words:
+                progress.say(f"epoch {experiment.epoch(step)}/{experiment.epochs}{words}")
             if early_stopping.stale:
                 return _chosen(experiment, checkpoints, state)
         batches = progress.timed(stack.enter_context(contextlib.closing(experiment.train_batches(step))))
@@ -130,7 +143,7 @@ def train(
                 pending.flush()
                 trained, speed = _sum_up(experiment, state, step, progress, log)
                 state = dataclasses.replace(state, metrics=empty_metrics(task, mesh))
-            if scored(step) or (test_every_steps and step % test_every_steps == 0):
+            if tests(step):
                 pending.flush()
                 with progress.paused():
                     state, score, words = test()
@@ -147,6 +160,15 @@ def train(
                 progress.say(f"The end: no better on images for validation (patience {early_stopping.patience}).")
                 break
         return _chosen(experiment, checkpoints, state)
+
+
+def _check_calls(step: int, steps_per_epoch: int, per_call: int) -> None:
+    """Raises UserError if calls from this step on would not end where epochs do, as of data that have changed."""
+    if step % steps_per_epoch % per_call:
+        raise UserError(
+            f"the run was saved at step {step}, from where {per_call} steps a call do not end with an epoch of"
+            f" {steps_per_epoch} steps; give --config.steps_per_call=1"
+        )
 
 
 def _tell_start(experiment: Experiment, checkpoints: Checkpoints, step: int, newest: int, say: Callable) -> None:

@@ -42,7 +42,7 @@ def stop_signals():
 
 
 class Preemption:
-    """Whether to save now, and whether to stop then: all processes do the same.
+    """Decides when to save and when to stop, the same in all processes.
 
     Args:
       signals: list of signals received, see `stop_signals`.
@@ -96,7 +96,7 @@ class EarlyStopping:
         check_fields(self, wanted, "early_stopping.")
 
     def update(self, task: Task, results: Mapping[str, Any], epoch: float) -> None:
-        """Tells the results for validation at the end of an epoch."""
+        """Records the results for validation at the end of an epoch."""
         if self.patience is None:
             return
         value = task.score(results) if self.metric is None else metric_named(self.metric).sign * results[self.metric]

@@ -122,14 +122,17 @@ def test_without_epochs_nothing_is_trained(tiny_config, tmp_path):
     assert_same(train(fresh(experiment), tmp_path, **SETTINGS), experiment.state)
 
 
-@pytest.mark.parametrize(("test_every", "step"), [(1, 6), (2, 12)])
-def test_a_damaged_test_image_costs_nothing_of_what_was_trained(experiment, tmp_path, test_every, step):
-    """The epoch is saved, and tested when the image is mended; then the run ends as if nothing had happened."""
+@pytest.mark.parametrize(("test_every", "test_every_steps", "step"), [(1, None, 6), (2, None, 12), (1, 4, 4)])
+def test_a_damaged_test_image_costs_nothing_of_what_was_trained(
+    experiment, tmp_path, test_every, test_every_steps, step
+):
+    """The run is saved, and tested when the image is mended; then it ends as if nothing had happened."""
 
     def damaged(source):
         raise DataError("face 7: the image cannot be decoded")
 
-    settings, folders = SETTINGS | {"test_every": test_every}, [tmp_path / "undisturbed", tmp_path / "damaged"]
+    settings = SETTINGS | {"test_every": test_every, "test_every_steps": test_every_steps}
+    folders = [tmp_path / "undisturbed", tmp_path / "damaged"]
     expected = train(fresh(experiment), folders[0], **settings)
     with pytest.raises(DataError):
         train(dataclasses.replace(fresh(experiment), test_batches=damaged), folders[1], **settings)
@@ -154,6 +157,35 @@ def test_a_damaged_training_image_costs_nothing_of_what_was_trained(experiment, 
     assert Checkpoints(tmp_path / "checkpoints").steps == [6, 9]
     assert_same(train(fresh(experiment), tmp_path, **SETTINGS), finished[0])
     assert rows_without_times(tmp_path) == rows_without_times(finished[1])
+
+
+def test_a_run_that_is_saved_before_its_first_step_keeps_its_first_weights(experiment, tmp_path):
+    """Those of `init_from`, such as, which are not read again."""
+
+    def damaged(batch):
+        raise DataError("face 7: the image cannot be decoded")
+
+    def other():
+        state = fresh(experiment).state
+        state = dataclasses.replace(state, params=jax.tree.map(lambda leaf: leaf + 0.01, state.params))
+        return dataclasses.replace(experiment, state=state)
+
+    expected = train(other(), tmp_path / "undisturbed", **SETTINGS)
+    with pytest.raises(DataError):
+        train(
+            dataclasses.replace(disturbed(experiment, 0, damaged), state=other().state), tmp_path / "saved", **SETTINGS
+        )
+    assert_same(train(fresh(experiment), tmp_path / "saved", **SETTINGS), expected)
+
+
+def test_calls_that_do_not_end_with_an_epoch_are_refused(experiment, finished, tmp_path):
+    """As of images on the device that have become more since the run was stopped."""
+    shutil.copytree(finished[1] / "checkpoints" / "6", tmp_path / "checkpoints" / "6")
+    changed = dataclasses.replace(fresh(experiment), steps_per_epoch=8, total_steps=16, steps_per_call=4)
+    with pytest.raises(
+        UserError, match="saved at step 6, from where 4 steps a call do not end with an epoch of 8 steps"
+    ):
+        train(changed, tmp_path, **SETTINGS)
 
 
 def test_tests_within_an_epoch_are_logged(experiment, tmp_path):
