@@ -82,8 +82,8 @@ def create_dataset(
         data_dir: where the user keeps the original files. Data sets that the program draws by itself need none.
         cache_dir: where prepared files are kept and found again.
         limit: keep no more than so many images of each split, drawn at random, always the same.
-        validation: hold out this share (above 0, below 1) of the subjects that would train, drawn at random, always
-            the same, as the split `validation`. Only for data sets of faces, which know who is who.
+        validation: hold out this share (below 1) of the subjects that would train, drawn at random, always the same,
+            as the split `validation`; 0: none. Only for data sets of faces, which know who is who.
         options: `labels` (only images that have one of these are kept) and the data set's own; see its `create`.
 
     Raises:
@@ -95,7 +95,7 @@ def create_dataset(
     for option in options:
         if option not in known:
             raise unknown_name(f"option of data set {name}", option, known)
-    if validation is not None:
+    if validation:
         if "validation" not in known:
             raise DataError(f"{name} does not say who is who: it has no subjects to hold out; leave out validation")
         options["validation"] = validation

@@ -1,7 +1,8 @@
 """A data set that is a mixture of others, each with its share of the training images.
 
 Records of the parts are brought to the same keys: a label that a part lacks is unknown in its records, so that losses
-leave it out. Each part has an order of its own: all of its images come once before any of them comes again.
+leave it out. Each part has an order of its own: all of its images come once before any of them comes again, but for
+those of an epoch that do not fill its last batch.
 """
 
 import itertools
@@ -23,18 +24,18 @@ UNKNOWN = {"age": -1, "age_span": -1}  # what stands for an unknown label; other
 
 
 class Mixture:
-    """Records of several sources, one source after the other, with the keys of a template.
+    """Records of several sources, one source after the other, with the same keys.
 
     Args:
         sources: by name of the part.
-        template: what a record holds where its source has nothing of the kind: a value by key, beside the image.
+        missing: the keys of all records beside the image, and the value of each where a source lacks it.
         shares: how much of the training each source is, in any unit. None: the records are not to be trained on.
     """
 
     def __init__(
-        self, sources: Mapping[str, Source], template: Mapping[str, Any], shares: Mapping[str, float] | None = None
+        self, sources: Mapping[str, Source], missing: Mapping[str, Any], shares: Mapping[str, float] | None = None
     ):
-        self._sources, self._template, self._shares = dict(sources), dict(template), shares
+        self._sources, self._missing, self._shares = dict(sources), dict(missing), shares
         self._starts = np.cumsum([0, *map(len, self._sources.values())])
 
     def __len__(self) -> int:
@@ -44,13 +45,13 @@ class Mixture:
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         source = list(self._sources.values())[number]
         record = source[int(index - self._starts[number])]
-        return {"image": record["image"]} | {key: record.get(key, value) for key, value in self._template.items()}
+        return {"image": record["image"]} | {key: record.get(key, value) for key, value in self._missing.items()}
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
         """The labels of all records, [N, ...] by key: those that each source has in memory or lacks."""
         found = {}
-        for key, value in self._template.items():
+        for key, value in self._missing.items():
             parts = [_column(source, key, value) for source in self._sources.values()]
             if not isinstance(value, str) and all(part is not None for part in parts):
                 found[key] = np.concatenate(parts)
@@ -115,6 +116,8 @@ def create(
     for name, options in mixture.items():
         if not re.fullmatch(NAME, name):
             raise DataError(f"mixture: a part is called {name!r}; its name consists of a-z, 0-9 and _")
+        if not isinstance(options, Mapping) or {"cache_dir", "labels"} & options.keys():
+            raise DataError(f"mixture: part {name} is {options!r}; it must be its share and options of its data set")
         options = {"name": name, "data_dir": data_dir, "limit": limit, "validation": validation} | dict(options)
         shares[name] = options.pop("share", None)
         if not isinstance(shares[name], int | float) or not 0 < shares[name] < float("inf"):
@@ -123,18 +126,22 @@ def create(
             parts[name] = create_dataset(cache_dir=cache_dir, labels=labels, **options)
         except DataError as error:
             raise DataError(f"mixture, part {name}: {error}") from error
+        if hasattr(parts[name].train, "order"):
+            raise DataError(f"mixture, part {name}: it is a mixture itself; name its parts here instead")
     shares = {name: share / sum(shares.values()) for name, share in shares.items()}
     classes, geometry = _classes(parts, labels), _geometry(parts, labels)
     moving = {label for part in parts.values() for label in part.geometry}
     classes = {label: names for label, names in classes.items() if label in geometry or label not in moving}
-    template = _template(parts.values(), classes)
+    missing = _missing(parts, classes)
 
-    def splits(kind: str) -> dict[str, Mixture]:
-        return {
-            f"{split}_{name}": Mixture({name: source}, template)
-            for name, part in parts.items()
-            for split, source in getattr(part, kind).items()
-        }
+    def splits(attribute: str) -> dict[str, Mixture]:
+        found: dict[str, Mixture] = {}
+        for name, part in parts.items():
+            for split, source in getattr(part, attribute).items():
+                if f"{split}_{name}" in found:
+                    raise DataError(f"mixture: two splits would be called {split}_{name}; give a part another name")
+                found[f"{split}_{name}"] = Mixture({name: source}, missing)
+        return found
 
     weights = np.array([*shares.values()])
     means, stds = (np.array([getattr(part, moment) for part in parts.values()]) for moment in ("mean", "std"))
@@ -144,7 +151,7 @@ def create(
     percent = ", ".join(f"{100 * share:.3g} % {name}" for name, share in shares.items())
     return Dataset(
         "mixture",
-        Mixture({name: part.train for name, part in parts.items()}, template, shares),
+        Mixture({name: part.train for name, part in parts.items()}, missing, shares),
         splits("tests"),
         validation=splits("validation"),
         labels=classes,
@@ -190,17 +197,20 @@ def _geometry(parts: Mapping[str, Dataset], wanted: Sequence[str]) -> dict[str, 
     return geometry
 
 
-def _template(parts: Iterable[Dataset], labels: Iterable[str]) -> dict[str, Any]:
-    """What stands for what is unknown: of all texts, "", and of these labels."""
-    template: dict[str, Any] = {}
-    for record in (part.train[0] for part in parts):
-        for key, value in record.items():
+def _missing(parts: Mapping[str, Dataset], labels: Iterable[str]) -> dict[str, Any]:
+    """Returns the value of each text and each of these labels for records that lack it."""
+    missing: dict[str, Any] = {}
+    for name, part in parts.items():
+        for key, value in part.train[0].items():
             if isinstance(value, str):
-                template.setdefault(key, "")
+                missing.setdefault(key, "")
             elif key in labels:
                 floats = np.asarray(value).dtype.kind == "f"
-                template.setdefault(key, np.full_like(value, UNKNOWN.get(key, np.nan if floats else -1)))
-    return template
+                unknown = np.full_like(value, UNKNOWN.get(key, np.nan if floats else -1))
+                if np.shape(missing.setdefault(key, unknown)) != np.shape(value):
+                    shapes = f"{list(np.shape(value))} in {name} and {list(np.shape(missing[key]))} in another part"
+                    raise DataError(f"mixture: the label {key!r} has the shape {shapes}")
+    return missing
 
 
 def _column(source: Source, key: str, unknown: Any) -> np.ndarray | None:

@@ -53,9 +53,9 @@ def _read(path: pathlib.Path, split: str) -> Iterator[face_files.Row]:
         if max(map(len, cells)) > faces.LONGEST:
             raise DataError(f"{where}: a text of more than {faces.LONGEST} characters; remove or mend the line")
         if age.lower() not in AGES:
-            raise DataError(f"{where}: {nearest('age', age, AGES)}")
+            raise DataError(f"{where}: {nearest('age', age, filter(None, AGES))}")
         if gender.lower() not in GENDERS:
-            raise DataError(f"{where}: {nearest('gender', gender, GENDERS)}")
+            raise DataError(f"{where}: {nearest('gender', gender, filter(None, GENDERS))}")
         group = AGES[age.lower()]
         span = span_of_years(*FAIRFACE.ranges[group]) if group >= 0 else UNKNOWN_SPAN
         texts = {"split": split, "race": race}

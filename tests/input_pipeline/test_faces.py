@@ -60,7 +60,7 @@ def test_the_limit_holds_for_validation_too(open_faces):
 @pytest.mark.parametrize(
     ("share", "message"),
     [
-        (0, "validation is 0; it must be a share of the subjects, above 0 and below 1"),
+        (-0.1, "validation is -0.1; it must be a share of the subjects, above 0 and below 1"),
         (1, "validation is 1; it must be"),
         (0.01, "nothing to train, validate or test on: .* 0 to validate with"),
         (0.99, "nothing to train, validate or test on: .* 0 to train on"),

@@ -1,7 +1,5 @@
 """Mixtures of data sets: shares, orders, unknown labels, splits by name, and what cannot be mixed."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -144,6 +142,13 @@ def test_the_fingerprint_changes_with_shares_and_parts():
         ({"lrge": {"share": 1}}, ["rank"], "mixture, part lrge: unknown data set 'lrge'; did you mean 'large'"),
         ({"Large": {"share": 1, "name": "large"}}, ["rank"], "a part is called 'Large'; its name consists of a-z"),
         ({"large": {"share": 1, "tnt": 3}}, ["rank"], "part large: unknown option of data set large 'tnt'; did you"),
+        ({"large": 0.5}, ["rank"], "part large is 0.5; it must be its share and options of its data set"),
+        ({"large": {"share": 1, "labels": ["rank"]}}, ["rank"], "part large is .*; it must be its share and options"),
+        (
+            {"x": {"name": "mixture", "share": 1, "mixture": {"large": {"share": 1}}}},
+            ["rank"],
+            "part x: it is a mixture",
+        ),
         ({"large": {"share": 1}, "small": {"share": 1}}, ["mood", "race"], "none of the parts .* has the label 'race'"),
         (
             {"rendered_faces": {"share": 1, "people": 5}},
@@ -172,7 +177,7 @@ def test_images_are_not_sampled_by_kind_as_well():
 def test_shares_hold_for_odd_numbers():
     data = mix(large=1.0, small=0.137)
     order = pipeline.record_order(data.train, 0)
-    few = sum(order[place] >= 60 for place in itertools.islice(range(10_000), 10_000))
+    few = sum(order[place] >= 60 for place in range(10_000))
     assert abs(few / 10_000 - 0.137 / 1.137) < 0.002
 
 
@@ -192,3 +197,16 @@ def test_labels_move_with_the_images_of_the_parts_that_have_them():
     eyes = np.eye(2)
     assert mix({"eyes": eyes}, {}).template is None and mix({}, {}).template is None
     assert mix({"eyes": eyes}, {"eyes": eyes.copy()}).template is eyes
+
+
+def test_what_would_have_two_meanings_is_refused(monkeypatch):
+    monkeypatch.setitem(OWN, "small", {"rank": np.int32, "smile": np.dtype((np.float32, 2))})
+    monkeypatch.setitem(CLASSES, "small", {"rank": (), "smile": ()})
+    with pytest.raises(DataError, match=r"the label 'smile' has the shape \[2\] in few and \[\] in another part"):
+        mix(labels=("smile",))
+
+
+def test_a_part_may_hold_nothing_out():
+    parts = {"large": {"share": 1}, "small": {"share": 1, "validation": 0}}
+    data = create_dataset("mixture", cache_dir="", labels=["rank"], mixture=parts, validation=0.5)
+    assert list(data.validation) == ["validation_large"]
