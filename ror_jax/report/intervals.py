@@ -13,6 +13,7 @@ from ror_jax.tasks.answers import Answer
 def calibrate(validation: Sequence[Predictions], tests: Mapping[str, Predictions]) -> dict[str, dict[str, Any]]:
     """Returns by name of the answer what `Answer.calibrate` finds on the images for validation, all together.
 
+    As these have chosen the epoch, too, what it promises holds for new images nearly, not strictly: tests tell.
     Without such images it is what it finds on the first test. `set_on` says which, "validation" or the name of the
     test; `coverage`, by name of the test, which share of its truth then lies inside of the intervals, None of no truth.
     """

@@ -23,6 +23,8 @@ from ror_jax.tasks.task import Arrays, Label, Task
 YEARS = OLDEST + 1  # completed years 0 ... 100
 UNIT = 10.0  # years. In this unit, what outputs say of a location and a scale is of the size of 1
 NARROWEST = 0.1  # years. No scale is smaller, so that its inverse stays a number
+ROUNDING = 1e-3  # years, more than float32 makes of an age
+EXACT = "highest"  # precision of products: the default of GPUs and TPUs would let probabilities sum to more than 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +40,7 @@ class AgeSpan(Task):
     Attributes:
       names: none, as spans are no classes.
       distribution: "years", a smoothed softmax over 101 years; or "logistic", with a location and a scale.
-      smoothing: of "years", and of no other: the standard deviation of a component in years, see `smoothed_years`;
-        None: 2.
+      smoothing: standard deviation of each component in years, see `smoothed_years`; of "years" alone. None: 2.
       groups: age groups to answer with: "adience", "fairface", or their names, such as ("0-17", "18-64", "65-"). A year
         between two groups is of the nearest. The truth is the group of the whole span, and unknown if there is none.
     """
@@ -88,7 +89,7 @@ class AgeSpan(Task):
         spans, mask = self._spans(batch)
         inside = jnp.maximum((estimates * overlap(spans)).sum(1), jnp.finfo(jnp.float32).tiny)
         intervals = _intervals(estimates)
-        open_ends = jnp.where(spans == jnp.array([0, OPEN_END]), jnp.array([-jnp.inf, jnp.inf]), spans)
+        open_ends = jnp.where(spans == jnp.array([jnp.nan, OPEN_END]), jnp.inf, spans)
         values = {
             "nll": -jnp.log(inside),
             "coverage": coverage(open_ends, intervals),
@@ -121,7 +122,7 @@ class AgeSpan(Task):
         if "exact" in results:
             groups = f", group exact {100 * results['exact']:.1f} %, 1-off {100 * results['one_off']:.1f} %"
         return (
-            f"MAE {results['mae']:.2f} years{groups}, 90 % interval covers {100 * results['coverage']:.1f} %,"
+            f"MAE {results['mae']:.2f} years{groups}, its own 90 % interval covers {100 * results['coverage']:.1f} %,"
             f" {results['width']:.0f} years wide, NLL {results['nll']:.3f}"
         )
 
@@ -175,11 +176,12 @@ class AgeSpan(Task):
     def _group_probabilities(self, estimates: jax.Array) -> jax.Array:
         """The probabilities of the groups, [B, K]."""
         groups = nearest_age_group(np.arange(YEARS), self._grouping)
-        return estimates @ jax.nn.one_hot(groups, len(self._grouping.names))
+        return jnp.matmul(estimates, jax.nn.one_hot(groups, len(self._grouping.names)), precision=EXACT)
 
     def _true_groups(self, batch: Arrays) -> jax.Array:
         """The group in which the first and the last year lie, int32 [B]; -1 where they do not, or nothing is known."""
-        first, last = nearest_age_group(_first_and_last(batch["age_span"]), self._grouping).T
+        years = jnp.floor(_first_and_last(batch["age_span"]) + ROUNDING)  # 69.7 is an age of 69 completed years
+        first, last = nearest_age_group(years, self._grouping).T
         return jnp.where(first == last, first, -1)
 
     def _spans(self, batch: Arrays) -> tuple[jax.Array, jax.Array]:
@@ -260,7 +262,7 @@ def _logistic_years(outputs):
 
 
 def _logistic_biases(shares: np.ndarray) -> np.ndarray:
-    """Those of the same mean and standard deviation, which is that of the scale times pi / sqrt(3)."""
+    """Returns the outputs of the distribution with the mean and the deviation, scale * pi / sqrt(3), of `shares`."""
     ages = np.arange(YEARS) + 0.5
     location = shares @ ages
     scale = max(math.sqrt(shares @ np.square(ages - location) * 3) / math.pi, 1.0)
@@ -278,13 +280,16 @@ def smoothed_years(smoothing: float) -> Distribution:
     components = (components / components.sum(1, keepdims=True)).astype(np.float32)
 
     def log_probability(outputs, spans):
-        of_component = overlap(spans) @ components.T
+        of_component = jnp.matmul(overlap(spans), components.T, precision=EXACT)
         return jax.nn.logsumexp(outputs, -1, b=of_component) - jax.nn.logsumexp(outputs, -1)
 
     def biases(shares: np.ndarray) -> np.ndarray:
         return np.log(shares + 1 / YEARS**2).astype(np.float32)  # as if of 1 face in 101 nothing were known
 
-    return Distribution(YEARS, log_probability, lambda outputs: jax.nn.softmax(outputs) @ components, biases)
+    def years(outputs):
+        return jnp.matmul(jax.nn.softmax(outputs), components, precision=EXACT)
+
+    return Distribution(YEARS, log_probability, years, biases)
 
 
 DISTRIBUTIONS = {

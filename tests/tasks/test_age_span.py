@@ -211,6 +211,14 @@ def test_results_by_hand():
     assert "interval covers 30.1 %, 1 years wide, NLL" in task_of().line(results)
 
 
+def test_ages_with_fractions_belong_to_their_completed_years():
+    """69.7 years are in the group 60-69, which touches the next one. And nobody is younger than 0: of [0, 3), the
+    interval inside of the year 2 holds 0.9 years."""
+    results = results_of(task_of(), certain(65, 1, 2), batch_of((69.7, 70.7), (2.7, 3.7), (0, 3)))
+    assert results["exact"] == 1
+    assert results["coverage"] == pytest.approx(0.3 / 3, abs=1e-4)
+
+
 def test_groups_by_name():
     """Of [25, 33) and [50, 60): in one of two groups each; [15, 25) is in neither. A year between groups is of the
     nearest."""

@@ -42,7 +42,7 @@ def calibrate(spans: np.ndarray, intervals: np.ndarray) -> dict[str, Any] | None
 
 
 def _sides(spans: Any, intervals: Any) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """What `_missed` takes, below and above the intervals."""
+    """Returns (reach, width) for the lower ends and for the upper ends, see `_missed`."""
     (low, high), (first, last) = spans.T, intervals.T
     return _beyond(low, high, first), _beyond(-high, -low, -last)
 

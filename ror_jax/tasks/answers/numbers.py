@@ -24,8 +24,8 @@ from ror_jax.tasks.metrics import WITHIN
 class Number(Answer):
     """A number, such as an age.
 
-    The truth is a number as well, or whole numbers one of which it is, [N, 2]: the first and the last of them. A first
-    one of `low` means that or less, a last one of `high` that or more. Errors are those against the middle.
+    The truth is a number as well, or whole numbers one of which it is, [N, 2]: the first and the last of them. A last
+    one of `high` means that or more. Errors are those against the middle.
 
     Attributes:
       values: [N], as the loss reads them.
@@ -105,12 +105,15 @@ class Number(Answer):
         return np.where(first >= self.low, outside, np.nan)
 
     def _spans(self, truth: np.ndarray) -> np.ndarray:
-        """The truth as `intervals` takes it, [N, 2]; whole numbers reach from half a unit below to half one above."""
+        """Returns the truth as `intervals` takes it, [N, 2].
+
+        A whole number reaches from half a unit below it to half one above, but not below `low`.
+        """
         if truth.ndim == 1:
             return np.stack(_ends(truth), 1)
         first, last = _ends(truth)
-        below, above = first <= self.low, last >= self.high
-        return np.stack([np.where(below, -np.inf, first - 0.5), np.where(above, np.inf, last + 0.5)], 1)
+        above = last >= self.high
+        return np.stack([np.maximum(first - 0.5, self.low), np.where(above, np.inf, last + 0.5)], 1)
 
     def scores(self, truth: np.ndarray) -> Columns:
         errors = abs(self._errors(truth))
