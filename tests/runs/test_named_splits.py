@@ -23,7 +23,7 @@ SIZES = {"train": 16, "validation_a": 30, "validation_b": 10, "test_a": 24, "tes
 
 
 def create(data_dir, cache_dir, *, labels):
-    """Random pixels and ages; of the tests every third face is of group "" or "x", the others are of "y"."""
+    """Random pixels and ages; the group of every third face is "x", that of the others "y"."""
     rng, sources = np.random.default_rng(0), {}
     for split, size in SIZES.items():
         columns = {"image": rng.integers(0, 256, (size, 16, 16, 3), np.uint8)}
@@ -46,7 +46,7 @@ def left(tiny_config, tmp_path_factory):
         patch.setitem(input_pipeline._CREATORS, "several", create)
         patch.setattr("ror_jax.runs.run._say", lambda label, text: said.append(text))
         settings = {"early_stopping__patience": 9, "early_stopping__split": "validation_b"}
-        config = tiny_config(task__name="age_years", model__blocks_per_group=(1, 1), **settings)
+        config = tiny_config(task__name="age_regression", model__blocks_per_group=(1, 1), **settings)
         config.dataset.update({"name": "several", "people": None, "pictures_per_person": None, "resolution": None})
         train_and_test(config, folder)
     return folder, "\n".join(said)
@@ -55,7 +55,7 @@ def left(tiny_config, tmp_path_factory):
 def predictions(path):
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return rows, *(np.array([float(row[f"age_{what}"]) for row in rows]) for what in ("true", "expected", "predicted"))
+    return rows, *(np.array([float(row[f"age_{what}"]) for row in rows]) for what in ("true", "predicted"))
 
 
 def test_all_validation_splits_together_choose_the_epoch(left):
@@ -82,22 +82,22 @@ def test_every_test_is_in_the_summary_and_has_its_predictions(left):
     assert summary["further_tests"].keys() == {"test_b"} and summary["further_tests"]["test_b"]["tested"] == 8
     found = {"test_a": summary["test"], "test_b": summary["further_tests"]["test_b"]["results"]}
     for split, place in (("test_a", folder), ("test_b", folder / "test_b")):
-        rows, true, _, predicted = predictions(place / "predictions.csv")
+        rows, true, predicted = predictions(place / "predictions.csv")
         assert len(rows) == SIZES[split] and (place / "age_scatter.png").exists()
         assert found[split]["mae"] == pytest.approx(abs(predicted - true).mean(), rel=1e-4)
-        assert re.search(rf"Test on {split} after epoch \d: MAE {found[split]['mae']:.2f}", said)
+        assert re.search(rf"Test on {split} after epoch \d: RMSE .*, MAE {found[split]['mae']:.2f} years", said)
     assert "Best epoch on the 40 images for validation" in said
 
 
 def test_intervals_are_set_on_validation_and_measured_on_every_test(left):
-    """Of 40 faces a twentieth may lie below: 41 // 20 - 1, that is one; all others lie inside, and one above."""
+    """The share of a test is counted from its predictions, as people get them."""
     folder, said = left
     found = json.loads((folder / "summary.json").read_text())["intervals"]["age"]
     assert (found["set_on"], found["faces"]) == ("validation", 40)
     shares = []
     for place in (folder, folder / "test_b"):
-        _, true, expected, _ = predictions(place / "predictions.csv")
-        low, high = np.clip([expected - found["below"], expected + found["above"]], 0, 100)
+        _, true, predicted = predictions(place / "predictions.csv")
+        low, high = np.clip([predicted - found["below"], predicted + found["above"]], 0, 100)
         shares.append(np.mean((low - 1e-3 <= true) & (true <= high + 1e-3)))
     assert list(found["coverage"].values()) == pytest.approx(shares)
     words = (
@@ -111,7 +111,7 @@ def test_results_are_broken_down_by_group(left):
     run = read_run(folder)
     assert run.groups == ("race",) and [each.split for each in (run, *run.further)] == ["test_a", "test_b"]
     for each, path in ((run, folder), (run.further[0], folder / "test_b")):
-        rows, true, _, predicted = predictions(path / "predictions.csv")
+        rows, true, predicted = predictions(path / "predictions.csv")
         tables = [part for part in result_parts([each], str(folder / "page")) if isinstance(part, Table)]
         (table,) = [table for table in tables if table.columns[0] == "race"]
         assert [row[0] for row in table.rows] == ["x", "y"]
