@@ -10,7 +10,6 @@ another row of the same fold and are read like the rest.
 
 import dataclasses
 import functools
-import hashlib
 import io
 import os
 import pathlib
@@ -22,9 +21,9 @@ import numpy as np
 
 from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, middle, nearest_age_group, span_of_years
 from input_pipeline.datasets import face_files, faces
-from input_pipeline.datasets.files import read_file
+from input_pipeline.datasets.files import hash_files, read_file
 from input_pipeline.errors import DataError, nearest, unknown_name
-from input_pipeline.records import Dataset
+from input_pipeline.records import Dataset, digest
 
 PAGE = "talhassner.github.io/home/projects/Adience/Adience-data.html"
 WANTED = f"wanted is the folder of the Adience page of the Open University of Israel ({PAGE})"
@@ -143,15 +142,14 @@ class Adience(faces.FaceBuilder):
     def __init__(self, folder: str | os.PathLike, cache_dir: str | os.PathLike, resolution: int):
         self._folder = pathlib.Path(folder).expanduser()
         self._rows = read_fold_lists(self._folder)
-        sizes = [face_files.file_size(self._folder / row.path) for row in self._rows]
-        if not any(sizes):
+        paths = [str(row.path) for row in self._rows]
+        if not any(os.path.exists(self._folder / path) for path in paths):
             raise DataError(
-                f"{self._folder}: the fold lists are there, but none of their {len(sizes)} faces is under aligned/; "
+                f"{self._folder}: the fold lists are there, but none of their {len(paths)} faces is under aligned/; "
                 f"unpack aligned.tar.gz of {PAGE} there"
             )
         faces.check_subjects(self._rows, "fold", self._folder)
-        content = repr([(row, size) for row, size in zip(self._rows, sizes, strict=True)])
-        super().__init__(cache_dir, resolution, hashlib.sha256(content.encode()).hexdigest()[:16])
+        super().__init__(cache_dir, resolution, digest(hash_files(self._folder, paths, cache_dir), *self._rows))
 
     def rows(self) -> Sequence[Row]:
         return self._rows
@@ -170,7 +168,7 @@ def create(
     protocol: str = "levi",
     resolution: int = 256,
 ) -> Dataset:
-    """Adience, prepared at first use (some minutes) and again when the lists or the sizes of the faces have changed.
+    """Adience, prepared at first use (some minutes) and again when the lists or the faces have changed.
 
     Args:
         data_dir: the folder with the fold lists and `aligned/`.

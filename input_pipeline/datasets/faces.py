@@ -88,7 +88,7 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         fingerprint: short text that differs for whatever else makes the prepared files differ.
     """
 
-    VERSION = tfds.core.Version("5.0.0")
+    VERSION = tfds.core.Version("6.0.0")
     url_infos = None  # nothing is downloaded, so there are no checksums to look for beside the code
     EXTRA_FEATURES: ClassVar[dict[str, Any]] = {}  # what the records hold beside the keys in `_info`
     threads = os.cpu_count()  # Pillow lets go of the interpreter's lock

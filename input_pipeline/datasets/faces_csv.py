@@ -2,7 +2,8 @@
 
 The first line of the file names the columns, in any order; others are ignored. A cell that is empty is unknown.
 
-    path       of the image file, from the folder of the CSV file, which it cannot leave; or called full_path
+    path       of the image file in the folder of the CSV file, from there or absolute; or called full_path. A path that
+               leads out of the folder is refused; links in the folder are its owner's, and are followed
     age        years, 0 to 100, digits and perhaps a point and a fraction
     age_low    the first and the last year of a span of ages, both included, where the age itself is not known. Without
     age_high   a first one it begins at 0, without a last one it is open above
@@ -16,12 +17,10 @@ The first line of the file names the columns, in any order; others are ignored. 
 one there, to be found and aligned.
 """
 
-import contextlib
 import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, span_of_years
 from input_pipeline.datasets import face_files, faces
@@ -51,7 +50,7 @@ def read_rows(file: pathlib.Path) -> list[Row]:
     names, lines = read_table(file, "give data_dir a CSV file or its folder")
     _check_header(file, names)
     names = ["path" if name == OTHER_PATH else name for name in names]
-    rows = [_row(f"{file}, line {line}", line, dict(zip(names, cells, strict=True))) for line, cells in lines]
+    rows = [_row(file, line, dict(zip(names, cells, strict=True))) for line, cells in lines]
     if not rows:
         raise DataError(f"{file} has no rows below its first line; give it one for each face")
     _check_identities(file, rows)
@@ -87,12 +86,13 @@ def _check_identities(file: pathlib.Path, rows: Sequence[Row]) -> None:
             )
 
 
-def _row(where: str, line: int, found: dict[str, str]) -> Row:
+def _row(file: pathlib.Path, line: int, found: dict[str, str]) -> Row:
+    where = f"{file}, line {line}"
     cells = dict.fromkeys(COLUMNS, "") | found
     if max(len(cells[name]) for name in COLUMNS) > faces.LONGEST:
         raise DataError(f"{where}: a text of more than {faces.LONGEST} characters; remove or mend the line")
     split, fold = cells["split"].lower(), cells["fold"]
-    path = cells["path"] and str(pathlib.PurePath(cells["path"]))  # one text for a/b, ./a/b and a//b
+    path = face_files.below(file.parent, cells["path"])
     if "split" in found and split not in SPLITS:
         raise DataError(f"{where}: {nearest('split', split, SPLITS)}")
     if "fold" in found and not re.fullmatch("[0-9]{1,9}", fold):
@@ -121,13 +121,7 @@ def _age_span(age: str, low: str, high: str) -> tuple[tuple[float, float], str]:
 
 
 class FacesCsv(face_files.FaceFiles):
-    """Prepares the faces of a CSV file, of images that lie in its folder."""
-
-    def _load(self, row: Row) -> dict[str, Any]:
-        with contextlib.suppress(OSError, RuntimeError, ValueError):  # the file cannot be read then, either
-            if not (self._folder / row.path).resolve().is_relative_to(self._folder):  # by a symbolic link
-                raise faces.UnusableRow(face_files.LEAVES)
-        return super()._load(row)
+    """Prepares the images of a CSV file. Its name is that of the data set."""
 
 
 def create(
@@ -144,7 +138,7 @@ def create(
     whole_image: bool = False,
     align: bool = False,
 ) -> Dataset:
-    """The faces of a CSV file, prepared at first use and again when its rows or the sizes of the images have changed.
+    """The faces of a CSV file, prepared at first use and again when its rows or its images have changed.
 
     What is tested on is `fold`; without it what the column split says; without both columns a random share.
 
@@ -179,7 +173,7 @@ def create(
     rows = read_rows(file)
     if fold is None and rows[0].fold >= 0 and not rows[0].split:
         raise DataError(f"{file} has a column fold; give dataset.fold, the fold to test on")
-    builder = FacesCsv(file.parent.resolve(), rows, cache_dir, resolution, whole_image=whole_image, align=align)
+    builder = FacesCsv(file.parent, rows, cache_dir, resolution, whole_image=whole_image, align=align)
     builder.prepare()
     options = {"labels": labels, "validation": validation}
     if fold is not None:

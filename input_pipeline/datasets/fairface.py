@@ -59,7 +59,9 @@ def _read(path: pathlib.Path, split: str) -> Iterator[face_files.Row]:
         group = AGES[age.lower()]
         span = span_of_years(*FAIRFACE.ranges[group]) if group >= 0 else UNKNOWN_SPAN
         texts = {"split": split, "race": race}
-        yield face_files.Row(line, file, span, GENDERS[gender.lower()], "", split=split, texts=texts)
+        yield face_files.Row(
+            line, face_files.below(path.parent, file), span, GENDERS[gender.lower()], "", split=split, texts=texts
+        )
 
 
 def create(
@@ -70,7 +72,7 @@ def create(
     validation: float | None = None,
     resolution: int = 224,
 ) -> Dataset:
-    """FairFace, prepared at first use and again when its lists or the sizes of its images have changed.
+    """FairFace, prepared at first use and again when its lists or its images have changed.
 
     FairFace's validation split is what is tested on here; see `validation` for images to choose an epoch by.
 
