@@ -8,9 +8,9 @@ another row of the same fold and are read like the rest.
     aligned/<user_id>/landmark_aligned_face.<face_id>.<original_image>     816x816 pixels
 """
 
+import csv
 import dataclasses
 import functools
-import io
 import os
 import pathlib
 import re
@@ -21,7 +21,7 @@ import numpy as np
 
 from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, middle, nearest_age_group, span_of_years
 from input_pipeline.datasets import face_files, faces
-from input_pipeline.datasets.files import hash_files, read_file
+from input_pipeline.datasets.files import hash_files, known_text, read_table
 from input_pipeline.errors import DataError, nearest, unknown_name
 from input_pipeline.records import Dataset, digest
 
@@ -47,7 +47,7 @@ class Row:
     identity: str  # the column user_id
     original_image: str
     face_id: int
-    age_label: str  # as it is in the list
+    age_label: str  # as it is in the list, a span as "(25, 32)"
     gender: int  # 0 female, 1 male, -1 unknown
 
     @property
@@ -71,27 +71,8 @@ def read_fold_lists(folder: str | os.PathLike) -> list[Row]:
 
 
 def _read_fold_list(path: pathlib.Path, fold: int) -> list[Row]:
-    try:
-        header, *lines = io.StringIO(read_file(path).decode("utf-8-sig"), newline=None).read().split("\n")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); {WANTED}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text file; {WANTED}") from error
-    names = header.split("\t")
-    if missing := [name for name in COLUMNS if name not in names]:
-        raise DataError(
-            f"{path} has no column {', '.join(missing)}: its first line must name the columns, tab-separated"
-        )
-    rows = []
-    for number, line in enumerate(lines, start=2):
-        if not line.strip():
-            continue
-        values = line.split("\t")
-        if len(values) != len(names):
-            raise DataError(f"{path}, line {number}: {len(values)} fields where the first line names {len(names)}")
-        row = dict(zip(names, values, strict=True))
-        rows.append(_row(f"{path}, line {number}", fold, number, *(row[name] for name in COLUMNS)))
-    return rows
+    _, lines = read_table(path, COLUMNS, WANTED, required=COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return [_row(f"{path}, line {line}", fold, line, *(cells[name] for name in COLUMNS)) for line, cells in lines]
 
 
 def _row(where: str, fold: int, line: int, identity: str, image: str, face_id: str, age: str, gender: str) -> Row:
@@ -101,8 +82,10 @@ def _row(where: str, fold: int, line: int, identity: str, image: str, face_id: s
         raise DataError(f"{where}: the face_id is not a number")
     if "/" in identity + image or "\0" in identity + image or identity == "..":
         raise DataError(f"{where}: the face would lie outside of aligned/<user_id>; mend its names")
+    gender = known_text(gender).lower()
     if gender not in GENDERS:
         raise DataError(f"{where}: {nearest('gender', gender, filter(None, GENDERS))}")
+    age = re.sub(r"\s*,\s*", ", ", age)
     return Row(fold, line, identity, image, int(face_id), age, GENDERS[gender])
 
 

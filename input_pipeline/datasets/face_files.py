@@ -1,5 +1,6 @@
 """Faces in image files, and lists of them: what `faces_csv` and `imdb_wiki` share, which differ in their rows alone."""
 
+import collections
 import dataclasses
 import functools
 import os
@@ -40,6 +41,7 @@ class Row:
     fold: int = -1  # -1: none
     split: str = ""  # "train", "validation" or "test"; "": none
     reason: str = ""  # why the row is left out without a look at its image; "": it is not
+    doubt: str = ""  # why its age is unknown although the list says something; "": it does not, or the age is known
     texts: dict[str, str] = dataclasses.field(
         default_factory=dict
     )  # that the records keep; by key, the same in all rows
@@ -73,6 +75,14 @@ class FaceFiles(faces.FaceBuilder):
         self._folder, self._rows, self._min_size, self._whole_image = folder, rows, min_size, whole_image
         self._detect, self.template = (Cascade(), TEMPLATE) if align else (None, None)
         self.EXTRA_FEATURES = self.EXTRA_FEATURES | {key: np.str_ for row in rows[:1] for key in row.texts}
+        doubts = collections.defaultdict(list)
+        for row in rows:
+            if row.doubt:
+                doubts[row.doubt].append(str(row.line))
+        self.remarks = [
+            f"ages taken as unknown: {len(lines)} with {doubt} (line {lines[0]}{', ...' if lines[1:] else ''})"
+            for doubt, lines in doubts.items()
+        ]
         paths = [row.path for row in rows if not (row.reason or leads_out(row.path))]
         content = hash_files(folder, paths, cache_dir)
         super().__init__(cache_dir, resolution, digest(content, min_size, whole_image, self.template, *rows))

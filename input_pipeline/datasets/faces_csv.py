@@ -1,6 +1,8 @@
 """Anyone's faces: image files and a CSV file that says who they show.
 
-The first line of the file names the columns, in any order; others are ignored. A cell that is empty is unknown.
+The first line of the file names the columns, in any order and in any case; others are ignored, unless their names look
+like misspelt ones of these. An age, gender or identity is unknown where the cell is empty, or has NA, N/A, NaN, null,
+None, unknown, ? or -. An age that is none of those and no number is unknown, too, and counted.
 
     path       of the image file in the folder of the CSV file, from there or absolute; or called full_path. A path that
                leads out of the folder is refused; links in the folder are its owner's, and are followed
@@ -25,16 +27,15 @@ from collections.abc import Sequence
 from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, span_of_years
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.face_files import Row
-from input_pipeline.datasets.files import read_table
+from input_pipeline.datasets.files import known_text, read_table
 from input_pipeline.errors import DataError, nearest
 from input_pipeline.records import Dataset
 
 FILE = "faces.csv"
 AGES = ("age", "age_low", "age_high")
 COLUMNS = ("path", *AGES, "gender", "identity", "split", "fold", "id")
-OTHER_PATH = "full_path"
 WANTED = (
-    "its first line must name path, age (or age_low and age_high) or gender or both, and if known"
+    "its first line must name path (or full_path), age (or age_low and age_high) or gender or both, and if known"
     f" {', '.join(COLUMNS[5:])}, with commas"
 )
 GENDERS = {"f": 0, "female": 0, "0": 0, "m": 1, "male": 1, "1": 1, "u": -1, "": -1}
@@ -47,10 +48,10 @@ def read_rows(file: pathlib.Path) -> list[Row]:
     Raises:
         DataError: the file is not as described, or splits or folds share a person, or an image has two identities.
     """
-    names, lines = read_table(file, "give data_dir a CSV file or its folder")
-    _check_header(file, names)
-    names = ["path" if name == OTHER_PATH else name for name in names]
-    rows = [_row(file, line, dict(zip(names, cells, strict=True))) for line, cells in lines]
+    names, lines = read_table(file, COLUMNS, WANTED, required=("path",), other_names={"full_path": "path"})
+    if not {*AGES, "gender"} & {*names}:
+        raise DataError(f"{file} has neither a column age nor a column gender; {WANTED}")
+    rows = [_row(file, line, cells) for line, cells in lines]
     if not rows:
         raise DataError(f"{file} has no rows below its first line; give it one for each face")
     _check_identities(file, rows)
@@ -58,22 +59,6 @@ def read_rows(file: pathlib.Path) -> list[Row]:
         if part in names:
             faces.check_subjects(rows, part, file)
     return rows
-
-
-def _check_header(file: pathlib.Path, names: Sequence[str]) -> None:
-    wrong = None
-    if not names:
-        wrong = "is empty"
-    elif "path" not in names and OTHER_PATH not in names:
-        wrong = "has no column path"
-    elif "path" in names and OTHER_PATH in names:
-        wrong = f"has the columns path and {OTHER_PATH}, which mean the same"
-    elif not {*AGES, "gender"} & set(names):
-        wrong = "has neither a column age nor a column gender"
-    elif twice := [name for name in (*COLUMNS, OTHER_PATH) if names.count(name) > 1]:
-        wrong = f"has the column {twice[0]} twice"
-    if wrong:
-        raise DataError(f"{file} {wrong}: {WANTED}")
 
 
 def _check_identities(file: pathlib.Path, rows: Sequence[Row]) -> None:
@@ -97,26 +82,26 @@ def _row(file: pathlib.Path, line: int, found: dict[str, str]) -> Row:
         raise DataError(f"{where}: {nearest('split', split, SPLITS)}")
     if "fold" in found and not re.fullmatch("[0-9]{1,9}", fold):
         raise DataError(f"{where}: the fold is {fold!r}; it must be 0 or another whole number")
-    gender = cells["gender"].lower()
+    gender = known_text(cells["gender"]).lower()
     if gender not in GENDERS:
         raise DataError(f"{where}: {nearest('gender', gender, filter(None, GENDERS))}")
-    span, reason = _age_span(*(cells[name] for name in AGES))
+    span, doubt = _age_span(*(known_text(cells[name]) for name in AGES))
     texts = {"split": split} | {key: found[key] for key in ("id",) if key in found}
-    return Row(line, path, span, GENDERS[gender], cells["identity"] or path, int(fold or -1), split, reason, texts)
+    identity = known_text(cells["identity"]) or path
+    return Row(line, path, span, GENDERS[gender], identity, int(fold or -1), split, doubt=doubt, texts=texts)
 
 
 def _age_span(age: str, low: str, high: str) -> tuple[tuple[float, float], str]:
-    """The span of ages, and why the row cannot be used, "" if it can."""
+    """The span of ages, and why it is unknown although something is said of it, else ""."""
     texts = [text for text in (age, low, high) if text]
-    reason = ""
+    if not texts:
+        return UNKNOWN_SPAN, ""
     if not all(re.fullmatch(r"[0-9]+(\.[0-9]*)?", text) and float(text) <= OLDEST for text in texts):
-        reason = f"an age that is no number from 0 to {OLDEST}"
-    elif age and (low or high):
-        reason = "both an age and a span of ages"
-    elif low and high and float(low) > float(high):
-        reason = "a span of ages whose first year is above its last"
-    if reason or not texts:
-        return UNKNOWN_SPAN, reason
+        return UNKNOWN_SPAN, f"an age that is no number from 0 to {OLDEST}"
+    if age and (low or high):
+        return UNKNOWN_SPAN, "both an age and a span of ages"
+    if low and high and float(low) > float(high):
+        return UNKNOWN_SPAN, "a span of ages whose first year is above its last"
     return span_of_years(float(age or low or 0), float(age or high or OLDEST)), ""
 
 
@@ -159,8 +144,8 @@ def create(
     Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised), `split` (str) and, if
     the file has it, `id` (str). The `identity` of who is unknown is the path.
 
-    Rows whose age, gender, path or image cannot be used are left out. The description counts them by reason and names
-    a file that lists them.
+    Rows whose path or image cannot be used are left out. The description counts them by reason and names a file that
+    lists them; it also counts ages that are unknown because they make no sense.
 
     Raises:
         DataError: the file is not as described, or an argument is none of those.

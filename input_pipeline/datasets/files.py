@@ -2,21 +2,26 @@
 
 import contextlib
 import csv
+import difflib
 import errno
 import hashlib
 import io
+import itertools
 import os
 import pathlib
 import stat
-from collections.abc import Iterable
+import types
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from tqdm import tqdm
 
 from input_pipeline.errors import DataError
 from input_pipeline.records import digest
 
+UNKNOWN = {"?", "-", "NaN", "None", "Unknown", "<NA>", "#N/A"}
+UNKNOWN |= {text for word in ("na", "n/a", "nan", "null", "none", "unknown") for text in (word, word.upper())}
 LARGEST = 2 * 2**30  # bytes; the largest file of a data set that is read here, SVHN's `extra`, has 1.3 * 10**9
 
 
@@ -86,27 +91,66 @@ def hash_files(folder: pathlib.Path, paths: Iterable[str], cache_dir: str | os.P
     return contents.hexdigest()
 
 
-def read_table(path: str | os.PathLike, advice: str) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Returns the column names in the first line of a CSV file, and the number and the cells of each other line.
+def read_table(
+    path: str | os.PathLike,
+    known: Sequence[str],
+    advice: str,
+    *,
+    required: Sequence[str] = (),
+    other_names: Mapping[str, str] = types.MappingProxyType({}),
+    **layout: Any,
+) -> tuple[list[str], Iterator[tuple[int, dict[str, str]]]]:
+    """Returns the column names in the first line of a CSV file, and of each other line its number and cells by name.
 
-    Names and cells have no spaces around them; empty lines are left out.
+    Names are in lower case, as `known` has them, whatever the first line writes; there may be others. Names and cells
+    have no spaces around them; lines without any text are left out.
+
+    Args:
+        path: of the file.
+        known: the columns that are read.
+        advice: what such a file must be, for messages.
+        required: those that must be there.
+        other_names: of columns, to the name that is known.
+        layout: see `csv.reader`.
 
     Raises:
-        DataError: the file cannot be read, is no CSV file in UTF-8, or a line has not as many cells as there are names;
-            where it cannot be read, the message ends with the `advice`.
+        DataError: the file cannot be read, is no CSV file in UTF-8, lacks a column that is required, has one twice, or
+            one that seems to be a misspelt known one; or a line has not as many cells as there are names.
     """
     try:
         with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as lines:
-            reader = csv.reader(lines)
-            names = [name.strip() for name in next(reader, [])]
-            rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader if cells]
+            reader = csv.reader(lines, **layout)
+            names = [name.strip().lower() for name in next(reader, [])]
+            rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); {advice}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not a text file in UTF-8; save it as one") from error
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}; save it as a CSV file") from error
+    names = [other_names.get(name, name) for name in names]
+    _check_names(path, names, known, required, advice)
+    rows = [(line, cells) for line, cells in rows if any(cells)]
     for line, cells in rows:
         if len(cells) != len(names):
             raise DataError(f"{path}, line {line}: {len(cells)} fields where the first line names {len(names)}")
-    return names, rows
+    return names, ((line, dict(zip(names, cells, strict=True))) for line, cells in rows)
+
+
+def _check_names(
+    path: str | os.PathLike, names: Sequence[str], known: Sequence[str], required: Sequence[str], advice: str
+) -> None:
+    absent = [name for name in known if name not in names]
+    for name, other in itertools.product(set(names) - set(known), absent):
+        alike = sorted(name) == sorted(other) or difflib.SequenceMatcher(None, name, other).ratio() > 0.8
+        if alike and len(other) > 3:  # "page" is no age
+            raise DataError(f"{path} has a column {name!r} and no {other!r}: call it so, or by a name less like that")
+    if missing := [name for name in required if name in absent]:
+        raise DataError(f"{path} has no column {', '.join(missing)}; {advice}")
+    if twice := [name for name in known if names.count(name) > 1]:
+        raise DataError(f"{path} has the column {twice[0]} twice; {advice}")
+
+
+def known_text(cell: str) -> str:
+    """Returns a cell, or "" for what programs write where nothing is known, such as NA; "Na" may be somebody's name."""
+    return "" if cell in UNKNOWN else cell
