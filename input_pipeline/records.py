@@ -108,9 +108,9 @@ class Dataset:
         They are the same wherever the files lie and whenever they were written. What is looked at is
 
         - of CIFAR and SVHN every pixel and every label;
-        - of faces every prepared image, by a checksum, and every number that is known of it. A face that was replaced
-          in the original folder after the preparation is noticed if its list's row or the size of its file changed,
-          for then it is prepared again; if not, the run goes on reading what was prepared;
+        - of faces every prepared image, by a checksum, and every number that is known of it. They are prepared again
+          when a list's row or the contents of an original file have changed; the files are read to find out whenever
+          the size, the inode or a time of one of them is another than before, see `datasets.files.hash_files`;
         - of ImageNet the names and sizes of all files, which takes seconds: another file of the same name and size
           goes unnoticed.
         """

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from input_pipeline.errors import DataError, unknown_name
 from input_pipeline.geometry import box_matrix, mirrored
+from input_pipeline.jpeg import SOI, count_scans
 
 cv2.setNumThreads(0)  # the pipeline has threads or processes of its own, one a core
 
@@ -78,7 +79,7 @@ class EncodedImage:
         self._data, self.name = data, name
         if not data:
             raise DataError(f"{name}: the file is empty")
-        if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+        if data.startswith(SOI) and count_scans(data) > MAX_SCANS:
             raise DataError(f"{name}: more than {MAX_SCANS} scans in a JPEG: it would take minutes; save it anew")
         with self._naming_damage():
             self.width, self.height = self.size = self._open().size
@@ -123,17 +124,18 @@ Picture = EncodedImage | Image.Image | np.ndarray
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The image in 8 bits of red, green and blue: of 16 bits the upper ones, what is transparent before white.
+    """The image in 8 bits of red, green and blue: of more bits the upper ones, what is transparent before white.
 
     Raises:
-        DataError: its pixels are numbers of which nothing says what is white (32 bits, floats).
+        DataError: its pixels are numbers of which nothing says what is white (32 bits, signed numbers, floats).
     """
     if image.mode == "RGB":
         return image
-    if image.mode.startswith("I;16"):  # Pillow would cut off what is above 255
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM"):  # PGM of 9 to 16 bits, scaled to 16
+        bits = image.tag_v2.get(258, (16,))[0] if image.format == "TIFF" else 16  # BitsPerSample
+        return Image.fromarray((np.asarray(image) >> (bits - 8)).astype(np.uint8)).convert("RGB")  # Pillow would clip
     if image.mode in ("I", "F"):
-        raise DataError(f"pixels of 32 bits (mode {image.mode}); save it with 8 or 16 bits")
+        raise DataError(f"nothing says which of its numbers is white (mode {image.mode}); save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")

@@ -8,10 +8,9 @@ another row of the same fold and are read like the rest.
     aligned/<user_id>/landmark_aligned_face.<face_id>.<original_image>     816x816 pixels
 """
 
+import csv
 import dataclasses
 import functools
-import hashlib
-import io
 import os
 import pathlib
 import re
@@ -22,9 +21,9 @@ import numpy as np
 
 from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, middle, nearest_age_group, span_of_years
 from input_pipeline.datasets import face_files, faces
-from input_pipeline.datasets.files import read_file
+from input_pipeline.datasets.files import hash_files, known_text, read_table
 from input_pipeline.errors import DataError, nearest, unknown_name
-from input_pipeline.records import Dataset
+from input_pipeline.records import Dataset, digest
 
 PAGE = "talhassner.github.io/home/projects/Adience/Adience-data.html"
 WANTED = f"wanted is the folder of the Adience page of the Open University of Israel ({PAGE})"
@@ -48,7 +47,7 @@ class Row:
     identity: str  # the column user_id
     original_image: str
     face_id: int
-    age_label: str  # as it is in the list
+    age_label: str  # as it is in the list, a span as "(25, 32)"
     gender: int  # 0 female, 1 male, -1 unknown
 
     @property
@@ -72,27 +71,8 @@ def read_fold_lists(folder: str | os.PathLike) -> list[Row]:
 
 
 def _read_fold_list(path: pathlib.Path, fold: int) -> list[Row]:
-    try:
-        header, *lines = io.StringIO(read_file(path).decode("utf-8-sig"), newline=None).read().split("\n")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); {WANTED}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text file; {WANTED}") from error
-    names = header.split("\t")
-    if missing := [name for name in COLUMNS if name not in names]:
-        raise DataError(
-            f"{path} has no column {', '.join(missing)}: its first line must name the columns, tab-separated"
-        )
-    rows = []
-    for number, line in enumerate(lines, start=2):
-        if not line.strip():
-            continue
-        values = line.split("\t")
-        if len(values) != len(names):
-            raise DataError(f"{path}, line {number}: {len(values)} fields where the first line names {len(names)}")
-        row = dict(zip(names, values, strict=True))
-        rows.append(_row(f"{path}, line {number}", fold, number, *(row[name] for name in COLUMNS)))
-    return rows
+    _, lines = read_table(path, COLUMNS, WANTED, required=COLUMNS, delimiter="\t", quoting=csv.QUOTE_NONE)
+    return [_row(f"{path}, line {line}", fold, line, *(cells[name] for name in COLUMNS)) for line, cells in lines]
 
 
 def _row(where: str, fold: int, line: int, identity: str, image: str, face_id: str, age: str, gender: str) -> Row:
@@ -102,8 +82,10 @@ def _row(where: str, fold: int, line: int, identity: str, image: str, face_id: s
         raise DataError(f"{where}: the face_id is not a number")
     if "/" in identity + image or "\0" in identity + image or identity == "..":
         raise DataError(f"{where}: the face would lie outside of aligned/<user_id>; mend its names")
+    gender = known_text(gender).lower()
     if gender not in GENDERS:
         raise DataError(f"{where}: {nearest('gender', gender, filter(None, GENDERS))}")
+    age = re.sub(r"\s*,\s*", ", ", age)
     return Row(fold, line, identity, image, int(face_id), age, GENDERS[gender])
 
 
@@ -143,15 +125,14 @@ class Adience(faces.FaceBuilder):
     def __init__(self, folder: str | os.PathLike, cache_dir: str | os.PathLike, resolution: int):
         self._folder = pathlib.Path(folder).expanduser()
         self._rows = read_fold_lists(self._folder)
-        sizes = [face_files.file_size(self._folder / row.path) for row in self._rows]
-        if not any(sizes):
+        paths = [str(row.path) for row in self._rows]
+        if not any(os.path.exists(self._folder / path) for path in paths):
             raise DataError(
-                f"{self._folder}: the fold lists are there, but none of their {len(sizes)} faces is under aligned/; "
+                f"{self._folder}: the fold lists are there, but none of their {len(paths)} faces is under aligned/; "
                 f"unpack aligned.tar.gz of {PAGE} there"
             )
         faces.check_subjects(self._rows, "fold", self._folder)
-        content = repr([(row, size) for row, size in zip(self._rows, sizes, strict=True)])
-        super().__init__(cache_dir, resolution, hashlib.sha256(content.encode()).hexdigest()[:16])
+        super().__init__(cache_dir, resolution, digest(hash_files(self._folder, paths, cache_dir), *self._rows))
 
     def rows(self) -> Sequence[Row]:
         return self._rows
@@ -170,7 +151,7 @@ def create(
     protocol: str = "levi",
     resolution: int = 256,
 ) -> Dataset:
-    """Adience, prepared at first use (some minutes) and again when the lists or the sizes of the faces have changed.
+    """Adience, prepared at first use (some minutes) and again when the lists or the faces have changed.
 
     Args:
         data_dir: the folder with the fold lists and `aligned/`.

@@ -1,7 +1,8 @@
 """Faces in image files, and lists of them: what `faces_csv` and `imdb_wiki` share, which differ in their rows alone."""
 
+import collections
 import dataclasses
-import hashlib
+import functools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -12,10 +13,10 @@ from PIL import Image, ImageOps
 
 from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets import faces
-from input_pipeline.datasets.files import read_file
+from input_pipeline.datasets.files import hash_files, read_file
 from input_pipeline.detection import Cascade, Detector
 from input_pipeline.errors import DataError
-from input_pipeline.records import Dataset
+from input_pipeline.records import Dataset, digest
 from input_pipeline.transforms import MAX_PIXELS, EncodedImage, TooManyPixels, inside
 
 # Reasons why a row cannot be used.
@@ -33,13 +34,14 @@ class Row:
     """One face of a list."""
 
     line: int  # of the list, from 1
-    path: str  # of the image file, below the data set's folder
+    path: str  # of the image file, from the data set's folder, see `below`
     age_span: tuple[float, float]  # see `age_groups`
     gender: int  # 0 female, 1 male, -1 unknown
     identity: str  # "" unknown
     fold: int = -1  # -1: none
     split: str = ""  # "train", "validation" or "test"; "": none
     reason: str = ""  # why the row is left out without a look at its image; "": it is not
+    doubt: str = ""  # why its age is unknown although the list says something; "": it does not, or the age is known
     texts: dict[str, str] = dataclasses.field(
         default_factory=dict
     )  # that the records keep; by key, the same in all rows
@@ -73,11 +75,17 @@ class FaceFiles(faces.FaceBuilder):
         self._folder, self._rows, self._min_size, self._whole_image = folder, rows, min_size, whole_image
         self._detect, self.template = (Cascade(), TEMPLATE) if align else (None, None)
         self.EXTRA_FEATURES = self.EXTRA_FEATURES | {key: np.str_ for row in rows[:1] for key in row.texts}
-        content = hashlib.sha256(f"{min_size} {whole_image} {align}".encode())
+        doubts = collections.defaultdict(list)
         for row in rows:
-            size = 0 if row.reason else file_size(folder / row.path)
-            content.update(ascii((row, size)).encode())
-        super().__init__(cache_dir, resolution, content.hexdigest()[:16])
+            if row.doubt:
+                doubts[row.doubt].append(str(row.line))
+        self.remarks = [
+            f"ages taken as unknown: {len(lines)} with {doubt} (line {lines[0]}{', ...' if lines[1:] else ''})"
+            for doubt, lines in doubts.items()
+        ]
+        paths = [row.path for row in rows if not (row.reason or leads_out(row.path))]
+        content = hash_files(folder, paths, cache_dir)
+        super().__init__(cache_dir, resolution, digest(content, min_size, whole_image, self.template, *rows))
 
     def rows(self) -> Sequence[Row]:
         return self._rows
@@ -99,12 +107,28 @@ class FaceFiles(faces.FaceBuilder):
         }
 
 
-def file_size(path: pathlib.Path) -> int:
-    """In bytes; 0 if there is no such file."""
-    try:
-        return path.stat().st_size
-    except (OSError, ValueError):  # ValueError: a zero byte in the name
-        return 0
+def below(folder: pathlib.Path, path: str) -> str:
+    """Returns the path of an image from `folder`, one text for a/b, ./a//b, a/c/../b and the absolute path of a/b.
+
+    Names count alone: links in the folder are its owner's, and are followed. A path that leads elsewhere is returned as
+    it is, but normalised.
+    """
+    path = os.path.normpath(path) if path else path
+    for start in _absolute(folder) if os.path.isabs(path) else ():
+        if pathlib.PurePath(path).is_relative_to(start):
+            return os.path.relpath(path, start)
+    return path
+
+
+@functools.lru_cache(1)
+def _absolute(folder: pathlib.Path) -> tuple[str, str]:
+    return os.path.abspath(folder), os.path.realpath(folder)
+
+
+def leads_out(path: str | os.PathLike) -> bool:
+    """Whether the path of an image, from the data set's folder, leads out of it by its names."""
+    path = pathlib.PurePath(path)
+    return path.is_absolute() or ".." in path.parts
 
 
 def too_small(min_size: int) -> str:
@@ -129,8 +153,7 @@ def read_face(
         UnusableRow: the path below the folder leads out of it, or there is no image, or one of fewer than `min_size`
             pixels a side or more than `MAX_PIXELS`, or one in which no face is found.
     """
-    path = pathlib.PurePath(path)
-    if path.is_absolute() or ".." in path.parts:
+    if leads_out(path):
         raise faces.UnusableRow(LEAVES)
     try:
         file = EncodedImage(read_file(folder / path), str(path))

@@ -88,11 +88,12 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
         fingerprint: short text that differs for whatever else makes the prepared files differ.
     """
 
-    VERSION = tfds.core.Version("5.0.0")
+    VERSION = tfds.core.Version("6.0.0")
     url_infos = None  # nothing is downloaded, so there are no checksums to look for beside the code
     EXTRA_FEATURES: ClassVar[dict[str, Any]] = {}  # what the records hold beside the keys in `_info`
     threads = os.cpu_count()  # Pillow lets go of the interpreter's lock
     rules: Sequence[str] = ()  # reasons that the description names in this order, even if they took no row
+    remarks: Sequence[str] = ()  # lines of the description
     geometry: ClassVar[Mapping[str, Kind]] = {}  # see `Dataset`
     template: np.ndarray | None = None  # see `Dataset`
 
@@ -391,6 +392,7 @@ def _describe(builder: FaceBuilder, rows: dict[str, np.ndarray], known: dict[str
         + note,
         *(f"  left out: {reasons[reason]} with {reason}" for reason in ordered),
         *([f"  {LISTED} {builder.data_path / LEFT_OUT}"] if index["left_out"] else []),
+        *(f"  {remark}" for remark in builder.remarks),
         *(f"  kept without {label}: {count}" for label, has in known.items() if (count := (kept & ~has).sum())),
         *([f"  ages that are spans of years, of which the middle is taken: {spans}"] if spans else []),
     ]

@@ -1,8 +1,11 @@
 """Anyone's faces: image files and a CSV file that says who they show.
 
-The first line of the file names the columns, in any order; others are ignored. A cell that is empty is unknown.
+The first line of the file names the columns, in any order and in any case; others are ignored, unless their names look
+like misspelt ones of these. An age, gender or identity is unknown where the cell is empty, or has NA, N/A, NaN, null,
+None, unknown, ? or -. An age that is none of those and no number is unknown, too, and counted.
 
-    path       of the image file, from the folder of the CSV file, which it cannot leave; or called full_path
+    path       of the image file in the folder of the CSV file, from there or absolute; or called full_path. A path that
+               leads out of the folder is refused; links in the folder are its owner's, and are followed
     age        years, 0 to 100, digits and perhaps a point and a fraction
     age_low    the first and the last year of a span of ages, both included, where the age itself is not known. Without
     age_high   a first one it begins at 0, without a last one it is open above
@@ -16,26 +19,23 @@ The first line of the file names the columns, in any order; others are ignored. 
 one there, to be found and aligned.
 """
 
-import contextlib
 import os
 import pathlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, span_of_years
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.face_files import Row
-from input_pipeline.datasets.files import read_table
+from input_pipeline.datasets.files import known_text, read_table
 from input_pipeline.errors import DataError, nearest
 from input_pipeline.records import Dataset
 
 FILE = "faces.csv"
 AGES = ("age", "age_low", "age_high")
 COLUMNS = ("path", *AGES, "gender", "identity", "split", "fold", "id")
-OTHER_PATH = "full_path"
 WANTED = (
-    "its first line must name path, age (or age_low and age_high) or gender or both, and if known"
+    "its first line must name path (or full_path), age (or age_low and age_high) or gender or both, and if known"
     f" {', '.join(COLUMNS[5:])}, with commas"
 )
 GENDERS = {"f": 0, "female": 0, "0": 0, "m": 1, "male": 1, "1": 1, "u": -1, "": -1}
@@ -48,10 +48,10 @@ def read_rows(file: pathlib.Path) -> list[Row]:
     Raises:
         DataError: the file is not as described, or splits or folds share a person, or an image has two identities.
     """
-    names, lines = read_table(file, "give data_dir a CSV file or its folder")
-    _check_header(file, names)
-    names = ["path" if name == OTHER_PATH else name for name in names]
-    rows = [_row(f"{file}, line {line}", line, dict(zip(names, cells, strict=True))) for line, cells in lines]
+    names, lines = read_table(file, COLUMNS, WANTED, required=("path",), other_names={"full_path": "path"})
+    if not {*AGES, "gender"} & {*names}:
+        raise DataError(f"{file} has neither a column age nor a column gender; {WANTED}")
+    rows = [_row(file, line, cells) for line, cells in lines]
     if not rows:
         raise DataError(f"{file} has no rows below its first line; give it one for each face")
     _check_identities(file, rows)
@@ -59,22 +59,6 @@ def read_rows(file: pathlib.Path) -> list[Row]:
         if part in names:
             faces.check_subjects(rows, part, file)
     return rows
-
-
-def _check_header(file: pathlib.Path, names: Sequence[str]) -> None:
-    wrong = None
-    if not names:
-        wrong = "is empty"
-    elif "path" not in names and OTHER_PATH not in names:
-        wrong = "has no column path"
-    elif "path" in names and OTHER_PATH in names:
-        wrong = f"has the columns path and {OTHER_PATH}, which mean the same"
-    elif not {*AGES, "gender"} & set(names):
-        wrong = "has neither a column age nor a column gender"
-    elif twice := [name for name in (*COLUMNS, OTHER_PATH) if names.count(name) > 1]:
-        wrong = f"has the column {twice[0]} twice"
-    if wrong:
-        raise DataError(f"{file} {wrong}: {WANTED}")
 
 
 def _check_identities(file: pathlib.Path, rows: Sequence[Row]) -> None:
@@ -87,47 +71,42 @@ def _check_identities(file: pathlib.Path, rows: Sequence[Row]) -> None:
             )
 
 
-def _row(where: str, line: int, found: dict[str, str]) -> Row:
+def _row(file: pathlib.Path, line: int, found: dict[str, str]) -> Row:
+    where = f"{file}, line {line}"
     cells = dict.fromkeys(COLUMNS, "") | found
     if max(len(cells[name]) for name in COLUMNS) > faces.LONGEST:
         raise DataError(f"{where}: a text of more than {faces.LONGEST} characters; remove or mend the line")
     split, fold = cells["split"].lower(), cells["fold"]
-    path = cells["path"] and str(pathlib.PurePath(cells["path"]))  # one text for a/b, ./a/b and a//b
+    path = face_files.below(file.parent, cells["path"])
     if "split" in found and split not in SPLITS:
         raise DataError(f"{where}: {nearest('split', split, SPLITS)}")
     if "fold" in found and not re.fullmatch("[0-9]{1,9}", fold):
         raise DataError(f"{where}: the fold is {fold!r}; it must be 0 or another whole number")
-    gender = cells["gender"].lower()
+    gender = known_text(cells["gender"]).lower()
     if gender not in GENDERS:
         raise DataError(f"{where}: {nearest('gender', gender, filter(None, GENDERS))}")
-    span, reason = _age_span(*(cells[name] for name in AGES))
+    span, doubt = _age_span(*(known_text(cells[name]) for name in AGES))
     texts = {"split": split} | {key: found[key] for key in ("id",) if key in found}
-    return Row(line, path, span, GENDERS[gender], cells["identity"] or path, int(fold or -1), split, reason, texts)
+    identity = known_text(cells["identity"]) or path
+    return Row(line, path, span, GENDERS[gender], identity, int(fold or -1), split, doubt=doubt, texts=texts)
 
 
 def _age_span(age: str, low: str, high: str) -> tuple[tuple[float, float], str]:
-    """The span of ages, and why the row cannot be used, "" if it can."""
+    """The span of ages, and why it is unknown although something is said of it, else ""."""
     texts = [text for text in (age, low, high) if text]
-    reason = ""
+    if not texts:
+        return UNKNOWN_SPAN, ""
     if not all(re.fullmatch(r"[0-9]+(\.[0-9]*)?", text) and float(text) <= OLDEST for text in texts):
-        reason = f"an age that is no number from 0 to {OLDEST}"
-    elif age and (low or high):
-        reason = "both an age and a span of ages"
-    elif low and high and float(low) > float(high):
-        reason = "a span of ages whose first year is above its last"
-    if reason or not texts:
-        return UNKNOWN_SPAN, reason
+        return UNKNOWN_SPAN, f"an age that is no number from 0 to {OLDEST}"
+    if age and (low or high):
+        return UNKNOWN_SPAN, "both an age and a span of ages"
+    if low and high and float(low) > float(high):
+        return UNKNOWN_SPAN, "a span of ages whose first year is above its last"
     return span_of_years(float(age or low or 0), float(age or high or OLDEST)), ""
 
 
 class FacesCsv(face_files.FaceFiles):
-    """Prepares the faces of a CSV file, of images that lie in its folder."""
-
-    def _load(self, row: Row) -> dict[str, Any]:
-        with contextlib.suppress(OSError, RuntimeError, ValueError):  # the file cannot be read then, either
-            if not (self._folder / row.path).resolve().is_relative_to(self._folder):  # by a symbolic link
-                raise faces.UnusableRow(face_files.LEAVES)
-        return super()._load(row)
+    """Prepares the images of a CSV file. Its name is that of the data set."""
 
 
 def create(
@@ -144,7 +123,7 @@ def create(
     whole_image: bool = False,
     align: bool = False,
 ) -> Dataset:
-    """The faces of a CSV file, prepared at first use and again when its rows or the sizes of the images have changed.
+    """The faces of a CSV file, prepared at first use and again when its rows or its images have changed.
 
     What is tested on is `fold`; without it what the column split says; without both columns a random share.
 
@@ -165,8 +144,8 @@ def create(
     Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised), `split` (str) and, if
     the file has it, `id` (str). The `identity` of who is unknown is the path.
 
-    Rows whose age, gender, path or image cannot be used are left out. The description counts them by reason and names
-    a file that lists them.
+    Rows whose path or image cannot be used are left out. The description counts them by reason and names a file that
+    lists them; it also counts ages that are unknown because they make no sense.
 
     Raises:
         DataError: the file is not as described, or an argument is none of those.
@@ -179,7 +158,7 @@ def create(
     rows = read_rows(file)
     if fold is None and rows[0].fold >= 0 and not rows[0].split:
         raise DataError(f"{file} has a column fold; give dataset.fold, the fold to test on")
-    builder = FacesCsv(file.parent.resolve(), rows, cache_dir, resolution, whole_image=whole_image, align=align)
+    builder = FacesCsv(file.parent, rows, cache_dir, resolution, whole_image=whole_image, align=align)
     builder.prepare()
     options = {"labels": labels, "validation": validation}
     if fold is not None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from input_pipeline.age_groups import FAIRFACE, UNKNOWN_SPAN, span_of_years
 from input_pipeline.datasets import face_files, faces
-from input_pipeline.datasets.files import read_table
+from input_pipeline.datasets.files import known_text, read_table
 from input_pipeline.errors import DataError, nearest
 from input_pipeline.records import Dataset
 
@@ -44,13 +44,12 @@ def read_rows(folder: pathlib.Path) -> list[face_files.Row]:
 
 
 def _read(path: pathlib.Path, split: str) -> Iterator[face_files.Row]:
-    names, lines = read_table(path, WANTED)
-    if missing := [name for name in COLUMNS if name not in names]:
-        raise DataError(f"{path} has no column {', '.join(missing)}; {WANTED}")
+    _, lines = read_table(path, COLUMNS, WANTED, required=COLUMNS)
     for line, cells in lines:
-        file, age, gender, race = (dict(zip(names, cells, strict=True))[name] for name in COLUMNS)
+        file, race = cells["file"], cells["race"]
+        age, gender = known_text(cells["age"]), known_text(cells["gender"])
         where = f"{path}, line {line}"
-        if max(map(len, cells)) > faces.LONGEST:
+        if max(map(len, cells.values())) > faces.LONGEST:
             raise DataError(f"{where}: a text of more than {faces.LONGEST} characters; remove or mend the line")
         if age.lower() not in AGES:
             raise DataError(f"{where}: {nearest('age', age, filter(None, AGES))}")
@@ -59,7 +58,9 @@ def _read(path: pathlib.Path, split: str) -> Iterator[face_files.Row]:
         group = AGES[age.lower()]
         span = span_of_years(*FAIRFACE.ranges[group]) if group >= 0 else UNKNOWN_SPAN
         texts = {"split": split, "race": race}
-        yield face_files.Row(line, file, span, GENDERS[gender.lower()], "", split=split, texts=texts)
+        yield face_files.Row(
+            line, face_files.below(path.parent, file), span, GENDERS[gender.lower()], "", split=split, texts=texts
+        )
 
 
 def create(
@@ -70,7 +71,7 @@ def create(
     validation: float | None = None,
     resolution: int = 224,
 ) -> Dataset:
-    """FairFace, prepared at first use and again when its lists or the sizes of its images have changed.
+    """FairFace, prepared at first use and again when its lists or its images have changed.
 
     FairFace's validation split is what is tested on here; see `validation` for images to choose an epoch by.
 

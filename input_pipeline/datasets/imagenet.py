@@ -11,7 +11,7 @@ A class is a WordNet number such as n01440764, and its index is its position in 
 its imagenet2012/labels.txt are sorted (looked up in 4.9.10).
 """
 
-import hashlib
+import functools
 import itertools
 import json
 import os
@@ -72,11 +72,20 @@ class FolderSource:
         return {"image": image, "label": np.int32(label), "file": file}
 
     def digest(self) -> str:
-        """Of the names and sizes of the files."""
+        """Of the names and sizes of the files, which takes seconds, once."""
+        return self._digest
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        def size(path: str) -> int:
+            try:
+                return os.stat(path).st_size
+            except OSError:  # told of when it is read
+                return -1
 
         def sizes(name: str, files: np.ndarray) -> np.ndarray:
             folder = os.path.join(self._folder, self._split, name)
-            return np.array([os.stat(os.path.join(folder, os.fsdecode(file))).st_size for file in files])
+            return np.array([size(os.path.join(folder, os.fsdecode(file))) for file in files])
 
         with ThreadPoolExecutor(LISTING_THREADS) as pool:
             listed = pool.map(sizes, self._classes, self._files)
@@ -138,7 +147,7 @@ def create(
 
     Mean and standard deviation are those of 2,000 images evenly spaced through the training split, each counting the
     same whatever its size, as it does in training. They are computed at first use (a minute), and again when the
-    folder, the number of training images, or the names of the classes have changed.
+    folder, or the name or size of a file in it, has changed.
 
     Raises:
         DataError: the files are not as described, or an image for the mean is damaged; or, from a record, it is gone.
@@ -155,7 +164,7 @@ def create(
         {"test": test},
         labels={"label": names},
         description=f"imagenet: {len(train)} images to train on, {len(test)} to test on, {len(names)} classes",
-        **_mean_and_std(train, (str((prepared or folder).resolve()), names), pathlib.Path(cache_dir).expanduser()),
+        **_mean_and_std(train, str((prepared or folder).resolve()), pathlib.Path(cache_dir).expanduser()),
     )
 
 
@@ -266,10 +275,9 @@ def _entries(path: pathlib.Path) -> tuple[list[str], list[str]]:
     return [name for name, is_folder in kinds if is_folder], [name for name, is_folder in kinds if not is_folder]
 
 
-def _mean_and_std(source: Source, origin: tuple, cache_dir: pathlib.Path) -> dict[str, tuple[float, ...]]:
-    """The fields `mean` and `std` of the data set, see `create`. `origin` is whatever tells the source from others."""
-    fingerprint = hashlib.sha256(ascii((origin, len(source), SAMPLE)).encode()).hexdigest()[:16]
-    path = cache_dir / f"imagenet-{fingerprint}.json"
+def _mean_and_std(source: Source, folder: str, cache_dir: pathlib.Path) -> dict[str, tuple[float, ...]]:
+    """The fields `mean` and `std` of the data set, see `create`."""
+    path = cache_dir / f"imagenet-{digest(folder, source.digest(), SAMPLE)}.json"
     if path.is_file():
         return {field: tuple(values) for field, values in json.loads(path.read_text()).items()}
     sample = sorted({number * len(source) // SAMPLE for number in range(SAMPLE)})  # all where there are fewer

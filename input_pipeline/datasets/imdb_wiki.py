@@ -97,7 +97,7 @@ def create(
         fields = _read(folder / f"{part}_crop" / f"{part}.mat", part)
         age = _ages(fields["dob"], fields["photo_taken"])
         rules = _rules(fields, age, min_face_score, max_second_face_score, need_gender)
-        rows += _rows(part, fields, age, rules)
+        rows += _rows(folder, part, fields, age, rules)
     builder = ImdbWiki(folder, rows, cache_dir, resolution, min_size, whole_image)
     builder.rules = (*rules, face_files.MISSING, face_files.UNREADABLE, face_files.too_small(min_size))
     builder.prepare()
@@ -183,11 +183,12 @@ def _rules(
 
 
 def _rows(
-    part: str, fields: dict[str, np.ndarray], age: np.ndarray, rules: dict[str, np.ndarray]
+    folder: pathlib.Path, part: str, fields: dict[str, np.ndarray], age: np.ndarray, rules: dict[str, np.ndarray]
 ) -> Iterator[face_files.Row]:
     reasons = np.select(list(rules.values()), list(rules), default="")
     columns = (fields["full_path"], age, fields["gender"].astype(int), fields["identity"], reasons)
     rows = zip(*(column.tolist() for column in columns), strict=True)
     for entry, (path, years, gender, identity, reason) in enumerate(rows, start=1):
         span = UNKNOWN_SPAN if reason else span_of_years(years)
-        yield face_files.Row(entry, f"{part}_crop/{path}", span, gender, identity, reason=reason)
+        path = face_files.below(folder, f"{part}_crop/{path}")
+        yield face_files.Row(entry, path, span, gender, identity, reason=reason)

@@ -151,13 +151,23 @@ def find_photographs(given: Iterable[Path]) -> dict[Path, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files in it, however deep; what cannot be opened is told. Names that begin with a point are hidden."""
+    """All files in it, however deep, through links, too; what cannot be opened is told.
+
+    Names that begin with a point are hidden. Each folder is looked in once, also where links lead round in a circle.
+    """
 
     def tell(error: OSError) -> None:
         print(printable(f"Left out: {error.filename}: {error.strerror}."), file=sys.stderr)
 
-    found = (Path(place) / name for place, _, names in os.walk(folder, onerror=tell) for name in names)
-    return sorted(file for file in found if not file.name.startswith("."))
+    found, seen = [], set()
+    for place, folders, names in os.walk(folder, onerror=tell, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [Path(place) / name for name in names if not name.startswith(".")]
+    return sorted(found)
 
 
 def _as_jpeg(path: Path) -> Path:

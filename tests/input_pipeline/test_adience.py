@@ -47,6 +47,9 @@ def test_columns_are_found_by_name(adience_folder):
     expected = adience.read_fold_lists(adience_folder)
     path.write_text("".join("\t".join(reversed(row)) + "\r\n" for row in rows))
     assert adience.read_fold_lists(adience_folder) == expected
+    text = path.read_text().replace("user_id", "User_ID").replace("age", "AGE").replace("\tm\t", "\tM\t")
+    path.write_text(text.replace("(0, 2)", "(0,2)").replace("\tu\t", "\tNA\t"))
+    assert adience.read_fold_lists(adience_folder) == expected
 
 
 @pytest.mark.parametrize(
@@ -71,8 +74,8 @@ def test_columns_are_found_by_name(adience_folder):
             "line 4: the face_id is not a number",
         ),
         (
-            lambda path: path.write_text(path.read_text().replace("\tm\t", "\tM\t")),
-            "line 3: unknown gender 'M'; known are f, m, u",
+            lambda path: path.write_text(path.read_text().replace("\tm\t", "\tx\t")),
+            "line 3: unknown gender 'x'; known are f, m, u",
         ),
         *(
             (

@@ -173,43 +173,89 @@ def test_rows_that_cannot_be_used_are_counted_and_listed(write, open_csv, folder
         ("text.jpg", "30", "f"): "an unreadable image file",
         ("p", "30", "f"): "an unreadable image file",
         ("large.png", "30", "f"): "an image of more than 50 million pixels",
-        ("p/0.jpg", "thirty", "f"): "an age that is no number from 0 to 100",
-        ("p/0.jpg", "nan", "f"): "an age that is no number from 0 to 100",
-        ("p/0.jpg", "100.5", "f"): "an age that is no number from 0 to 100",
-        ("p/0.jpg", "-1", "f"): "an age that is no number from 0 to 100",
-        ("p/0.jpg", "1_0", "f"): "an age that is no number from 0 to 100",
-        ("p/0.jpg", "\u0663\u0660", "f"): "an age that is no number from 0 to 100",
         ("pipe.jpg", "30", "f"): "an unreadable image file",
         ("../out.jpg", "30", "f"): "a path that leaves the folder",
-        ("p/../p/0.jpg", "30", "f"): "a path that leaves the folder",
-        (str(folder / "p/0.jpg"), "30", "f"): "a path that leaves the folder",
-        ("link.jpg", "30", "f"): "a path that leaves the folder",
-        ("links/out.jpg", "30", "f"): "a path that leaves the folder",
+        (str(folder.parent / "out.jpg"), "30", "f"): "a path that leaves the folder",
     }
     write(
-        "path,age,gender,split\np/0.jpg,30,f,train\np/1.jpg,30,f,test\ninside.jpg,30,f,train\n"
+        "path,age,gender,split\np/0.jpg,30,f,train\np/1.jpg,30,f,test\n"
         + "".join(f"{','.join(row)},train\n" for row in unusable)
     )
     save_face(folder.parent / "out.jpg")
     (folder / "text.jpg").write_text("no image")
     Image.new("1", (8000, 8000)).save(folder / "large.png")
     os.mkfifo(folder / "pipe.jpg")
-    (folder / "inside.jpg").symlink_to(folder / "p/0.jpg")
-    (folder / "link.jpg").symlink_to(folder.parent / "out.jpg")
-    (folder / "links").symlink_to(folder.parent)
 
     *lines, place = open_csv().description.splitlines()
     assert lines == [
-        "faces_csv: 19 rows read, 2 to train on, 1 to test on (column split)",
-        "  left out: 6 with an age that is no number from 0 to 100",
-        "  left out: 5 with a path that leaves the folder",
+        "faces_csv: 9 rows read, 1 to train on, 1 to test on (column split)",
         "  left out: 3 with an unreadable image file",
+        "  left out: 2 with a path that leaves the folder",
         "  left out: 1 with no image file",
         "  left out: 1 with an image of more than 50 million pixels",
     ]
     with open(place.removeprefix("  rows that cannot be used are listed in "), newline="") as file:
         listed = [tuple(row.values()) for row in csv.DictReader(file)]
-    assert listed == [(str(line), row[0], reason) for line, (row, reason) in enumerate(unusable.items(), start=5)]
+    assert listed == [(str(line), row[0], reason) for line, (row, reason) in enumerate(unusable.items(), start=4)]
+
+
+def test_names_of_columns_may_be_in_any_case(write, open_csv):
+    """A split that is not seen would let a random share of the people be tested on."""
+    header = "Path,AGE,Split,Identity,ID,Gender_Raw,gender,page,folder\n"
+    write(header + "".join(f"p/{n}.jpg,30,{'Test' if n > 2 else 'TRAIN'},eva {n},{n},x,F,1,p\n" for n in range(5)))
+    data = open_csv()
+    assert paths(data.test) == ["p/3.jpg", "p/4.jpg"] and people(data.test) == {"eva 3", "eva 4"}
+    assert data.test[0]["id"] == "3" and data.test[0]["gender"] == 0
+    write("full_PATH,Age,FOLD\n" + "".join(f"p/{n}.jpg,30,{n}\n" for n in range(3)))
+    assert open_csv(fold=1).folds == (0, 1, 2)
+
+
+def test_what_is_unknown_may_be_written_in_words(write, open_csv):
+    unknown = ["", "NA", "n/a", "NaN", "null", "None", "?", "-", "unknown"]
+    rows = "".join(f"p/{n}.jpg,{text},{text},{text},train\n" for n, text in enumerate(unknown))
+    write(f"path,age,gender,identity,split\n{rows}p/20.jpg,30,m,Na,train\np/21.jpg,30,m,NA,test\n,,,,\n")
+    data = open_csv(labels=("gender",))
+    assert data.description.splitlines() == [
+        "faces_csv: 11 rows read, 1 to train on, 1 to test on (column split)",
+        "  left out: 9 with no gender",
+    ]
+    assert (people(data.train), people(data.test)) == ({"Na"}, {"p/21.jpg"})
+
+
+def test_an_age_that_is_none_is_unknown_and_the_gender_is_learnt(write, open_csv):
+    ages = ["30", "thirty", "100.5", "-1", "1_0", "\u0663\u0660", "31", "NA"]
+    rows = "".join(f"p/{n}.jpg,{age},f,train\n" for n, age in enumerate(ages))
+    write(f"path,age,gender,split\n{rows}p/20.jpg,30,m,test\n")
+    doubts = "  ages taken as unknown: 5 with an age that is no number from 0 to 100 (line 3, ...)"
+    data = open_csv(labels=("gender",))
+    assert [record["age"] for record in records(data.train)] == [30, -1, -1, -1, -1, -1, 31, -1]
+    assert data.description.splitlines()[1:] == [doubts]
+    data = open_csv(labels=("age",))
+    assert [record["age"] for record in records(data.train)] == [30, 31]
+    assert data.description.splitlines()[1:] == ["  left out: 6 with no age", doubts]
+
+
+def test_absolute_paths_and_links_in_the_folder_are_its_owners(write, open_csv, folder, save_face, monkeypatch):
+    """A path that lies in the folder by its names is read, wherever links lead; it has one text."""
+    (folder.parent / "link to it").symlink_to(folder)
+    lines = {
+        str(folder / "p/0.jpg"): "p/0.jpg",
+        str(folder.parent / "link to it/p/1.jpg"): "p/1.jpg",
+        "p/../p//./2.jpg": "p/2.jpg",
+        "link.jpg": "link.jpg",
+        "links/out.jpg": "links/out.jpg",
+        "p/3.jpg": "p/3.jpg",
+    }
+    write("path,age,split\n" + "".join(f"{path},30,{'test' if 'p/3' in path else 'train'}\n" for path in lines))
+    for number in range(3):
+        save_face(folder / f"p/{number}.jpg", number)
+    save_face(folder.parent / "out.jpg")
+    (folder / "link.jpg").symlink_to(folder.parent / "out.jpg")
+    (folder / "links").symlink_to(folder.parent)
+    monkeypatch.chdir(folder.parent)
+    for place in (folder.parent / "link to it", "link to it/faces.csv"):
+        data = open_csv(data_dir=place)
+        assert paths(data.train) + paths(data.test) == list(lines.values())
 
 
 def test_labels_stay_with_their_images_where_whole_files_are_empty(write, open_csv, folder, monkeypatch):
@@ -230,13 +276,18 @@ def test_labels_stay_with_their_images_where_whole_files_are_empty(write, open_c
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"faces\.csv is empty: its first line must name path, age \(or age_low and age_high\) or gender"),
+        (
+            "",
+            r"faces\.csv has no column path; its first line must name path \(or full_path\), age \(or age_low",
+        ),
         ("path,age\n\n", r"faces\.csv has no rows"),
-        ("path;age\np/0.jpg;3\n", r"faces\.csv has no column path: its first line must name"),
+        ("path;age\np/0.jpg;3\n", r"faces\.csv has no column path; its first line must name"),
         ("path,sex\np/0.jpg,f\n", "has neither a column age nor a column gender"),
-        ("path,age,age\np/0.jpg,3,4\n", "has the column age twice"),
-        ("path,full_path,age\np/0.jpg,p/0.jpg,3\n", "has the columns path and full_path, which mean the same"),
-        ("full_path,full_path,age\np/0.jpg,p/0.jpg,3\n", "has the column full_path twice"),
+        ("path,age,Age\np/0.jpg,3,4\n", "has the column age twice"),
+        ("path,age,spilt\np/0.jpg,3,test\n", "has a column 'spilt' and no 'split': call it so"),
+        ("path,age,Identity.\np/0.jpg,3,eva\n", r"has a column 'identity\.' and no 'identity'"),
+        ("path,full_path,age\np/0.jpg,p/0.jpg,3\n", "has the column path twice"),
+        ("full_path,full_path,age\np/0.jpg,p/0.jpg,3\n", "has the column path twice"),
         ("path,age,id\np/0.jpg,3," + "1" * 1001 + "\n", "line 2: a text of more than 1000 characters"),
         ("path,age\np/0.jpg,3\np/1.jpg\n", r"faces\.csv, line 3: 1 fields where the first line names 2"),
         ("path,age,split\np/0.jpg,3,tset\n", r"line 2: unknown split 'tset'; did you mean 'test'\?"),
@@ -346,9 +397,9 @@ def test_ages_may_be_spans(write, open_csv):
     found = [(record["age_span"].tolist(), record["age"]) for record in records(data.train) + records(data.test)]
     assert found == [([25, 33], 28.5), ([70, 101], 85), ([0, 3], 1), ([30, 31], 30), ([35, 36], 35)]
     assert {
-        "  left out: 1 with a span of ages whose first year is above its last",
-        "  left out: 1 with an age that is no number from 0 to 100",
-        "  left out: 1 with both an age and a span of ages",
-        "  left out: 1 with no age_span or age",
+        "  ages taken as unknown: 1 with a span of ages whose first year is above its last (line 6)",
+        "  ages taken as unknown: 1 with an age that is no number from 0 to 100 (line 7)",
+        "  ages taken as unknown: 1 with both an age and a span of ages (line 8)",
+        "  left out: 4 with no age_span or age",
         "  ages that are spans of years, of which the middle is taken: 3",
     } <= {*data.description.splitlines()}

@@ -57,6 +57,13 @@ def test_ages_are_spans_however_they_are_written(folder):
     assert [record["path"] for record in records(data.tests["test"])] == ["val/0.jpg"]
 
 
+def test_columns_and_what_is_unknown_may_be_written_otherwise(folder):
+    fingerprint = open_fairface(folder).fingerprint
+    (folder / "fairface_label_train.csv").write_text(TRAIN.replace("age,gender", "Age,GENDER").replace(",,", ",NA,"))
+    (folder / "fairface_label_val.csv").write_text(VAL.replace(",,", ",nan,").replace("val/1", f"{folder}/val/1"))
+    assert open_fairface(folder).fingerprint == fingerprint
+
+
 def test_race_is_known_and_no_label(folder):
     data = open_fairface(folder)
     assert [record["race"] for record in records(data.tests["test"])] == ["Indian", "White"]

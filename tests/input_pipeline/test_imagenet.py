@@ -145,14 +145,18 @@ def test_mean_and_std(folder, monkeypatch):
 def test_mean_is_kept_until_the_images_change(folder, capfd):
     first = open_imagenet(folder)
     assert "mean of imagenet" in capfd.readouterr().err
-    (folder / "train" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").write_bytes(b"not looked at")
+    image = folder / "train" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG"
+    image.write_bytes(bytes(image.stat().st_size))  # not looked at
     again = open_imagenet(folder)
     assert (again.mean, again.std) == (first.mean, first.std)
     assert "mean of imagenet" not in capfd.readouterr().err
 
     (folder / "train" / WNIDS[0] / f"{WNIDS[0]}_0.JPEG").write_bytes(encoded(7))
     (folder / "train" / WNIDS[0] / f"{WNIDS[0]}_1.JPEG").write_bytes(encoded(8))
-    assert open_imagenet(folder).mean != first.mean
+    changed = open_imagenet(folder)
+    assert changed.mean != first.mean
+    image.write_bytes(encoded(7, size=(33, 31)))
+    assert open_imagenet(folder).mean != changed.mean
     other = folder.parent / "other"
     shutil.copytree(folder, other)
     for path in other.glob("train/*/*"):

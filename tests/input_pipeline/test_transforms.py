@@ -1,10 +1,12 @@
 import io
+import struct
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from input_pipeline import DataError, transforms
+from input_pipeline.jpeg import count_scans
 from input_pipeline.transforms import Crop
 
 FILL = (1, 2, 3)
@@ -197,8 +199,60 @@ def test_a_jpeg_that_would_take_minutes_is_refused():
     data = file.getvalue()
     last = data.rindex(b"\xff\xda")
     assert transforms.decode_image(data, "face").size == (64, 64)
-    with pytest.raises(DataError, match="face: more than 100 scans in a JPEG"):
-        transforms.decode_image(data[:-2] + data[last:-2] * 100 + data[-2:], "face")
+    bomb = data[:-2] + data[last:-2] * 100 + data[-2:]
+    hidden = data[:-2] + (b"\xff\x02\xff\xff" + data[last:-2]) * 100 + data[-2:]  # no segment of 65,535 bytes
+    for file in (bomb, hidden, b"\xff\xd8\xff\xe1\0\x04\xff\xd9" + bomb[2:]):  # an end that is in a comment
+        with pytest.raises(DataError, match="face: more than 100 scans in a JPEG"):
+            transforms.decode_image(file, "face")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_what_lies_beside_the_image_of_a_jpeg_are_no_scans(progressive):
+    """A phone's photograph: a preview in its header, and behind it another image and a film."""
+    file, pixels = io.BytesIO(), np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(file, "JPEG", quality=100, progressive=progressive)
+    data, scans = file.getvalue(), b"\xff\xda\0\x08" * 300
+    assert count_scans(data) == (10 if progressive else 1)
+    header = b"\xff\xe1" + (len(scans) + 2).to_bytes(2) + scans
+    film = np.random.default_rng(0).bytes(8 * 2**20)
+    assert film.count(b"\xff\xda") > transforms.MAX_SCANS
+    found = transforms.decode_image(data[:2] + header + data[2:] + data + film, "face")
+    np.testing.assert_array_equal(found, transforms.decode_image(data, "face"))
+
+
+def pgm(white, numbers, kind=b"P5"):
+    data = numbers.astype(">u2").tobytes() if kind == b"P5" else b" ".join(b"%d" % number for number in numbers)
+    return b"%s %d 1 %d\n" % (kind, len(numbers), white) + data
+
+
+def tiff(bits, data, width, sign=1):
+    """A grey image of one line: little-endian, uncompressed."""
+    tags = {256: width, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8 + 2 + 10 * 12 + 4, 277: 1, 278: 1, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in (tags | {339: sign}).items())
+    return b"II*\0" + struct.pack("<IH", 8, 10) + entries + bytes(4) + data
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pgm(1023, np.array([0, 512, 1023])),
+        pgm(4095, np.array([0, 2048, 4095]), b"P2"),
+        pgm(65535, np.array([0, 32768, 65535])),
+        tiff(12, bytes.fromhex("000800fff0"), 3),
+        tiff(16, np.array([0, 32768, 65535], "<u2").tobytes(), 3),
+    ],
+)
+def test_black_grey_and_white_in_more_than_8_bits(data):
+    image = transforms.decode_image(data, "scan")
+    assert image.mode == "RGB" and [image.getpixel((x, 0)) for x in range(3)] == [(0,) * 3, (128,) * 3, (255,) * 3]
+
+
+def test_numbers_of_which_nothing_says_what_is_white_are_refused():
+    signed = tiff(16, np.array([0, 9, 32767], "<i2").tobytes(), 3, sign=2)
+    with pytest.raises(
+        DataError, match=r"scan: .*nothing says which of its numbers is white \(mode I\); save it with 8"
+    ):
+        transforms.decode_image(signed, "scan")
 
 
 def test_decoding_gives_rgb_and_names_what_is_damaged():

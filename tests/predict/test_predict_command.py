@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ror_jax.predict.__main__ import main
+from ror_jax.predict.__main__ import find_photographs, main
 
 
 @pytest.fixture
@@ -102,6 +102,18 @@ def test_bad_files_are_rows_and_the_rest_goes_on(predict, photographs, tmp_path)
     assert status == 3 and lines[0].startswith(f"{tmp_path / 'clip.mp4'}: the image cannot be decoded (it is no image")
     assert lines[1] == f"{tmp_path / 'empty.jpg'}: the file is empty"
     assert lines[-1] == "Faces: 1; photographs: 3, 2 of them unreadable or without a face."
+
+
+def test_linked_folders_are_looked_in_once(photographs, tmp_path):
+    """By the name of the link; one that leads back to a folder above it is no endless way."""
+    folder = tmp_path / "album"
+    folder.mkdir()
+    (folder / "a link").symlink_to(photographs)
+    (folder / "again").symlink_to(photographs)
+    (folder / "round").symlink_to(folder)
+    found = [str(path.relative_to(folder)) for path in find_photographs([folder])]
+    assert sorted(name.partition("/")[2] for name in found) == ["none.jpg", "one.png", "sub/two.jpg"]
+    assert len({name.partition("/")[0] for name in found}) == 1
 
 
 def test_cropped_faces_are_not_looked_for(predict, photographs):
