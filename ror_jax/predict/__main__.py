@@ -19,16 +19,15 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
 
-import jax
 from tqdm import tqdm
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
-from ror_jax.extensions import add_import_option
 from ror_jax.files import NotWrittenError, replacing, writing
 from ror_jax.predict.annotate import annotate
 from ror_jax.predict.faces import FACES, open_photograph
-from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
+from ror_jax.predict.model import BATCH, VIEWS
+from ror_jax.predict.options import add_model_options, open_model
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.predict.results import WRITERS, Answers
 
@@ -43,20 +42,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "photographs", type=Path, nargs="+", metavar="PHOTOGRAPH_OR_FOLDER", help="files, or folders of them"
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder that ror_jax.export made")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"write the results there: {', '.join(WRITERS)}")
     parser.add_argument("--annotated", type=Path, metavar="DIR", help="write the photographs there, with what was read")
     parser.add_argument(
         "--faces", choices=FACES, default="detect", help="'cropped': each photograph is one face, cut as for training"
     )
-    parser.add_argument("--detector", default="cascade", metavar="NAME", help="'cascade', 'yunet' or 'yunet:FILE'")
     parser.add_argument(
-        "--views", choices=VIEWS, default="single", help="'flip': mean over a face and its mirror image"
+        "--views", choices=VIEWS, help="'flip': mean over a face and its mirror image; default: as in the model's test"
     )
     parser.add_argument("--batch_size", type=int, default=BATCH, metavar="N", help=f"faces at once; default {BATCH}")
-    parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
-    parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
-    add_import_option(parser)
+    add_model_options(parser)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(AttributeError):  # of what may stand in the place of a terminal
@@ -82,13 +77,12 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--batch_size is {options.batch_size}; it must be 1 or more")
     if options.output and (options.output.suffix.lower() not in WRITERS or options.output.is_dir()):
         raise UserError(f"--output is {options.output}; it must be a file whose name ends in {', '.join(WRITERS)}")
-    jax.config.update("jax_compilation_cache_dir", str(Path(options.cache_dir).expanduser() / "xla"))
     names = find_photographs(options.photographs)
     if options.annotated:
         check_annotated(options.annotated, names)
         with writing(options.annotated):
             options.annotated.mkdir(parents=True, exist_ok=True)
-    model = Model(options.model, options.engine)
+    model = open_model(options)
     find = model.finder(options.faces, options.detector)
     found = read_photographs(names, find, lambda faces: model.read(faces, options.views), options.batch_size)
     counts, stopped = Counter(), 0

@@ -16,6 +16,7 @@ from input_pipeline.transforms import FITS, Crop, EncodedImage, center_crop, to_
 from ror_jax.errors import unknown
 
 FACES = ("detect", "cropped")
+DETECTOR = "cascade"  # unless another one is asked for
 NO_FACE = "no face was found"
 
 Source = str | os.PathLike | bytes | Image.Image | np.ndarray

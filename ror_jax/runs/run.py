@@ -20,6 +20,7 @@ from ror_jax.runs.experiment import create_experiment, open_task
 from ror_jax.runs.recipe import Stage, stages
 from ror_jax.runs.workdir import check_workdir, locked, open_workdir
 from ror_jax.saved_settings import FREE
+from ror_jax.startup import use_devices
 from ror_jax.tasks.task import state_to_json
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import all_or_none, check_same, is_first
@@ -158,7 +159,7 @@ def _open(
     say: Callable[[str], None] = print,
 ) -> tuple[Experiment, str]:
     """The experiment, and what it works with in words."""
-    jax.config.update("jax_compilation_cache_dir", str(Path(config.cache_dir).expanduser() / "xla"))
+    use_devices(config.cache_dir)
     experiment = create_experiment(config, workdir, devices)
     say(experiment.dataset.description)
     parameters = f"{config.model.name} ({count_parameters(experiment.state.params):,} parameters)"
