@@ -8,12 +8,17 @@ from ror_jax.errors import UserError
 
 
 def use_devices(cache_dir: str) -> None:
-    """Finds the devices, and has compiled programs kept in `cache_dir`.
+    """Checks that there are devices, and has programs that are compiled for them kept in `cache_dir`.
 
     Raises:
-      UserError: there are none of the kind that JAX_PLATFORMS asks for, or there is no such folder.
+      UserError: as `check_devices` and `expanded`.
     """
     jax.config.update("jax_compilation_cache_dir", str(expanded(cache_dir, "cache_dir") / "xla"))
+    check_devices()
+
+
+def check_devices() -> None:
+    """Raises UserError where there is no device of the kind that JAX_PLATFORMS asks for."""
     try:
         jax.devices()
     except Exception as error:  # RuntimeError, or an AssertionError without a word

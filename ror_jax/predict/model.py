@@ -1,10 +1,10 @@
 """An exported model: faces in, answers out."""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -195,9 +195,8 @@ def _xla(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np
 
 
 def _onnxruntime(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    with TemporaryDirectory() as folder:
-        to_onnx(model, path := Path(folder) / "model.onnx", image_size)
-        run = open_onnx(path)
+    to_onnx(model, file := io.BytesIO(), image_size)
+    run = open_onnx(file.getvalue())
     constants = {name: head(1) for name, head in model.heads.items() if head.spec.trunk is None}  # which ONNX lacks
     return lambda images: run(images) | {name: np.repeat(row, len(images), 0) for name, row in constants.items()}
 
