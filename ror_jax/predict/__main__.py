@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(run(options))
     except BrokenPipeError:  # who read the output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(141)  # 128 and the number of SIGPIPE, which not all systems have
     except (UserError, DataError, OSError) as error:
         sys.exit(f"error: {printable(str(error))}")
     except KeyboardInterrupt as interrupt:
