@@ -23,13 +23,13 @@ from tqdm import tqdm
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
-from ror_jax.files import NotWrittenError, replacing, writing
+from ror_jax.files import NotWrittenError, writing
 from ror_jax.predict.annotate import annotate
 from ror_jax.predict.faces import FACES, open_photograph
 from ror_jax.predict.model import BATCH, VIEWS
 from ror_jax.predict.options import add_model_options, open_model
 from ror_jax.predict.photographs import read_photographs
-from ror_jax.predict.results import WRITERS, Answers
+from ror_jax.predict.results import WRITERS, Answers, open_results
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 INCOMPLETE = 3  # exit status
@@ -85,14 +85,13 @@ def run(options: argparse.Namespace) -> int:
     model = open_model(options)
     find = model.finder(options.faces, options.detector)
     found = read_photographs(names, find, lambda faces: model.read(faces, options.views), options.batch_size)
-    counts, stopped = Counter(), 0
+    counts, ended = Counter(), None
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(found))  # which is not at its end where it is stopped
         bar = tqdm(found, total=len(names), unit=" photographs", mininterval=1, disable=len(names) < 10 or None)
         photographs = stack.enter_context(bar)
         if options.output:
-            unfinished = stack.enter_context(replacing(options.output))
-            file = stack.enter_context(unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
+            file = stack.enter_context(open_results(options.output))
             photographs = WRITERS[options.output.suffix.lower()](photographs, file, model.answers, model.columns)
             stack.enter_context(contextlib.closing(photographs))  # before its file is
         try:
@@ -104,17 +103,19 @@ def run(options: argparse.Namespace) -> int:
                     counts["undrawn"] += not drawn(
                         photograph, options.annotated / names[Path(photograph["photograph"])], model.answers
                     )
-        except KeyboardInterrupt as interrupt:  # what was read is kept
-            if not counts:
+        except (KeyboardInterrupt, Exception) as error:  # whatever it is, what was read is kept
+            if not counts or isinstance(error, BrokenPipeError):
                 raise
-            (stopped,) = interrupt.args or (signal.SIGINT,)
+            ended = error
     print(
-        f"Faces: {counts['faces']}; photographs: {counts['photographs']}{f' of {len(names)}' if stopped else ''}"
+        f"Faces: {counts['faces']}; photographs: {counts['photographs']}{f' of {len(names)}' if ended else ''}"
         f"{', ' + str(counts['problems']) + ' of them unreadable or without a face' if counts['problems'] else ''}."
         f"{f' Wrote {options.output}.' if options.output else ''}"
         f"{f' Drew what was read in {options.annotated}.' if options.annotated else ''}"
     )
-    return 128 + stopped if stopped else INCOMPLETE if counts["problems"] + counts["undrawn"] else 0
+    if ended:
+        raise ended
+    return INCOMPLETE if counts["problems"] + counts["undrawn"] else 0
 
 
 def find_photographs(given: Iterable[Path]) -> dict[Path, Path]:
@@ -176,8 +177,9 @@ def drawn(photograph: dict, path: Path, answers: Answers) -> bool:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, quality=90)
-    except (DataError, NotWrittenError) as error:
-        tqdm.write(f"not drawn: {error}", file=sys.stderr)
+    except Exception as error:  # whatever it is, the others are drawn
+        words = str(error) if isinstance(error, DataError | NotWrittenError) else f"{name}: {error!r}"
+        tqdm.write(printable(f"not drawn: {words}"), file=sys.stderr)
         return False
     return True
 
