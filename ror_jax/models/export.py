@@ -9,6 +9,7 @@ normalisation, a file is slower.
 
 import os
 from collections.abc import Callable, Iterable
+from typing import BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,8 @@ from ror_jax.models.network import Network
 OPSET = 17  # of ONNX 1.12, from 2022: what reads the files need not be new
 
 
-def to_onnx(model: Network, path: str | os.PathLike, image_size: int | None = None) -> None:
-    """Writes a network in evaluation mode; a file of that name is replaced.
+def to_onnx(model: Network, path: str | os.PathLike | BinaryIO, image_size: int | None = None) -> None:
+    """Writes a network in evaluation mode to a file that is open for writing, or of that name, which is replaced.
 
     The input is `images`, uint8 [B, H, W, 3], as the network takes them; an output float32 [B, K] has the name of each
     head; heads that are constants are left out. B may be anything, and so may H and W, unless the configuration fixes
@@ -77,8 +78,11 @@ def _map_sizes(backbone: nnx.Module, side: int) -> dict[str, tuple[int, int]]:
     return {name: x.shape[1:3] for name, x in maps.items()}
 
 
-def open_onnx(path: str | os.PathLike) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+def open_onnx(path: str | os.PathLike | bytes) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
     """A function from images, uint8 [B, H, W, 3], to the outputs, float32 [B, K] by name, on all cores of this process.
+
+    Args:
+      path: of the ONNX file, or its bytes.
 
     Raises:
       UserError: there is no such file, or it is damaged.
@@ -88,7 +92,8 @@ def open_onnx(path: str | os.PathLike) -> Callable[[np.ndarray], dict[str, np.nd
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # each way to fail has a class of its own, with nothing above it
-        raise UserError(f"{path} cannot be opened: {error}") from error
+        name = "the network as ONNX" if isinstance(path, bytes) else path
+        raise UserError(f"{name} cannot be opened: {error}") from error
     names = [output.name for output in session.get_outputs()]
     return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
 

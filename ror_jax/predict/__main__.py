@@ -22,15 +22,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
 from tqdm import tqdm
 
 from input_pipeline import DataError
-from ror_jax.compiled import keep_compiled
 from ror_jax.errors import UserError
-from ror_jax.extensions import add_import_option
-from ror_jax.files import NotWrittenError, replacing, writing
+from ror_jax.files import NotWrittenError, writing
 from ror_jax.predict.annotate import annotate
 from ror_jax.predict.faces import FACES, open_photograph
-from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
+from ror_jax.predict.model import BATCH, VIEWS
+from ror_jax.predict.options import add_model_options, open_model
 from ror_jax.predict.photographs import read_photographs
-from ror_jax.predict.results import WRITERS, Answers
+from ror_jax.predict.results import WRITERS, Answers, open_results
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 INCOMPLETE = 3  # exit status
@@ -43,20 +42,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "photographs", type=Path, nargs="+", metavar="PHOTOGRAPH_OR_FOLDER", help="files, or folders of them"
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder that ror_jax.export made")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"write the results there: {', '.join(WRITERS)}")
     parser.add_argument("--annotated", type=Path, metavar="DIR", help="write the photographs there, with what was read")
     parser.add_argument(
         "--faces", choices=FACES, default="detect", help="'cropped': each photograph is one face, cut as for training"
     )
-    parser.add_argument("--detector", default="cascade", metavar="NAME", help="'cascade', 'yunet' or 'yunet:FILE'")
     parser.add_argument(
-        "--views", choices=VIEWS, default="single", help="'flip': mean over a face and its mirror image"
+        "--views", choices=VIEWS, help="'flip': mean over a face and its mirror image; default: as in the model's test"
     )
     parser.add_argument("--batch_size", type=int, default=BATCH, metavar="N", help=f"faces at once; default {BATCH}")
-    parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
-    parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
-    add_import_option(parser)
+    add_model_options(parser)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(AttributeError):  # of what may stand in the place of a terminal
@@ -65,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(run(options))
     except BrokenPipeError:  # who read the output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(141)  # 128 and the number of SIGPIPE, which not all systems have
     except (UserError, DataError, OSError) as error:
         sys.exit(f"error: {printable(str(error))}")
     except KeyboardInterrupt as interrupt:
@@ -82,23 +77,21 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--batch_size is {options.batch_size}; it must be 1 or more")
     if options.output and (options.output.suffix.lower() not in WRITERS or options.output.is_dir()):
         raise UserError(f"--output is {options.output}; it must be a file whose name ends in {', '.join(WRITERS)}")
-    keep_compiled(options.cache_dir)
     names = find_photographs(options.photographs)
     if options.annotated:
         check_annotated(options.annotated, names)
         with writing(options.annotated):
             options.annotated.mkdir(parents=True, exist_ok=True)
-    model = Model(options.model, options.engine)
+    model = open_model(options)
     find = model.finder(options.faces, options.detector)
     found = read_photographs(names, find, lambda faces: model.read(faces, options.views), options.batch_size)
-    counts, stopped = Counter(), 0
+    counts, ended = Counter(), None
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.closing(found))  # which is not at its end where it is stopped
         bar = tqdm(found, total=len(names), unit=" photographs", mininterval=1, disable=len(names) < 10 or None)
         photographs = stack.enter_context(bar)
         if options.output:
-            unfinished = stack.enter_context(replacing(options.output))
-            file = stack.enter_context(unfinished.open("w", newline="", encoding="utf-8", errors="backslashreplace"))
+            file = stack.enter_context(open_results(options.output))
             photographs = WRITERS[options.output.suffix.lower()](photographs, file, model.answers, model.columns)
             stack.enter_context(contextlib.closing(photographs))  # before its file is
         try:
@@ -110,17 +103,19 @@ def run(options: argparse.Namespace) -> int:
                     counts["undrawn"] += not drawn(
                         photograph, options.annotated / names[Path(photograph["photograph"])], model.answers
                     )
-        except KeyboardInterrupt as interrupt:  # what was read is kept
-            if not counts:
+        except (KeyboardInterrupt, Exception) as error:  # whatever it is, what was read is kept
+            if not counts or isinstance(error, BrokenPipeError):
                 raise
-            (stopped,) = interrupt.args or (signal.SIGINT,)
+            ended = error
     print(
-        f"Faces: {counts['faces']}; photographs: {counts['photographs']}{f' of {len(names)}' if stopped else ''}"
+        f"Faces: {counts['faces']}; photographs: {counts['photographs']}{f' of {len(names)}' if ended else ''}"
         f"{', ' + str(counts['problems']) + ' of them unreadable or without a face' if counts['problems'] else ''}."
         f"{f' Wrote {options.output}.' if options.output else ''}"
         f"{f' Drew what was read in {options.annotated}.' if options.annotated else ''}"
     )
-    return 128 + stopped if stopped else INCOMPLETE if counts["problems"] + counts["undrawn"] else 0
+    if ended:
+        raise ended
+    return INCOMPLETE if counts["problems"] + counts["undrawn"] else 0
 
 
 def find_photographs(given: Iterable[Path]) -> dict[Path, Path]:
@@ -192,8 +187,9 @@ def drawn(photograph: dict, path: Path, answers: Answers) -> bool:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, quality=90)
-    except (DataError, NotWrittenError) as error:
-        tqdm.write(f"not drawn: {error}", file=sys.stderr)
+    except Exception as error:  # whatever it is, the others are drawn
+        words = str(error) if isinstance(error, DataError | NotWrittenError) else f"{name}: {error!r}"
+        tqdm.write(printable(f"not drawn: {words}"), file=sys.stderr)
         return False
     return True
 

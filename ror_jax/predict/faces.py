@@ -1,6 +1,8 @@
 """Photographs, and the faces in them as a network wants to see them."""
 
 import dataclasses
+import errno
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +13,15 @@ from PIL import Image, ImageOps
 from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector, create_detector
-from input_pipeline.errors import DataError
+from input_pipeline.errors import DataError, shortened
 from input_pipeline.transforms import FITS, Crop, EncodedImage, center_crop, to_rgb
 from ror_jax.errors import unknown
 
 FACES = ("detect", "cropped")
+DETECTOR = "cascade"  # unless another one is asked for
 NO_FACE = "no face was found"
+
+logger = logging.getLogger(__name__)
 
 Source = str | os.PathLike | bytes | Image.Image | np.ndarray
 
@@ -57,6 +62,10 @@ class Preprocessing:
         return np.array(found) if found else TEMPLATE
 
 
+def _in_words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
 class FaceFinder:
     """Called with a photograph, it returns what is known of it, and its faces as the network wants to see them.
 
@@ -82,6 +91,9 @@ class FaceFinder:
             faces, crops = self._faces(image)
         except DataError as error:
             return photograph | {"problem": str(error)}, []
+        except Exception as error:  # whatever it is, it is this photograph's problem alone
+            logger.debug("%s", shortened(name), exc_info=True)
+            return photograph | {"problem": f"{shortened(name)}: {_in_words(error)}"}, []
         photograph |= {"width": image.width, "height": image.height, "faces": faces}
         return photograph | {"problem": None if faces else NO_FACE}, crops
 
@@ -110,12 +122,21 @@ def _bordered(crop: np.ndarray, visible: Sequence[float], fill: Sequence[float])
     return square
 
 
-def open_photograph(source: Source, name: str) -> Image.Image:
+def own(source: Source) -> Source:
+    """A copy of what whoever gave it may change, or close, before a thread looks at it: an array, a Pillow image."""
+    return source.copy() if isinstance(source, np.ndarray | Image.Image) else source
+
+
+def open_photograph(source: Source | Exception, name: str) -> Image.Image:
     """A photograph in RGB, upright as its EXIF data say; of an animation, the first picture.
+
+    Args:
+      source: see `Model.predict`; or why there is none.
 
     Raises:
       DataError: there is none, or it cannot be decoded.
     """
+    name = shortened(name)
     if isinstance(source, np.ndarray):
         wanted = source.ndim in (2, 3) and source.shape[2:] in ((), (3,), (4,)) and source.size > 0
         if source.dtype != np.uint8 or not wanted:
@@ -125,12 +146,16 @@ def open_photograph(source: Source, name: str) -> Image.Image:
     if isinstance(source, Image.Image):
         if not all(source.size):
             raise DataError(f"{name}: an image without pixels")
-        try:
-            return to_rgb(ImageOps.exif_transpose(source))
-        except (OSError, SyntaxError, ValueError) as error:  # its file is decoded only now
-            raise DataError(f"{name}: the image cannot be decoded ({error})") from error
+        return to_rgb(ImageOps.exif_transpose(source))
+    if isinstance(source, Exception):
+        raise DataError(f"{name}: the image cannot be decoded ({_in_words(source)})") from source
+    if not isinstance(source, str | os.PathLike | bytes):
+        kinds = "a path, bytes, a Pillow image or an array"
+        raise DataError(f"{name}: a {type(source).__name__}; a photograph is given as {kinds}")
     try:
         data = source if isinstance(source, bytes) else read_file(source)
-    except (OSError, TypeError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise DataError(f"{name}: {getattr(error, 'strerror', None) or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        hint = "; a text is the path of a file: give an image in base64 decoded, as bytes"
+        hint = hint if getattr(error, "errno", None) == errno.ENAMETOOLONG else ""
+        raise DataError(f"{name}: {getattr(error, 'strerror', None) or error}{hint}") from error
     return EncodedImage(data, name).decode(upright=True)[0]

@@ -1,10 +1,10 @@
 """An exported model: faces in, answers out."""
 
 import hashlib
+import io
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from ror_jax.models.export import has_onnx, open_onnx, to_onnx
 from ror_jax.models.network import Network
 from ror_jax.models.weights import CARD, TENSORS, save_card
 from ror_jax.outputs import from_json
-from ror_jax.predict.faces import FaceFinder, Preprocessing, Source
+from ror_jax.predict.faces import DETECTOR, FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.tasks import create_task
 from ror_jax.tasks.answers import Answer, cells, readings
@@ -79,7 +79,7 @@ class Model:
         self.engine = engine or ("onnxruntime" if jax.default_backend() == "cpu" and has_onnx(network) else "xla")
         self._network = ENGINES[self.engine](network, self._preprocessing.size)
 
-    def finder(self, faces: str = "detect", detector: str | Detector = "cascade") -> FaceFinder:
+    def finder(self, faces: str = "detect", detector: str | Detector = DETECTOR) -> FaceFinder:
         """What finds faces in photographs for this model, see `predict` for the arguments."""
         return FaceFinder(self._preprocessing, faces, detector)
 
@@ -104,7 +104,7 @@ class Model:
         images: Source | Iterable[Source],
         *,
         faces: str = "detect",
-        detector: str | Detector = "cascade",
+        detector: str | Detector = DETECTOR,
         views: str | None = None,
         batch_size: int = BATCH,
     ) -> list[dict[str, Any]]:
@@ -195,9 +195,8 @@ def _xla(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np
 
 
 def _onnxruntime(model: Network, image_size: int) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    with TemporaryDirectory() as folder:
-        to_onnx(model, path := Path(folder) / "model.onnx", image_size)
-        run = open_onnx(path)
+    to_onnx(model, file := io.BytesIO(), image_size)
+    run = open_onnx(file.getvalue())
     constants = {name: head(1) for name, head in model.heads.items() if head.spec.trunk is None}  # which ONNX lacks
     return lambda images: run(images) | {name: np.repeat(row, len(images), 0) for name, row in constants.items()}
 

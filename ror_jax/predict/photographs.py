@@ -8,7 +8,7 @@ from typing import Any
 
 from input_pipeline.transforms import Crop
 from ror_jax.models.export import threads
-from ror_jax.predict.faces import FaceFinder, Source
+from ror_jax.predict.faces import FaceFinder, Source, own
 
 MOST_WAITING = 200  # photographs for a batch to fill; where few have faces, a part of one is read
 
@@ -61,6 +61,10 @@ def _found(sources: Iterable[Source], find: FaceFinder) -> Iterator[tuple[dict, 
         try:
             for number, source in enumerate(sources):
                 name = str(source) if isinstance(source, str | os.PathLike) else f"image {number}"
+                try:
+                    source = own(source)
+                except Exception as error:  # Pillow decodes its file only now, or it is closed
+                    source = error
                 running.append(pool.submit(find, source, name))
                 if len(running) > 2 * count:
                     yield running.popleft().result()

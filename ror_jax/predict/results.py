@@ -1,16 +1,35 @@
 """What was read from photographs, as files."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
+from ror_jax.files import replacing
 from ror_jax.tasks.answers import cells
 
 FACE = ("photograph", "face", "left", "top", "width", "height", "score")
 
 Photographs = Iterable[dict[str, Any]]
 Answers = Mapping[str, Mapping[str, Any]]  # descriptions by name
+
+
+@contextlib.contextmanager
+def open_results(path: Path) -> Iterator[TextIO]:
+    """A file to write results to, which is called `path` when this ends without an error. Each line is written at once.
+
+    Raises:
+      NotWrittenError: the system refuses it from the first.
+    """
+    with replacing(path) as unfinished:
+        file = unfinished.open("w", buffering=1, newline="", encoding="utf-8", errors="backslashreplace")
+        try:
+            yield file
+        finally:
+            with contextlib.suppress(OSError):  # of a line that could not be written, which was told then
+                file.close()
 
 
 def write_csv(

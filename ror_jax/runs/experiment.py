@@ -21,6 +21,7 @@ from ror_jax.models import create_model, describe_network, model_config
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
 from ror_jax.runs.checks import check_data, check_settings, resize, steps_per_call
+from ror_jax.startup import expanded
 from ror_jax.tasks import Task, create_task, task_labels
 from ror_jax.tasks.task import state_from_json
 from ror_jax.training.checkpoint import has_checkpoint
@@ -40,7 +41,7 @@ def open_task(config: ConfigDict) -> tuple[Dataset, Task]:
     check_settings(config)
     _model_options(config)  # a misspelt model should not cost the minutes of preparing data
     labels = task_labels(config.task.name)
-    cache_dir = Path(config.cache_dir).expanduser() / "datasets"
+    cache_dir = expanded(config.cache_dir, "cache_dir") / "datasets"
     dataset = create_dataset(data_dir=config.data_dir, cache_dir=cache_dir, labels=labels, **given(config.dataset))
     task = create_task(labels=dataset.labels, **given(config.task))
     check_data(config, dataset, task)
@@ -244,7 +245,7 @@ def _first_weights(folder: str | None, model_options: dict, workdir: Path | None
         return None
     if workdir is not None and has_checkpoint(workdir / "checkpoints"):
         return Weights({}, load_card(workdir))
-    weights = load_weights(Path(folder).expanduser())
+    weights = load_weights(expanded(folder, "init_from"))
     name = weights.card["model"]
     held, wanted = model_config(name, **weights.card["overrides"]), model_config(**model_options)
     if getattr(held, "levels", 1) != getattr(wanted, "levels", 1):

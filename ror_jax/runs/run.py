@@ -10,7 +10,6 @@ import jax
 from ml_collections import ConfigDict
 
 from input_pipeline import on_device, pipeline
-from ror_jax.compiled import keep_compiled
 from ror_jax.errors import UserError
 from ror_jax.files import writing
 from ror_jax.models.weights import TENSORS, save_card, save_weights
@@ -21,6 +20,7 @@ from ror_jax.runs.experiment import create_experiment, open_task
 from ror_jax.runs.recipe import Stage, stages
 from ror_jax.runs.workdir import check_workdir, locked, open_workdir
 from ror_jax.saved_settings import FREE, flat_settings
+from ror_jax.startup import use_devices
 from ror_jax.tasks.task import state_to_json
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import all_or_none, check_same, is_first
@@ -158,7 +158,7 @@ def _open(
     say: Callable[[str], None] = print,
 ) -> tuple[Experiment, str]:
     """The experiment, and what it works with in words."""
-    keep_compiled(config.cache_dir)
+    use_devices(config.cache_dir)
     experiment = create_experiment(config, workdir, devices)
     say(experiment.dataset.description)
     parameters = f"{config.model.name} ({count_parameters(experiment.state.params):,} parameters)"

@@ -23,10 +23,9 @@ import numpy as np
 
 from input_pipeline import DataError
 from input_pipeline.transforms import Crop
-from ror_jax.compiled import keep_compiled
 from ror_jax.errors import UserError
-from ror_jax.extensions import add_import_option
-from ror_jax.predict.model import BATCH, ENGINES, VIEWS, Model
+from ror_jax.predict.model import BATCH, VIEWS, Model
+from ror_jax.predict.options import add_model_options, open_model
 
 GRACE = 5  # seconds that requests have to end when the server is told to
 
@@ -35,16 +34,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m ror_jax.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, required=True, metavar="DIR", help="folder that ror_jax.export made")
     parser.add_argument("--port", type=int, default=8000, metavar="N", help="default 8000; 0: any that is free")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="default 127.0.0.1: this machine alone")
     parser.add_argument(
         "--name", action="append", default=[], help="by which people address a server before this one; may be repeated"
     )
-    parser.add_argument("--detector", default="cascade", metavar="NAME", help="'cascade', 'yunet' or 'yunet:FILE'")
-    parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
-    parser.add_argument("--cache_dir", default="~/.cache/ror_jax", metavar="DIR", help="for compiled programs")
-    add_import_option(parser)
+    add_model_options(parser)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -66,8 +61,7 @@ def serve(options: argparse.Namespace) -> None:
     with bind(options.host, options.port) as listening:  # what is wrong with the address should be told first
         address, port = listening.getsockname()[:2]
         local = ipaddress.ip_address(address).is_loopback
-        keep_compiled(options.cache_dir)
-        model = Model(options.model, options.engine)
+        model = open_model(options)
         hosts = {"localhost", address, options.host.lower()} if local else ()
         names = {name.lower() for name in options.name}
         app = create_app(model, describe(options.model), options.detector, hosts, names)

@@ -21,6 +21,7 @@ from input_pipeline.errors import DataError
 from input_pipeline.transforms import EncodedImage, TooManyPixels
 from ror_jax import __version__
 from ror_jax.models.export import threads
+from ror_jax.predict.faces import DETECTOR
 from ror_jax.predict.model import BATCH, VIEWS, Model
 from ror_jax.serve.batching import Batcher, NetworkFailed
 from ror_jax.serve.upload import FORM, receive_files
@@ -58,7 +59,7 @@ ERROR = {  # for OpenAPI
 def create_app(
     model: Model,
     description: str,
-    detector: str = "cascade",
+    detector: str = DETECTOR,
     hosts: Collection[str] = (),
     names: Collection[str] = (),
 ) -> FastAPI:

@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
+from ror_jax.startup import check_devices
 
 PATIENCE = 30  # seconds that a process which leaves waits for the others; then all are ended
 MAX_MESSAGE_BYTES = 1000  # bytes of a message that processes pass on
@@ -33,7 +34,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
       process_id: which of them this is, 0 being the first.
 
     Raises:
-      UserError: some of the arguments are missing, or make no sense.
+      UserError: some of the arguments are missing, or make no sense; or there are no devices.
     """
     given = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
     missing = [f"--{name}" for name, value in given.items() if value is None]
@@ -57,6 +58,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     except RuntimeError as error:
         words = str(error).splitlines()[0]
         raise UserError(f"the processes did not find each other: {words}") from error
+    check_devices()
     if not is_first():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (for good)
 

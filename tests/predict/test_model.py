@@ -1,6 +1,8 @@
 """Exported models, from Python."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -252,3 +254,21 @@ def test_where_there_is_no_model(tmp_path, model_folder):
 def test_networks_that_onnx_does_not_know_run_in_xla(model_folder, monkeypatch):
     monkeypatch.setattr("ror_jax.predict.model.has_onnx", lambda network: False)
     assert ror_jax.load(model_folder("age_group")).engine == "xla"
+
+
+def test_onnx_runtime_needs_no_temporary_folder(model_folder, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", "/proc/nowhere")
+    model = ror_jax.load(model_folder("age_group"), engine="onnxruntime")
+    assert len(model.read(crops(np.zeros((1, 16, 16, 3), np.uint8)))) == 1
+
+
+def test_prediction_needs_nothing_that_unix_alone_has(model_folder, photographs):
+    program = """
+import sys, jax, onnx, tqdm
+sys.modules |= dict.fromkeys(("fcntl", "termios", "pwd", "grp", "resource"))
+import ror_jax, ror_jax.predict.__main__, ror_jax.serve.app
+print(len(ror_jax.load(sys.argv[1]).predict(sys.argv[2])[0]["faces"]))
+"""
+    command = [sys.executable, "-c", program, model_folder("age_group"), photographs / "one.png"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr

@@ -3,8 +3,9 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence
 
+from input_pipeline.face_renderer import render_face, sample_person
 from input_pipeline.transforms import Crop
 from ror_jax.predict.faces import NO_FACE, FaceFinder, Preprocessing
 from ror_jax.predict.photographs import read_photographs
@@ -114,3 +115,75 @@ def test_what_cannot_be_read_is_told(tmp_path, ramp):
         assert re.search(words, photograph["problem"])
     photograph, crops = found(ramp, "x")
     assert photograph["problem"] == NO_FACE and (photograph["width"], crops) == (16, [])
+
+
+@pytest.fixture(scope="module")
+def face():
+    rng = np.random.default_rng(7)
+    return np.asarray(render_face(sample_person(rng), 35, rng, 256)[0])
+
+
+def counted(sources):
+    """How many faces each photograph has, or its problem."""
+    found = FaceFinder(PREPROCESSING, "detect", "cascade")
+    photographs = read_photographs(sources, found, lambda crops: [{}] * len(crops), 4)
+    return [len(photograph["faces"]) or photograph["problem"] for photograph in photographs]
+
+
+def frames(face, buffer):
+    """A video of pictures with and without a face, one after the other, in one buffer."""
+    for number in range(24):
+        buffer[:] = 90 if number % 2 else face
+        yield buffer
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_a_buffer_that_is_filled_again_is_read_before(face, channels):
+    face = np.dstack([face, np.full(face.shape[:2], 255, np.uint8)])[..., :channels]
+    assert counted(frames(face, np.empty_like(face))) == [1, NO_FACE] * 12
+
+
+def test_a_pillow_image_that_goes_on_to_its_next_picture_is_read_before(face):
+    pictures = [Image.fromarray(array.copy()) for array in frames(face, np.empty_like(face))]
+    film = Image.open(io.BytesIO(encoded(pictures[0], "TIFF", save_all=True, append_images=pictures[1:])))
+    assert counted(ImageSequence.Iterator(film)) == [1, NO_FACE] * 12
+
+
+def test_the_same_unread_image_many_times(face):
+    image = Image.open(io.BytesIO(encoded(Image.fromarray(face), "PNG")))
+    assert counted([image] * 12) == [1] * 12
+
+
+def test_what_happens_to_a_photograph_is_its_own_problem(face):
+    closed = Image.fromarray(face)
+    closed.close()
+    cut = Image.open(io.BytesIO(encoded(Image.fromarray(face), "PNG")[:-40_000]))
+
+    class Torn(np.ndarray):
+        def copy(self, *_):
+            raise MemoryError("no room")
+
+    torn = face.view(Torn)
+    first, *problems, last = counted([face, closed, cut, torn, 3, object(), face])
+    assert first == last == 1
+    for number, (problem, words) in enumerate(
+        zip(
+            problems,
+            (
+                r"the image cannot be decoded \(ValueError: Operation on closed image\)",
+                r"the image cannot be decoded \(.*truncated",
+                r"the image cannot be decoded \(MemoryError: no room\)",
+                "a int; a photograph is given as a path, bytes, a Pillow image or an array",
+                "a object; a photograph",
+            ),
+            strict=True,
+        ),
+        start=1,
+    ):
+        assert re.match(f"image {number}: {words}", problem)
+
+
+def test_a_long_text_is_not_repeated():
+    photograph, _ = FaceFinder(PREPROCESSING, "detect", "cascade")(text := "data:image/png;base64," + "A" * 10**5, text)
+    assert photograph["problem"].startswith("data:image/png;base64,AAA") and len(photograph["problem"]) < 450
+    assert "File name too long; a text is the path of a file: give an image in base64 decoded" in photograph["problem"]

@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from ror_jax.predict.__main__ import find_photographs, main
+from ror_jax.predict.faces import FaceFinder
+from ror_jax.predict.results import open_results
 
 
 @pytest.fixture
@@ -177,6 +179,42 @@ def test_what_was_read_before_a_stop_is_kept(name, number, status, predict, phot
     if name == "r.json":
         assert [len(photograph["faces"]) for photograph in json.loads(results.read_text())] == [0, 1, 2]
     assert len(results.read_text().splitlines()) >= 3
+
+
+@pytest.mark.parametrize("name", ["r.json", "r.jsonl", "r.csv"])
+def test_what_was_read_before_an_error_is_kept(name, predict, photographs, tmp_path, monkeypatch):
+    """The photographs before it are in the file, and it is told; where it is of one photograph, the others go on."""
+    results = tmp_path / name
+    wanted = {"r.json": lambda: json.loads(results.read_text()), "r.csv": lambda: [*csv.DictReader(results.open())]}
+    wanted["r.jsonl"] = lambda: [json.loads(line) for line in results.read_text().splitlines()]
+
+    def fail(*_):
+        raise AssertionError("nobody foresaw it")
+
+    monkeypatch.setattr("ror_jax.predict.model.Model.read", fail)
+    with pytest.raises(AssertionError, match="nobody foresaw it"):
+        predict(photographs, f"--output={results}")
+    (only,) = wanted[name]()
+    assert (only["photograph"], only["problem"]) == (str(photographs / "none.jpg"), "no face was found")
+
+    monkeypatch.undo()
+    monkeypatch.setattr(FaceFinder, "_faces", fail)
+    status, _ = predict(photographs, f"--output={results}")
+    assert status == 3 and {row["problem"].partition(": ")[2] for row in wanted[name]()} == {
+        "AssertionError: nobody foresaw it"
+    }
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_what_was_read_before_the_disk_was_full_is_kept(tmp_path):
+    path = tmp_path / "r.csv"
+    with open_results(path) as file:
+        file.write("first\n")
+        with open("/dev/full", "w") as full:
+            os.dup2(full.fileno(), file.fileno())
+        with pytest.raises(OSError, match="No space left"):
+            file.write("second\n")
+    assert path.read_text() == "first\n"
 
 
 def test_a_stop_before_anything_was_read_leaves_older_results(predict, photographs, tmp_path, monkeypatch):

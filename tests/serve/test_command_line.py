@@ -89,7 +89,7 @@ def test_it_serves_until_a_signal_comes(number, status, exported, faces, tmp_pat
 def test_who_can_reach_it(host, names, run, monkeypatch):
     """It warns of an address that others can reach; at others it answers to its own names alone. It is warm by then."""
     model, apps = FakeModel(), []
-    monkeypatch.setattr(program, "Model", lambda *_: model)
+    monkeypatch.setattr(program, "open_model", lambda _: model)
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: apps.append(server.config.app))
     _, said = run("--model=/nowhere", f"--host={host}", "--port=0")
     *warning, address = said.splitlines()

@@ -1,0 +1,39 @@
+"""What a program does before anything else of JAX."""
+
+import os
+from pathlib import Path
+
+import jax
+
+from ror_jax.errors import UserError
+
+
+def use_devices(cache_dir: str) -> None:
+    """Checks that there are devices, and has programs that are compiled for them kept in `cache_dir`.
+
+    Where the variable JAX_COMPILATION_CACHE_DIR names a folder, they are kept there.
+
+    Raises:
+      UserError: as `check_devices` and `expanded`.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(expanded(cache_dir, "cache_dir") / "xla"))
+    check_devices()
+
+
+def check_devices() -> None:
+    """Raises UserError where there is no device of the kind that JAX_PLATFORMS asks for."""
+    try:
+        jax.devices()
+    except Exception as error:  # RuntimeError, or an AssertionError without a word
+        words = next(iter(str(error).splitlines()), "there is no such device, or no JAX for it")
+        asked = jax.config.jax_platforms
+        raise UserError(f"JAX finds no device with JAX_PLATFORMS={asked}: {words}; unset it, or say cpu") from error
+
+
+def expanded(path: str | Path, setting: str) -> Path:
+    """The path with a home folder for `~`; raises UserError where the user of this process has none."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{setting} is {path}, but this user has no home folder; set HOME, or {setting}") from error
