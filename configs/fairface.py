@@ -6,7 +6,8 @@
 
 FAIRFACE is the folder of github.com/joojs/fairface: train/, val/ and the two label files. `mixture` takes a fifth of
 the training images from FACES.csv, see `input_pipeline.datasets.faces_csv`, whose ages may be exact; results are told
-of each of the two. A tenth of the training images, or people, is held out to choose an epoch and to set intervals by.
+of each of the two. A tenth of the training images, or people, is held out to choose an epoch and to set intervals by;
+where FACES.csv has rows for validation, say --config.dataset.mixture.own.validation=0.
 """
 
 from ml_collections.config_dict import placeholder
@@ -24,12 +25,17 @@ def get_config(argument: str = ""):
     if words.mixture:
         config.dataset.name = "mixture"
         config.dataset.mixture = {
-            "fairface": {"share": 0.8, "data_dir": placeholder(str), "resolution": 72},
-            "own": {"name": "faces_csv", "share": 0.2, "data_dir": placeholder(str), "resolution": 72},
+            "fairface": {"share": 0.8, "data_dir": placeholder(str), "resolution": 72, "validation": 0.1},
+            "own": {
+                "name": "faces_csv",
+                "share": 0.2,
+                "data_dir": placeholder(str),
+                "resolution": 72,
+                "validation": 0.1,
+            },
         }
     else:
-        config.dataset.name, config.dataset.resolution = "fairface", 72
-    config.dataset.validation = 0.1
+        config.dataset.update({"name": "fairface", "resolution": 72, "validation": 0.1})
     config.image_size, config.resize = 64, 72
     config.min_area = 0.5
     config.model.name = "small_preror"

@@ -89,13 +89,14 @@ def create(
     cache_dir: str | os.PathLike,
     *,
     labels: Sequence[str],
-    mixture: Mapping[str, Mapping[str, Any]],
+    mixture: Mapping[str, Mapping[str, Any]] | None = None,
     limit: int | None = None,
     validation: float | None = None,
 ) -> Dataset:
     """A mixture of data sets, whose epochs have as many images as the training splits of all parts together.
 
-    What is not trained on stays apart: the split "test" of the part "drawn" is the split "test_drawn".
+    What is not trained on stays apart: the split "test" of the part "drawn" is the split "test_drawn". That an image is
+    trained on in one part and tested on in another is not noticed.
 
     Args:
         data_dir: of the parts that give none of their own.
@@ -121,7 +122,7 @@ def create(
         options = {"name": name, "data_dir": data_dir, "limit": limit, "validation": validation} | dict(options)
         shares[name] = options.pop("share", None)
         if not isinstance(shares[name], int | float) or not 0 < shares[name] < float("inf"):
-            raise DataError(f"mixture: the share of {name} is {shares[name]}; it must be a number above 0")
+            raise DataError(f"mixture: the share of {name} is {shares[name]!r}; it must be a number above 0")
         try:
             parts[name] = create_dataset(cache_dir=cache_dir, labels=labels, **options)
         except DataError as error:

@@ -39,8 +39,9 @@ class InverseFrequency:
     def __init__(self, dataset: Dataset, label: str, bin_width: float = 5.0):
         if hasattr(dataset.train, "order"):
             raise DataError(f"{dataset.name} draws images by the shares of its parts; leave out sampling.label")
-        if label not in dataset.labels:
-            raise unknown_name("sampling.label", label, dataset.labels)
+        kinds = {name for name, classes in dataset.labels.items() if classes}
+        if label not in kinds:
+            raise unknown_name("sampling.label", label, kinds)
         values = getattr(dataset.train, "columns", {}).get(label)
         if values is None:
             raise DataError(f"{dataset.name} reads each {label} with its image and cannot be sampled by it")

@@ -51,6 +51,7 @@ SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
 DETECTION_SIDE = 256  # pixels; in smaller images less is found
 TOLERANCE = 1e-4  # the largest difference between two programs, as a part of the largest output, or of 1
+MIXTURE = "dataset.mixture."
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -95,7 +96,7 @@ def export(
     if not licence:
         raise UserError("--licence is empty; say 'unknown' where it is")
     _check_output(output)
-    config = _config(workdir, data_dir)
+    config = run_config(workdir, data_dir)
     check_registered(workdir, config.model.name, config.task.name, config.dataset.name)
     dataset, task = open_task(config)
     preprocessing = Preprocessing(
@@ -154,9 +155,14 @@ def _check_output(folder: Path) -> None:
         raise UserError(f"--output is {folder}, which is no exported model and not empty; choose another folder")
 
 
-def _config(workdir: Path, data_dir: str | None) -> ConfigDict:
+def run_config(workdir: Path, data_dir: str | None) -> ConfigDict:
     """The settings of a run; one that is newer than the run had its default then."""
     config, settings = default_config().unlock(), read_settings(workdir / "config.json")
+    parts = ConfigDict()  # of a mixture: any names
+    for name in [name for name in settings if name.startswith(MIXTURE)]:
+        part, option = name.removeprefix(MIXTURE).split(".", 1)
+        parts[part] = {**parts.get(part, {}), option: settings.pop(name)}
+    config.dataset.mixture = parts
     config.update_from_flattened_dict({name: settings[name] for name in settings if not name.startswith("stage.")})
     config.data_dir = data_dir or config.data_dir
     return config

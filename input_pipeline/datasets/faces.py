@@ -98,6 +98,8 @@ class FaceBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     template: np.ndarray | None = None  # see `Dataset`
 
     def __init__(self, cache_dir: str | os.PathLike, resolution: int, fingerprint: str):
+        if not isinstance(resolution, int) or resolution < 1:
+            raise DataError(f"resolution is {resolution!r}; it must be a whole number of pixels, 1 or more")
         self.resolution = resolution
         folder = pathlib.Path(cache_dir).expanduser() / f"{resolution}px-{fingerprint}"
         with _naming_damage(folder, "dataset_info.json"):  # tensorflow-datasets reads it if it is there
@@ -313,7 +315,8 @@ def open_faces(
         builder: prepared.
         split: str [N], "train", "test" or "validation" for all prepared records in the order of the files.
         labels: rows that have at least one of these labels are kept.
-        age_group: int32 [N], of all prepared records, -1 unknown. None: the group nearest to the age.
+        age_group: int32 [N], of all prepared records, -1 unknown. None: the group nearest to the age, of a span that
+            nearest to its first and its last year; unknown where these are two.
         grouping: the age groups.
         validation: this share of the subjects that train, drawn at random, always the same whatever the labels, is
             held out for validation.
@@ -323,8 +326,11 @@ def open_faces(
         DataError: there is none of these labels, no such share, or nothing is left to train, validate or test with.
     """
     index = builder.info.metadata
-    age = middle(index["age_span"])
-    age_group = nearest_age_group(age) if age_group is None else age_group
+    spans = index["age_span"].reshape(-1, 2)  # of none, too
+    age = middle(spans)
+    if age_group is None:
+        first, last = (nearest_age_group(years) for years in (spans[:, 0], spans[:, 1] - 1))
+        age_group = np.where(first == last, first, -1)
     known = {"age": age >= 0, "age_span": age >= 0, "age_group": age_group >= 0, "gender": index["gender"] >= 0}
     if not known.keys() & {*labels}:
         raise unknown_name("label", ", ".join(labels), known)
@@ -370,7 +376,7 @@ def _hold_out(builder: FaceBuilder, split: np.ndarray, share: float) -> np.ndarr
     if not 0 < share < 1:
         raise DataError(f"validation is {share}; it must be a share of the subjects, above 0 and below 1")
     if "validation" in split:
-        raise DataError(f"{builder.name} has rows for validation already; leave out validation={share}")
+        raise DataError(f"{builder.name} has rows for validation already; leave out validation={share}, or say 0")
     train = np.flatnonzero(split == "train")
     held_out = np.zeros(len(split), bool)
     held_out[train] = draw(subject_numbers(builder.info.metadata["identity"][train]), share, seed=0)

@@ -38,9 +38,11 @@ def read_rows(folder: pathlib.Path) -> list[face_files.Row]:
     """Returns all rows of the two label files, in their order. Needs no images.
 
     Raises:
-        DataError: a file is missing, or is not what FairFace's are; the message names file and line.
+        DataError: a file is missing, or is not what FairFace's are, or an image is in both; the message says where.
     """
-    return [row for part, split in SPLITS.items() for row in _read(folder / f"fairface_label_{part}.csv", split)]
+    rows = [row for part, split in SPLITS.items() for row in _read(folder / f"fairface_label_{part}.csv", split)]
+    faces.check_subjects(rows, "split", folder)
+    return rows
 
 
 def _read(path: pathlib.Path, split: str) -> Iterator[face_files.Row]:
@@ -58,9 +60,8 @@ def _read(path: pathlib.Path, split: str) -> Iterator[face_files.Row]:
         group = AGES[age.lower()]
         span = span_of_years(*FAIRFACE.ranges[group]) if group >= 0 else UNKNOWN_SPAN
         texts = {"split": split, "race": race}
-        yield face_files.Row(
-            line, face_files.below(path.parent, file), span, GENDERS[gender.lower()], "", split=split, texts=texts
-        )
+        file = face_files.below(path.parent, file)
+        yield face_files.Row(line, file, span, GENDERS[gender.lower()], identity=file, split=split, texts=texts)
 
 
 def create(
@@ -83,7 +84,8 @@ def create(
         validation: see `create_dataset`. As nothing is known of who is who, images are held out.
         resolution: side of the prepared images in pixels.
 
-    Beside the usual keys the records have `path` (str), `race` (str, as the list says it, by which results are told
+    As nobody says who is who, each image is a person of its own. Beside the usual keys the records have `path` (str),
+    `race` (str, as the list says it, by which results are told
     apart; it is no label to learn), `split` (str) and `fold` (int32, always -1).
 
     Raises:

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from input_pipeline import Dataset, transforms
+from input_pipeline import Dataset, create_dataset, find_dataset, list_datasets, transforms
 from input_pipeline.geometry import Box, Points
 from input_pipeline.jitter import Jitter
 from input_pipeline.records import Source, label_columns
 from ror_jax.config import RUN, given
 from ror_jax.errors import UserError, check_values, unknown
-from ror_jax.settings import declared
+from ror_jax.settings import Setting, declared
 from ror_jax.tasks.task import Task, sums_shapes
 from ror_jax.training.optimizer import create_optimizer
 from ror_jax.training.step import check_guard
@@ -31,6 +32,8 @@ def check_settings(config: ConfigDict) -> None:
     """Raises UserError or DataError for settings that make no sense, whatever the data are."""
     for part in RUN:
         part(**{name: config[name] for name in declared(part)})
+    for part, options in config.dataset.mixture.items():
+        _check_part(part, options)
     EarlyStopping(**config.early_stopping)
     check_guard(**config.guard)
     create_optimizer(epochs=config.epochs, steps_per_epoch=1, **given(config.optimizer))
@@ -45,6 +48,24 @@ def check_settings(config: ConfigDict) -> None:
     check_values(wanted)
     if (jitter.on or config.fit != "crop") and config.data_on_device:
         raise UserError("data_on_device=True can crop and flip alone: it needs fit='crop' and no jitter")
+
+
+def _check_part(part: str, options: Any) -> None:
+    """Raises UserError if an option of a part of a mixture has another type than is declared.
+
+    What it is called is looked at when the part is made.
+    """
+    name = options.get("name", part) if isinstance(options, ConfigDict) else part
+    if not isinstance(options, ConfigDict) or name not in list_datasets():
+        return
+    known = declared(create_dataset) | declared(find_dataset(name))
+    known |= {key: Setting(str, None, "") for key in ("name", "data_dir")}
+    for option, value in options.items():
+        wanted = known[option].type if option in known else object
+        allowed = (int, float) if wanted is float else wanted
+        if value is not None and (not isinstance(value, allowed) or (isinstance(value, bool) and wanted is not bool)):
+            words = f"it must be of the type {wanted.__name__}"
+            raise UserError(f"dataset.mixture.{part}.{option} is {value!r}; {words}")
 
 
 def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:

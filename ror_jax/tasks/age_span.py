@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -162,14 +162,17 @@ class AgeSpan(Task):
 
     @property
     def _grouping(self) -> Grouping:
-        if isinstance(self.groups, str):
-            if self.groups not in GROUPINGS:
-                raise unknown("groups", self.groups, GROUPINGS)
-            return GROUPINGS[self.groups]
-        names = tuple(map(str, self.groups))
+        groups = self.groups
+        if isinstance(groups, str):
+            if groups in GROUPINGS:
+                return GROUPINGS[groups]
+            if "," not in groups:
+                raise unknown("groups", groups, GROUPINGS)
+            groups = groups.split(",")
+        names = tuple(map(str, groups)) if isinstance(groups, Iterable) else (str(groups),)
         ranges = year_ranges(names)
-        years = [year for ends in ranges for year in ends]
-        if len(names) < 2 or not ranges or years != sorted(years) or len(set(ranges)) < len(ranges):
+        years = [year for first, last in ranges for year in (first, last + 1)]  # with ends that groups do not share
+        if len(names) < 2 or not ranges or years != sorted(years) or any(first > last for first, last in ranges):
             raise UserError(f"groups are {names!r}; they must be two or more, in order, such as '0-17', '18-64', '65-'")
         return Grouping(names, ranges)
 

@@ -396,6 +396,10 @@ def test_ages_may_be_spans(write, open_csv):
     data = open_csv(labels=("age_span", "age"))
     found = [(record["age_span"].tolist(), record["age"]) for record in records(data.train) + records(data.test)]
     assert found == [([25, 33], 28.5), ([70, 101], 85), ([0, 3], 1), ([30, 31], 30), ([35, 36], 35)]
+    groups = [record["age_group"] for record in records(data.train)]
+    assert groups == [4, 7, 0, 4]
+    write("path,age_low,age_high,split\np/0.jpg,18,,train\np/1.jpg,40,50,train\np/2.jpg,60,,train\np/3.jpg,1,2,test\n")
+    assert [record["age_group"] for record in records(open_csv(labels=("age_span",)).train)] == [-1, -1, 7]
     assert {
         "  ages taken as unknown: 1 with a span of ages whose first year is above its last (line 6)",
         "  ages taken as unknown: 1 with an age that is no number from 0 to 100 (line 7)",

@@ -64,6 +64,16 @@ def test_columns_and_what_is_unknown_may_be_written_otherwise(folder):
     assert open_fairface(folder).fingerprint == fingerprint
 
 
+def test_rows_of_one_image_are_not_drawn_apart(folder):
+    path = folder / "fairface_label_train.csv"
+    path.write_text(TRAIN + "".join(TRAIN.splitlines(keepends=True)[1:6]))
+    data = open_fairface(folder, validation=0.4)
+    held_out, trained = (
+        {record["path"] for record in records(source)} for source in (*data.validation.values(), data.train)
+    )
+    assert len(held_out) == 2 and len(trained) == 3 and not held_out & trained
+
+
 def test_race_is_known_and_no_label(folder):
     data = open_fairface(folder)
     assert [record["race"] for record in records(data.tests["test"])] == ["Indian", "White"]
@@ -89,6 +99,10 @@ def test_rows_without_an_image_are_counted_and_listed(folder):
         (TRAIN.replace("03-Sep", "4-9"), r"fairface_label_train\.csv, line 3: unknown age '4-9'; did you mean"),
         (TRAIN.replace("Female", "Femal"), "line 3: unknown gender 'Femal'; did you mean 'female'"),
         (TRAIN.replace(",Black,", f",{'x' * 1001},"), "line 3: a text of more than 1000 characters"),
+        (
+            TRAIN.replace("train/1.jpg", "val/1.jpg"),
+            "1 subjects are in more than one split .*'val/1.jpg', in splits test",
+        ),
         (TRAIN.replace("train/1.jpg,03-Sep", "train/1.jpg"), "line 3: 4 fields where the first line names 5"),
     ],
 )

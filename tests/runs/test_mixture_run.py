@@ -12,8 +12,10 @@ from PIL import Image
 
 from input_pipeline import DataError
 from ror_jax.errors import UserError
+from ror_jax.export import run_config
 from ror_jax.runs.experiment import create_experiment
 from ror_jax.runs.workdir import check_workdir, open_workdir
+from ror_jax.saved_settings import flat_settings
 from ror_jax.training.loop import Stopped, train
 
 SETTINGS = {"test_every": 1, "log_every": 2, "checkpoint_minutes": 60}
@@ -73,6 +75,19 @@ def test_it_resumes_bit_for_bit_and_names_its_splits(mixed, tmp_path):
     assert (batch["gender"] >= 0).sum() == 2 and (batch["age"] >= 0).all()
 
 
+def test_without_parts_there_is_no_mixture(mixed):
+    config = mixed()
+    config.dataset.mixture = {}
+    with pytest.raises(DataError, match=r"a mixture needs parts: dataset\.mixture names each, with its share"):
+        create_experiment(config)
+
+
+def test_the_export_reads_its_settings_again(mixed, tmp_path):
+    config = mixed()
+    open_workdir(tmp_path, config)
+    assert flat_settings(run_config(tmp_path, "moved")) == flat_settings(config) | {"data_dir": "moved"}
+
+
 def test_parts_may_be_moved_and_not_changed(mixed, tmp_path):
     config = mixed()
     open_workdir(tmp_path, config)
@@ -88,7 +103,9 @@ def test_parts_may_be_moved_and_not_changed(mixed, tmp_path):
     [
         ({"share": 0}, "mixture: the share of drawn is 0; it must be a number above 0"),
         ({"peple": 3}, "mixture, part drawn: unknown option of data set rendered_faces 'peple'; did you mean 'people'"),
-        ({"name": "cifar10", "people": 0}, "mixture, part drawn: "),
+        ({"people": "20"}, r"dataset\.mixture\.drawn\.people is '20'; it must be of the type int"),
+        ({"validation": True}, r"dataset\.mixture\.drawn\.validation is True; it must be of the type float"),
+        ({"resolution": -5}, "mixture, part drawn: rendered_faces needs at least"),
     ],
 )
 def test_what_cannot_be_mixed_is_one_line(mixed, changes, message):
