@@ -1,6 +1,5 @@
-"""What the tests of the models share: compilation that takes a second, and networks of random numbers."""
+"""What the tests of the models share: networks of random numbers, and what they run as."""
 
-import functools
 import importlib.util
 
 import jax
@@ -10,20 +9,6 @@ import pytest
 from flax import nnx
 
 from ror_jax.models import create_model
-
-# These tests run each program once or twice: compiling it is what costs, not running it.
-_QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
-
-
-@pytest.fixture(scope="session")
-def jit():
-    """`jax.jit` that compiles four times faster and runs slower."""
-    return functools.partial(jax.jit, compiler_options=_QUICK)
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +56,7 @@ def random_network():
 
 
 @pytest.fixture(scope="session")
-def one_step(random_network, jit):
+def one_step(random_network):
     """`one_step(name, images, **overrides)`: loss, outputs, moved statistics and gradients of a step of training."""
 
     def run(name, images, **overrides):
@@ -82,7 +67,7 @@ def one_step(random_network, jit):
             outputs = model(images, train=True, rngs=nnx.Rngs(3))["label"]
             return (outputs**2).sum(), (outputs, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
-        return jit(jax.value_and_grad(loss, has_aux=True))(params)
+        return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
     return run
 

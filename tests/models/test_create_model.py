@@ -31,7 +31,7 @@ def test_list_models_names_the_papers_networks():
     assert set(papers.split()) <= set(names)
 
 
-def test_the_network_normalises_its_input(random_network, jit):
+def test_the_network_normalises_its_input(random_network):
     """uint8 and float pixels mean the same, and mean and standard deviation are taken out channel by channel."""
     mean, std = (120.0, 90.0, 60.0), (60.0, 50.0, 40.0)
     graph, params, statistics = random_network("tiny_ror", mean=mean, std=std)
@@ -41,14 +41,14 @@ def test_the_network_normalises_its_input(random_network, jit):
         return nnx.merge(graph, params, statistics)(images)["label"]
 
     normalised = ((RAW - np.array(mean)) / np.array(std)).astype(np.float32)
-    bytes_, floats, expected = jit(
+    bytes_, floats, expected = jax.jit(
         lambda: (outputs(graph, RAW), outputs(graph, RAW.astype(np.float32)), outputs(plain, normalised))
     )()
     np.testing.assert_array_equal(bytes_, floats)
     np.testing.assert_allclose(bytes_, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16(random_network, jit):
+def test_bfloat16(random_network):
     """In bfloat16 the outputs stay near those of float32, parameters and BN statistics stay float32."""
     full, params, statistics = random_network("tiny_preror", levels=2)
     half, _, _ = random_network("tiny_preror", levels=2, dtype=jnp.bfloat16)
@@ -57,7 +57,7 @@ def test_bfloat16(random_network, jit):
         model = nnx.merge(graph, params, statistics)
         return model((RAW - 128.0) / 64, train=train), nnx.to_pure_dict(nnx.state(model))
 
-    (wide, _), (narrow, _), (trained, after) = jit(
+    (wide, _), (narrow, _), (trained, after) = jax.jit(
         lambda: (pass_over(full, False), pass_over(half, False), pass_over(half, True))
     )()
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((narrow, trained, after)))
@@ -80,7 +80,7 @@ def test_bfloat16_parameters():
         ("vgg16", dict(blocks_per_group=(1,), widths=(4,), hidden=512, image_size=16)),
     ],
 )
-def test_dropout_behind_hidden_layers(name, overrides, random_network, jit):
+def test_dropout_behind_hidden_layers(name, overrides, random_network):
     """In training a share of the features is zero, another one each time; in evaluation none is."""
     rate = 0.3
     graph, params, statistics = random_network(name, dropout=rate, **overrides)
@@ -92,7 +92,7 @@ def test_dropout_behind_hidden_layers(name, overrides, random_network, jit):
     def features(params, **arguments):
         return nnx.merge(graph, params, statistics)(images, **arguments)["features"]
 
-    evaluated, first, second = jit(
+    evaluated, first, second = jax.jit(
         lambda params: (
             features(params),
             features(params, train=True, rngs=nnx.Rngs(0)),

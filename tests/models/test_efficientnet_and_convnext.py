@@ -51,7 +51,7 @@ def test_survival_falls_as_published():
 
 
 @pytest.mark.parametrize("family", ["efficientnet", "convnext"])
-def test_each_image_has_a_coin_of_its_own(family, jit):
+def test_each_image_has_a_coin_of_its_own(family):
     """Two thousand equal images: a share p keeps what the block adds, divided by p; in evaluation all of it stays."""
     survival, count = 0.4, 2000
     x = np.broadcast_to(np.random.default_rng(0).standard_normal((1, 4, 4, 8), np.float32), (count, 4, 4, 8))
@@ -67,7 +67,7 @@ def test_each_image_has_a_coin_of_its_own(family, jit):
             conv.kernel[...] = jax.random.normal(jax.random.key(seed), conv.kernel.shape) / 4
         return block(jnp.asarray(x), DropPathKeys(survival, jax.random.key(9)), train)
 
-    drawn, kept, evaluated = jit(lambda: (outputs(survival, True), outputs(1.0, True), outputs(survival, False)))()
+    drawn, kept, evaluated = jax.jit(lambda: (outputs(survival, True), outputs(1.0, True), outputs(survival, False)))()
     added = np.asarray(drawn - x)
     survived = np.abs(added).max((1, 2, 3)) > 0
     assert abs(survived.mean() - survival) < 5 * np.sqrt(survival * (1 - survival) / count)
@@ -78,7 +78,7 @@ def test_each_image_has_a_coin_of_its_own(family, jit):
         np.testing.assert_allclose(evaluated, kept, atol=1e-5)
 
 
-def test_dropout_on_the_features(random_network, jit):
+def test_dropout_on_the_features(random_network):
     """In training a share of EfficientNet's features is zero, the others are divided by what is left."""
     rate = 0.3
     graph, params, statistics = random_network("tiny_efficientnet", dropout=rate, survival=1.0, head_width=512)
@@ -88,17 +88,17 @@ def test_dropout_on_the_features(random_network, jit):
     def features(**arguments):
         return nnx.merge(graph, params, statistics)(IMAGES, **arguments)["features"]
 
-    evaluated, trained = jit(lambda: (features(), features(train=True, rngs=nnx.Rngs(0))))()
+    evaluated, trained = jax.jit(lambda: (features(), features(train=True, rngs=nnx.Rngs(0))))()
     silu = 1 / (1 + np.exp(-1))
     np.testing.assert_allclose(evaluated, silu, rtol=1e-5)
     np.testing.assert_allclose(trained, np.where(trained == 0, 0, silu / (1 - rate)), rtol=1e-5)
     assert abs((trained == 0).mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / trained.size)
 
 
-def test_running_statistics_move_by_a_hundredth(random_network, jit):
+def test_running_statistics_move_by_a_hundredth(random_network):
     graph, params, statistics = random_network("tiny_efficientnet", survival=1.0, dropout=0.0)
 
-    @jit
+    @jax.jit
     def step():
         backbone = nnx.merge(graph, params, statistics).backbone
         x = backbone.stem.conv(IMAGES)
@@ -113,7 +113,7 @@ def test_running_statistics_move_by_a_hundredth(random_network, jit):
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_bfloat16(name, random_network, jit):
+def test_bfloat16(name, random_network):
     """Outputs and gradients are finite and not far from those of float32; nothing that is kept is of low precision."""
 
     def step(dtype):
@@ -124,7 +124,7 @@ def test_bfloat16(name, random_network, jit):
             outputs = model(IMAGES, train=True, rngs=nnx.Rngs(0))["label"]
             return outputs.sum(), (outputs, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)))
 
-        return jit(jax.grad(loss, has_aux=True))(params)
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
 
     half, full = step(jnp.bfloat16), step(jnp.float32)
     assert all(leaf.dtype == jnp.float32 and np.isfinite(leaf).all() for leaf in jax.tree.leaves(half))

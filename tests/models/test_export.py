@@ -54,10 +54,10 @@ def pixels(count, height, width):
     return np.random.default_rng(1).integers(0, 256, (count, height, width, 3), np.uint8)
 
 
-def assert_same(model, run, images, jit):
+def assert_same(model, run, images):
     """For all of the images and for the first one alone."""
     graph, state = nnx.split(model)
-    expected = jit(lambda state: nnx.merge(graph, state)(images))(state)
+    expected = jax.jit(lambda state: nnx.merge(graph, state)(images))(state)
     for count in (len(images), 1):
         outputs = run(images[:count])
         shapes = {name: array.shape for name, array in outputs.items()}
@@ -69,13 +69,13 @@ def assert_same(model, run, images, jit):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_onnx_runtime_computes_the_same(case, network, jit, tmp_path):
+def test_onnx_runtime_computes_the_same(case, network, tmp_path):
     """Every kind of network, from one file for any number of images."""
     name, side, overrides = CASES[case]
     model = network(name, **overrides)
     to_onnx(model, tmp_path / "model.onnx")
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
-    assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(3, side, side), jit)
+    assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(3, side, side))
 
 
 HEADS_OF_ALL_KINDS = {
@@ -101,22 +101,22 @@ TINY = {
 
 
 @pytest.mark.parametrize("case", TINY)
-def test_trunks_and_heads_of_all_kinds(case, network, jit, tmp_path):
+def test_trunks_and_heads_of_all_kinds(case, network, tmp_path):
     """Pyramids of uneven cells, fused and flattened maps, hidden layers here and there; constants are left out."""
     name, side, overrides = TINY[case]
     model = network(name, HEADS_OF_ALL_KINDS, **{"trunks": TRUNKS} | overrides)
     to_onnx(model, tmp_path / "model.onnx", image_size=side)
     onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
-    assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(2, side, side), jit)
+    assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(2, side, side))
 
 
 @pytest.mark.parametrize("case", ["post-activation", "vgg"])
-def test_stablehlo_takes_any_number_of_images(case, network, jit):
+def test_stablehlo_takes_any_number_of_images(case, network):
     """Trunks and heads of all kinds, constants among them, in one program for all batch sizes."""
     name, side, overrides = TINY[case]
     model = network(name, HEADS_OF_ALL_KINDS, **{"trunks": TRUNKS} | overrides)
     graph, state = nnx.split(model)
-    run = jit(lambda state, images: nnx.merge(graph, state)(images))
+    run = jax.jit(lambda state, images: nnx.merge(graph, state)(images))
     images = jax.ShapeDtypeStruct(jax.export.symbolic_shape(f"b, {side}, {side}, 3"), np.uint8)
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state)
     exported = jax.export.export(run)(shapes, images).out_avals
@@ -133,18 +133,18 @@ def test_what_no_output_needs_is_left_out(network, tmp_path):
     assert {constant.name for constant in graph.initializer} <= {name for node in graph.node for name in node.input}
 
 
-def test_residual_networks_take_images_of_any_size(network, jit, tmp_path):
+def test_residual_networks_take_images_of_any_size(network, tmp_path):
     """Oblong ones, too, from one file."""
     model = network("ror3_8", **SMALL)
     to_onnx(model, tmp_path / "model.onnx")
     run = open_onnx(tmp_path / "model.onnx")
     for height, width in ((8, 8), (7, 12)):
-        assert_same(model, run, pixels(2, height, width), jit)
+        assert_same(model, run, pixels(2, height, width))
 
 
-def test_half_precision_is_exported_as_float32(network, jit, tmp_path):
+def test_half_precision_is_exported_as_float32(network, tmp_path):
     to_onnx(network("ror3_8", dtype="bfloat16", **SMALL), tmp_path / "model.onnx")
-    assert_same(network("ror3_8", **SMALL), open_onnx(tmp_path / "model.onnx"), pixels(2, 8, 8), jit)
+    assert_same(network("ror3_8", **SMALL), open_onnx(tmp_path / "model.onnx"), pixels(2, 8, 8))
 
 
 @pytest.mark.parametrize("name", ["tiny_resnet", "tiny_ror", "tiny_bottleneck"])
@@ -163,7 +163,7 @@ def test_batch_normalisation_is_folded(name, network, tmp_path):
     assert "BatchNormalization" not in after and after.count("Transpose") == 1
 
 
-def test_a_folder_of_weights_becomes_a_file(network, jit, tmp_path):
+def test_a_folder_of_weights_becomes_a_file(network, tmp_path):
     """`load_model` gives the network that was saved, and refuses weights that are not what the folder says."""
     model = network("ror3_8", **SMALL)
     _, *states = nnx.split(model, nnx.Param, nnx.BatchStat)
@@ -171,7 +171,7 @@ def test_a_folder_of_weights_becomes_a_file(network, jit, tmp_path):
     card = describe_network("ror3_8", SMALL, model)
     save_weights(tmp_path, *states, card)
     to_onnx(load_model(tmp_path), tmp_path / "model.onnx")
-    assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(2, 8, 8), jit)
+    assert_same(model, open_onnx(tmp_path / "model.onnx"), pixels(2, 8, 8))
 
     wider = card["heads"] | {"gender": card["heads"]["gender"] | {"size": 3}}
     save_weights(tmp_path, *states, card | {"heads": wider})

@@ -34,7 +34,7 @@ def assert_near(ours, theirs):
 
 
 @pytest.mark.parametrize(("size", "depthwise"), [(1, False), (3, False), (5, False), (7, False), (3, True), (5, True)])
-def test_convolution_and_its_gradients(size, depthwise, jit):
+def test_convolution_and_its_gradients(size, depthwise):
     """Strides, paddings, odd and even images: values and gradients are those of XLA's own convolution."""
     kernel = normal(size, size, 1 if depthwise else 3, 4)
     shapes = [(8, 9), (9, 10), (11, 8)]
@@ -51,22 +51,22 @@ def test_convolution_and_its_gradients(size, depthwise, jit):
             results.append((y, pull_back(jnp.asarray(normal(*y.shape, seed=1)))))
         return results
 
-    ours, theirs = jit(lambda: (values_and_gradients(convolve), values_and_gradients(plain)))()
+    ours, theirs = jax.jit(lambda: (values_and_gradients(convolve), values_and_gradients(plain)))()
     assert_near(ours, theirs)
 
 
 @pytest.mark.parametrize("batch_size", [32, 48, 64])
-def test_gradient_of_a_kernel_in_parts(batch_size, jit):
+def test_gradient_of_a_kernel_in_parts(batch_size):
     """Batches that are summed in two parts, in one, and in four."""
     x, kernel, cotangent = normal(batch_size, 5, 6, 3), normal(3, 3, 3, 4), normal(batch_size, 5, 6, 4, seed=1)
 
     def gradient(convolution):
         return jax.vjp(lambda kernel: convolution(x, kernel, 1, 1), kernel)[1](cotangent)
 
-    assert_near(*jit(lambda: (gradient(convolve), gradient(plain)))())
+    assert_near(*jax.jit(lambda: (gradient(convolve), gradient(plain)))())
 
 
-def test_depthwise_convolution_in_bfloat16(jit):
+def test_depthwise_convolution_in_bfloat16():
     """The numbers are added up in float32: values and gradients are the exact ones, rounded once."""
     x, kernel = (jnp.asarray(array, jnp.bfloat16) for array in (normal(2, 9, 20, 8), normal(7, 7, 1, 8)))
     cotangent = jnp.asarray(normal(2, 9, 20, 8, seed=1), jnp.bfloat16)
@@ -76,7 +76,7 @@ def test_depthwise_convolution_in_bfloat16(jit):
         return y, *pull_back(operands[2])
 
     wide = [array.astype(jnp.float32) for array in (x, kernel, cotangent)]
-    ours, exact = jit(
+    ours, exact = jax.jit(
         lambda: (values_and_gradients(convolve, x, kernel, cotangent), values_and_gradients(plain, *wide))
     )()
     for one, other in zip(ours, exact, strict=True):
@@ -85,7 +85,7 @@ def test_depthwise_convolution_in_bfloat16(jit):
 
 
 @pytest.mark.parametrize(("stride", "inputs"), [(1, 3), (2, 3), (1, 1), (2, 1)])
-def test_gradients_inside_loops_and_branches(stride, inputs, jit):
+def test_gradients_inside_loops_and_branches(stride, inputs):
     """The gradients stay right where a network uses them: in a `scan`, and in a branch of a `cond`."""
     channels = 4 if inputs == 1 else inputs  # with one input for each output the convolution is depthwise
     xs, kernel, go = normal(3, 2, 7, 8, channels), normal(3, 3, inputs, 4), np.array([True, False, True])
@@ -99,7 +99,7 @@ def test_gradients_inside_loops_and_branches(stride, inputs, jit):
 
         return jax.grad(loss, argnums=(0, 1))(xs, kernel)
 
-    ours, theirs = jit(lambda xs, kernel: (gradients(convolve), gradients(plain)))(xs, kernel)
+    ours, theirs = jax.jit(lambda xs, kernel: (gradients(convolve), gradients(plain)))(xs, kernel)
     assert_near(ours, theirs)
 
 
@@ -144,18 +144,18 @@ def test_layer_norm(dtype):
     np.testing.assert_allclose(y.astype(jnp.float32), exact, rtol=1e-4 if dtype == jnp.float32 else 2**-8, atol=1e-4)
 
 
-def test_batch_norm_is_accurate_far_from_zero(jit):
+def test_batch_norm_is_accurate_far_from_zero():
     """A mean of ten standard deviations, more than a network's own layers show, costs a ten-thousandth at most."""
     x = 10 + normal(16, 8, 8, 4)
     exact = x.astype(np.float64)
     exact = (exact - exact.mean((0, 1, 2))) / exact.std((0, 1, 2))
-    y = jit(lambda x: BatchNorm(4, config=CONFIG)(x, True))(x)
+    y = jax.jit(lambda x: BatchNorm(4, config=CONFIG)(x, True))(x)
     assert np.abs(y - exact).max() < 1e-4
 
 
-def test_batch_norm_of_equal_numbers_is_zero(jit):
+def test_batch_norm_of_equal_numbers_is_zero():
     """Without variance there is nothing to divide by: the outputs and the gradients are finite, and zero."""
-    y, gradient = jit(jax.value_and_grad(lambda x: BatchNorm(4, config=CONFIG)(x, True).sum()))(
+    y, gradient = jax.jit(jax.value_and_grad(lambda x: BatchNorm(4, config=CONFIG)(x, True).sum()))(
         jnp.full((2, 3, 3, 4), 7.0)
     )
     np.testing.assert_allclose(y, 0, atol=1e-3)
@@ -163,7 +163,7 @@ def test_batch_norm_of_equal_numbers_is_zero(jit):
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_gradient_of_batch_norm(dtype, jit):
+def test_gradient_of_batch_norm(dtype):
     """The gradient written by hand is the one that JAX derives from the definition."""
     x, cotangent = jnp.asarray(3 + normal(4, 5, 6, 3), dtype), jnp.asarray(normal(4, 5, 6, 3, seed=1), dtype)
     scale, bias = np.exp(normal(3, seed=2)), normal(3, seed=3)
@@ -183,7 +183,9 @@ def test_gradient_of_batch_norm(dtype, jit):
         return [leaf.astype(jnp.float32) for leaf in (y, *pull_back(cotangent))]
 
     tolerance = 1e-4 if dtype == jnp.float32 else 2e-2
-    for one, other in zip(*jit(lambda: (values_and_gradients(ours), values_and_gradients(definition)))(), strict=True):
+    for one, other in zip(
+        *jax.jit(lambda: (values_and_gradients(ours), values_and_gradients(definition)))(), strict=True
+    ):
         np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance)
 
 
@@ -199,9 +201,9 @@ def make_parameters():
 
 
 @pytest.fixture(scope="module")
-def parameters(make_parameters, jit):
+def parameters(make_parameters):
     """A network's parameters by path, and the same with the next seed."""
-    return jax.device_get(jit(lambda: (make_parameters(0), make_parameters(1)))())
+    return jax.device_get(jax.jit(lambda: (make_parameters(0), make_parameters(1)))())
 
 
 def test_kernels_are_he_normal_with_fan_out(parameters):
@@ -245,11 +247,11 @@ def test_the_seed_decides_under_jit_and_without(parameters, make_parameters):
 
 
 @pytest.mark.parametrize("order", ["post", "pre"])
-def test_zero_shortcuts_start_at_zero(order, make_parameters, jit):
+def test_zero_shortcuts_start_at_zero(order, make_parameters):
     """Zero: the scale of the BN after a new shortcut, or its kernel where no BN follows. Nothing else."""
     preactivation = order == "pre"
     parameters = jax.device_get(
-        jit(lambda: make_parameters(0, new_shortcut_init="zero", preactivation=preactivation))()
+        jax.jit(lambda: make_parameters(0, new_shortcut_init="zero", preactivation=preactivation))()
     )
     zero = {path for path, leaf in parameters.items() if not leaf.any() and "bias" not in path}
     last = "['conv']['kernel']" if preactivation else "['norm']['scale']"

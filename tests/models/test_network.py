@@ -41,7 +41,7 @@ def test_any_model_can_be_the_backbone(name):
     assert parameters(name, AGE_GENDER, mlp_widths=(8, 6)) == alone + 8 * width + 8 + 54 + 28 + 14
 
 
-def test_a_head_reads_its_trunk_through_its_hidden_layers(random_network, jit):
+def test_a_head_reads_its_trunk_through_its_hidden_layers(random_network):
     """Each of three heads is, by hand, what it says of the features that the network gives beside it."""
     heads = {
         "plain": Head(2),
@@ -49,7 +49,7 @@ def test_a_head_reads_its_trunk_through_its_hidden_layers(random_network, jit):
         "column": Head(4, shared_column=True),
     }
     graph, params, statistics = random_network("tiny_ror", heads, trunks={"early": Pool("group1", kind="max")})
-    found = jit(lambda: nnx.merge(graph, params, statistics)(IMAGES))()
+    found = jax.jit(lambda: nnx.merge(graph, params, statistics)(IMAGES))()
     assert {name: x.shape for name, x in found.items()} == {
         "plain": (3, 2), "deep": (3, 3), "column": (3, 4), "features": (3, 32), "early": (3, 8),
     }  # fmt: skip
@@ -69,7 +69,7 @@ def test_a_head_reads_its_trunk_through_its_hidden_layers(random_network, jit):
     np.testing.assert_allclose(found["deep"], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_numbers_that_are_the_same_for_all_images(jit):
+def test_numbers_that_are_the_same_for_all_images():
     heads = AGE_GENDER | {"log_variances": Head(2, trunk=None)}
 
     def run():
@@ -77,7 +77,7 @@ def test_numbers_that_are_the_same_for_all_images(jit):
         network.heads["log_variances"].bias[...] = jnp.array([1.0, 2.0])
         return network(IMAGES), flatten(nnx.to_pure_dict(nnx.state(network, nnx.Param)), {})
 
-    found, names = jit(run)()
+    found, names = jax.jit(run)()
     assert found["log_variances"].tolist() == [[1, 2]] * 3
     assert found["age"].shape == found["gender"].shape == (3, 1) and found["features"].shape == (3, 6)
     assert "params.heads.log_variances.bias" in names and "params.heads.log_variances.kernel" not in names
@@ -101,7 +101,7 @@ def test_the_default_trunk_is_that_of_the_configuration():
     assert model_config("cnn_4c2f", dropout=0.1).trunk == Flatten(hidden=(Hidden(512, dropout=0.1),) * 2)
 
 
-def test_a_folder_of_weights_keeps_heads_and_trunks(random_network, jit, tmp_path):
+def test_a_folder_of_weights_keeps_heads_and_trunks(random_network, tmp_path):
     """`load_model` builds from `describe_network` what was saved, with the hidden layers once."""
     heads = {"a": Head(2, hidden=(Hidden(3),)), "b": Head(2, "fused"), "c": Head(1, None)}
     trunks = {"fused": Fuse(("group1", "last"), side=2, width=4)}

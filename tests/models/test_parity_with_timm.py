@@ -99,7 +99,7 @@ def assert_near(ours, theirs, what):
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("library", NETWORKS)
-def test_published_networks_in_evaluation(library, name, jit, tmp_path):
+def test_published_networks_in_evaluation(library, name, tmp_path):
     """From a file such as PyTorch Lightning's to a folder of weights, and from there to outputs."""
     import torch
 
@@ -111,7 +111,7 @@ def test_published_networks_in_evaluation(library, name, jit, tmp_path):
 
     images = pixels(2, 64)
     graph, state = nnx.split(load_model(tmp_path))
-    outputs = jit(lambda state: nnx.merge(graph, state)(images)["label"])(state)
+    outputs = jax.jit(lambda state: nnx.merge(graph, state)(images)["label"])(state)
     with torch.no_grad():
         assert_near(outputs, network.eval()(normalised(images)), "outputs")
 
@@ -135,7 +135,7 @@ def test_timms_weights_of_another_model_are_told(name, hint):
 
 @pytest.mark.parametrize("name", SMALL)
 @pytest.mark.parametrize("library", NETWORKS)
-def test_small_networks_in_training(library, name, jit):
+def test_small_networks_in_training(library, name):
     """Outputs, gradients and running statistics, on images of an odd size; nothing is dropped on either side."""
     import torch
 
@@ -148,7 +148,7 @@ def test_small_networks_in_training(library, name, jit):
     images = pixels(4, 67)
     direction = np.random.default_rng(2).standard_normal((4, CLASSES)).astype(np.float32)
 
-    @jit
+    @jax.jit
     def ours(params, images):
         def loss(params, images):
             model = nnx.merge(graph, params, statistics)

@@ -38,31 +38,31 @@ RESIDUAL = {
 
 
 @pytest.mark.parametrize("variant", RESIDUAL)
-def test_residual_networks_agree(variant, random_network, jit):
+def test_residual_networks_agree(variant, random_network):
     """Outputs, maps, gradients and running statistics are those of the equations in PyTorch."""
     overrides = dict(blocks_per_group=(2, 2), widths=(4, 8)) | RESIDUAL[variant]
     side = 31 if overrides.get("stem") == "imagenet" else 9
-    compare("cifar_resnet8", overrides, residual_network, residual_roles, side, random_network, jit)
+    compare("cifar_resnet8", overrides, residual_network, residual_roles, side, random_network)
 
 
-def test_4c2f_agrees(random_network, jit):
+def test_4c2f_agrees(random_network):
     """Partial pooling windows, response normalisation and the two hidden layers are those of PyTorch."""
-    compare("cnn_4c2f", dict(image_size=67, dropout=0.0), cnn_4c2f, flat_roles, 67, random_network, jit)
+    compare("cnn_4c2f", dict(image_size=67, dropout=0.0), cnn_4c2f, flat_roles, 67, random_network)
 
 
-def test_vgg_agrees(random_network, jit):
+def test_vgg_agrees(random_network):
     """A small VGG gives PyTorch's outputs and gradients."""
     overrides = dict(blocks_per_group=(1, 2), widths=(4, 6), hidden=5, image_size=8, dropout=0.0)
-    compare("vgg16", overrides, vgg, flat_roles, 8, random_network, jit)
+    compare("vgg16", overrides, vgg, flat_roles, 8, random_network)
 
 
-def compare(name, overrides, reference, roles, side, random_network, jit):
+def compare(name, overrides, reference, roles, side, random_network):
     graph, params, statistics = random_network(name, mean=MEAN, std=STD, **overrides)
     rng = np.random.default_rng(1)
     images = rng.uniform(0, 255, (4, side, side, 3)).astype(np.float32)
     direction = rng.standard_normal((4, 3)).astype(np.float32)
 
-    @jit
+    @jax.jit
     def ours(params):
         def loss(params):
             model = nnx.merge(graph, params, statistics)

@@ -109,7 +109,7 @@ def test_the_reference_has_the_published_size(depth):
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-def test_outputs_are_those_of_torch(depth, jit):
+def test_outputs_are_those_of_torch(depth):
     """Evaluation, training and the running statistics after it; the state dict comes back unchanged.
 
     The depths are the real ones; channels are fewer, to save time.
@@ -129,7 +129,7 @@ def test_outputs_are_those_of_torch(depth, jit):
     images = np.random.default_rng(1).uniform(0, 255, (4, 64, 64, 3)).astype(np.float32)
     graph, arrays = nnx.split(model)
 
-    @jit
+    @jax.jit
     def ours(arrays):
         model = nnx.merge(graph, arrays)
         return model(images)["label"], model(images, train=True)["label"], nnx.state(model, nnx.BatchStat)

@@ -14,7 +14,7 @@ from ror_jax.models.surgery import get_blocks
 IMAGES = np.random.default_rng(1).uniform(-2, 2, (4, 8, 8, 3)).astype(np.float32)
 
 
-def test_a_loop_over_blocks_is_the_blocks_one_by_one(random_network, jit):
+def test_a_loop_over_blocks_is_the_blocks_one_by_one(random_network):
     """Outputs and statistics of blocks run in a loop are those of the same blocks called one after another."""
     graph, params, statistics = random_network("cifar_preresnet8", blocks_per_group=(4, 3), widths=(4, 6))
 
@@ -33,7 +33,7 @@ def test_a_loop_over_blocks_is_the_blocks_one_by_one(random_network, jit):
             after.append(nnx.to_pure_dict(nnx.state(residual)))
         return nnx.relu(backbone.norm(x, True)).mean((1, 2)), after
 
-    loop, plain = jit(lambda: (looped(), one_by_one()))()
+    loop, plain = jax.jit(lambda: (looped(), one_by_one()))()
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), loop, plain)
 
 
@@ -89,7 +89,7 @@ def test_shortcuts_of_type_a_fit_images_of_any_size(downsample, side):
 
 
 @pytest.mark.parametrize("preactivation", [False, True])
-def test_dropout_in_a_block(preactivation, jit):
+def test_dropout_in_a_block(preactivation):
     """In training a share of the numbers between the convolutions is zero, the others are divided by what is left."""
     rate = 0.3
     config = ResidualConfig((1,), (64,), preactivation=preactivation, dropout=rate)
@@ -102,7 +102,7 @@ def test_dropout_in_a_block(preactivation, jit):
         block.convs[1].kernel[...] = jnp.zeros((3, 3, 64, 64)).at[1, 1].set(jnp.eye(64))
         return block(jnp.ones((2, 8, 8, 64)), jax.random.key(0), train)
 
-    trained, evaluated = jit(lambda: (outputs(True), outputs(False)))()
+    trained, evaluated = jax.jit(lambda: (outputs(True), outputs(False)))()
     np.testing.assert_allclose(evaluated, 1, rtol=1e-5)
     dropped = trained < 0.5
     assert abs(dropped.mean() - rate) < 5 * np.sqrt(rate * (1 - rate) / dropped.size)

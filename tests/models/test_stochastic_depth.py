@@ -32,7 +32,7 @@ def by_path(tree):
 
 
 @pytest.fixture(scope="module")
-def steps(random_network, jit):
+def steps(random_network):
     """Two thousand training passes from one state, a key each: outputs, and where each array of statistics moved.
 
     `moved["block2"]` has a row [STEPS] for each array of statistics in block 2's F, `moved["others"]` the rest.
@@ -45,7 +45,7 @@ def steps(random_network, jit):
         return outputs, nnx.to_pure_dict(nnx.state(model, nnx.BatchStat)), get_blocks(model.backbone)
 
     keys = jax.random.split(jax.random.key(0), STEPS)
-    run = jit(lambda keys: jax.lax.map(step, keys))
+    run = jax.jit(lambda keys: jax.lax.map(step, keys))
     outputs, after, blocks = run(keys)
 
     def moves(old, new, wanted):
@@ -85,7 +85,7 @@ def test_a_dropped_block_leaves_its_statistics_alone(steps):
     assert moved["others"].all()
 
 
-def test_training_adds_f_or_nothing(steps, coins, random_network, jit):
+def test_training_adds_f_or_nothing(steps, coins, random_network):
     """The output is that of the network with F of the dropped blocks zero and F of the others as it is."""
     graph, params, statistics = random_network("cifar_resnet8", **SMALL)
 
@@ -93,7 +93,7 @@ def test_training_adds_f_or_nothing(steps, coins, random_network, jit):
         return times(nnx.merge(graph, params, statistics), factors)(IMAGES, train=True)["label"]
 
     patterns = np.array(list(itertools.product([0.0, 1.0], repeat=4)), np.float32)
-    expected = np.asarray(jit(lambda: jax.lax.map(outputs, patterns))())
+    expected = np.asarray(jax.jit(lambda: jax.lax.map(outputs, patterns))())
     which = coins @ np.array([8, 4, 2, 1])
     assert len(set(which)) == 16
     np.testing.assert_allclose(steps[2], expected[which], rtol=1e-4, atol=1e-4)
@@ -113,14 +113,14 @@ VARIANTS = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("drop_path", ["batch", "image", "image_rescaled"])
-def test_evaluation_scales_f_by_its_survival(variant, drop_path, random_network, jit):
+def test_evaluation_scales_f_by_its_survival(variant, drop_path, random_network):
     """At test nothing is dropped, and F of block l is multiplied by p_l, unless training divided it by p_l."""
     overrides = VARIANTS[variant]
     stochastic, params, statistics = random_network("cifar_resnet8", survival=P_LAST, drop_path=drop_path, **overrides)
     plain, _, _ = random_network("cifar_resnet8", **overrides)
     factors = (np.ones(4) if drop_path == "image_rescaled" else SURVIVAL).astype(np.float32)
 
-    @jit
+    @jax.jit
     def outputs(params, statistics):
         scaled = times(nnx.merge(plain, params, statistics), factors)
         return nnx.merge(stochastic, params, statistics)(IMAGES)["label"], scaled(IMAGES)["label"]
@@ -129,7 +129,7 @@ def test_evaluation_scales_f_by_its_survival(variant, drop_path, random_network,
 
 
 @pytest.mark.parametrize(("drop_path", "factor"), [("image", 1.0), ("image_rescaled", 1 / P_LAST)])
-def test_each_image_has_a_coin_of_its_own(drop_path, factor, random_network, jit):
+def test_each_image_has_a_coin_of_its_own(drop_path, factor, random_network):
     """Two thousand equal images: a share p of them keeps F, divided by p where the option says so."""
     overrides = dict(blocks_per_group=(1,), widths=(4,))
     stochastic, params, statistics = random_network("cifar_resnet8", survival=P_LAST, drop_path=drop_path, **overrides)
@@ -143,7 +143,7 @@ def test_each_image_has_a_coin_of_its_own(drop_path, factor, random_network, jit
         set_blocks(model.backbone, [block])
         return times(model, [drop])(images, train=True, **rngs)["features"]
 
-    dropped, kept, drawn = jit(
+    dropped, kept, drawn = jax.jit(
         lambda: (features(plain, 0.0), features(plain, 1.0), features(stochastic, 1.0, rngs=nnx.Rngs(0)))
     )()
     survived = np.abs(drawn - dropped).max(1) > 1

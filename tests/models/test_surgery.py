@@ -58,12 +58,12 @@ def test_replace_heads_needs_the_trunks_that_they_read():
 @pytest.mark.parametrize(
     ("resnet", "levels"), [("post-activation", 2), ("post-activation", 3), ("pre-activation", 3), ("pre-activation", 4)]
 )
-def test_zero_shortcuts_change_nothing(resnet, levels, random_network, jit):
+def test_zero_shortcuts_change_nothing(resnet, levels, random_network):
     """A RoR whose new shortcuts are zero gives the ResNet's outputs, in evaluation and in training."""
     name, overrides = RESNETS[resnet]
     graph, params, statistics = random_network(name, HEADS, mean=(0.1,) * 3, **overrides)
 
-    @jit
+    @jax.jit
     def outputs(params, statistics):
         resnet = nnx.merge(graph, params, statistics)
         ror = ror_from_resnet(resnet, levels, new_shortcut_init="zero", rngs=nnx.Rngs(0))
@@ -75,7 +75,7 @@ def test_zero_shortcuts_change_nothing(resnet, levels, random_network, jit):
 
 
 @pytest.mark.parametrize(("resnet", "levels"), list(zip(RESNETS, (4, 3, 2, 3), strict=True)))
-def test_he_shortcuts_are_all_that_is_new(resnet, levels, random_network, jit):
+def test_he_shortcuts_are_all_that_is_new(resnet, levels, random_network):
     """Every old parameter and statistic stays, to the last bit; new is one drawn projection for each span."""
     name, overrides = RESNETS[resnet]
     graph, params, statistics = random_network(name, HEADS, **overrides)
@@ -85,7 +85,7 @@ def test_he_shortcuts_are_all_that_is_new(resnet, levels, random_network, jit):
         old = [nnx.to_pure_dict(nnx.state(part)) for part in kept]
         return old + get_blocks(model.backbone), nnx.to_pure_dict(nnx.state(model))
 
-    @jit
+    @jax.jit
     def states(params, statistics):
         resnet = nnx.merge(graph, params, statistics)
         return parts(resnet), parts(ror_from_resnet(resnet, levels, rngs=nnx.Rngs(0)))

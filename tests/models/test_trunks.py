@@ -1,5 +1,6 @@
 """Trunks on maps of numbers worked out by hand or by an independent implementation."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -39,14 +40,14 @@ def test_a_pyramid_by_hand(kind):
 
 @pytest.mark.parametrize("kind", ["mean", "max"])
 @pytest.mark.parametrize("size", [(7, 7), (6, 4), (1, 2)])
-def test_pyramids_are_pytorchs_adaptive_pooling(kind, size, jit):
+def test_pyramids_are_pytorchs_adaptive_pooling(kind, size):
     """Cells of uneven sizes, and more cells than rows."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install '.[torch]'")
     x = numbers(2, *size, 3)
     pool = {"mean": torch.nn.functional.adaptive_avg_pool2d, "max": torch.nn.functional.adaptive_max_pool2d}[kind]
     levels = (1, 2, 3)
     theirs = [pool(torch.tensor(x).permute(0, 3, 1, 2), n).permute(0, 2, 3, 1).flatten(1).numpy() for n in levels]
-    ours = jit(lambda: build(Pool("last", levels, kind), last=(3, 1))({"last": x}))()
+    ours = jax.jit(lambda: build(Pool("last", levels, kind), last=(3, 1))({"last": x}))()
     assert ours.shape == (2, 3 * 14)
     np.testing.assert_allclose(ours, np.concatenate(theirs, 1), rtol=1e-5, atol=1e-6)
 

@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import dataclasses
-import json
 import re
 
 import jax
@@ -12,9 +11,10 @@ import pytest
 
 from ror_jax.errors import UserError
 from ror_jax.runs.experiment import create_experiment
-from ror_jax.runs.run import train_and_test
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.evaluation import measure
+from ror_jax.training.logging import read_rows
+from ror_jax.training.loop import train
 from ror_jax.training.mesh import create_mesh, describe_layout, shard_batch
 from ror_jax.training.state import count_parameters
 from tools.scaling import collectives
@@ -53,24 +53,23 @@ def assert_close(one, other, **tolerance):
         np.testing.assert_allclose(leaf, expected, **tolerance, err_msg=jax.tree_util.keystr(path))
 
 
-# Chance by the batch and by the number; by the image, with crops and flips on the device.
-COINS = {"model__survival": 0.5, "model__dropout": 0.3}
-BOTH = {  # age and gender, hidden layers, what is learnt beside the network
+# Chance by the batch and by the number; age and gender, hidden layers, what is learnt beside the network.
+BOTH = {
+    "model__survival": 0.5,
+    "model__dropout": 0.3,
+    "model__mlp_widths": (16, 8),
+    "model__mlp_dropout": 0.3,
     "task__name": "age_gender",
     "task__balance": "uncertainty",
     "task__threshold": "validation",
     "dataset__validation": 0.4,
-    "model__mlp_widths": (16, 8),
-    "model__mlp_dropout": 0.3,
     "optimizer__clip_norm": 1.0,
 }
+# Chance by the image, with crops and flips on the device.
 IMAGES = {"model__survival": 0.5, "model__drop_path": "image_rescaled", "data_on_device": True, "steps_per_call": 1}
 
 
-@pytest.mark.parametrize(
-    ("mesh", "settings"),
-    [("replicated", COINS), ("shared by four", COINS), ("replicated", IMAGES), ("shared by four", BOTH)],
-)
+@pytest.mark.parametrize(("mesh", "settings"), [("replicated", BOTH), ("shared by four", BOTH), ("replicated", IMAGES)])
 def test_eight_devices_do_what_one_does(trained, mesh, settings):
     """The same losses, metrics, parameters, momentum and batch statistics, but for rounding; all images tested once."""
     one, losses, sums, results = trained("one device", **settings)
@@ -86,7 +85,7 @@ def test_eight_devices_do_what_one_does(trained, mesh, settings):
 
 def test_a_shared_state_takes_its_part_of_the_memory(trained):
     """Every large kernel and its momentum are divided; small arrays are whole."""
-    experiment = trained("shared by four", **COINS)[0]
+    experiment = trained("shared by four", **BOTH)[0]
     state = experiment.state
     for leaf in jax.tree.leaves((state.params, state.opt_state)):
         part = leaf.addressable_shards[0].data.size
@@ -99,7 +98,7 @@ def test_a_shared_state_takes_its_part_of_the_memory(trained):
     assert row.split("   ")[-1].split(", ") == [str(large), str(len(jax.tree.leaves(state.params)) - large)]
 
 
-@pytest.mark.parametrize("settings", [COINS, IMAGES])
+@pytest.mark.parametrize("settings", [BOTH, IMAGES])
 def test_gradients_go_in_one_all_reduce_and_nothing_else_is_large(trained, settings):
     """The compiled step exchanges all gradients once, and of everything else no more than a few vectors."""
     experiment = trained("replicated", **settings)[0]
@@ -113,7 +112,7 @@ def test_gradients_go_in_one_all_reduce_and_nothing_else_is_large(trained, setti
 
 def test_a_shared_state_is_fetched_once_and_its_gradients_are_scattered(trained):
     """Of each divided kernel: one all-gather, one reduce-scatter, one all-reduce of the part; nothing else is large."""
-    experiment = trained("shared by four", **COINS)[0]
+    experiment = trained("shared by four", **BOTH)[0]
     params = jax.tree.leaves(experiment.state.params)
     divided = 4 * sum(leaf.size for leaf in params if leaf.size >= 2**12)
     whole = 4 * sum(leaf.size for leaf in params if leaf.size < 2**12)
@@ -134,16 +133,16 @@ def exchanges(experiment):
 
 
 def test_a_checkpoint_goes_from_any_mesh_to_any_other(trained, tmp_path):
-    """Written by eight devices it is read by one, and back; whole or shared."""
-    states = {mesh: trained(mesh, **COINS)[0].state for mesh in MESHES}
-    for mesh, state in states.items():
-        with contextlib.closing(Checkpoints(tmp_path / mesh, for_training=True)) as checkpoints:
+    """Each is written by one mesh and read by the next."""
+    states = [trained(mesh, **BOTH)[0].state for mesh in MESHES]
+    for number, state in enumerate(states):
+        other = states[number - 1]
+        with contextlib.closing(Checkpoints(tmp_path / str(number), for_training=True)) as checkpoints:
             checkpoints.save(state)
-            for other in states.values():
-                restored = checkpoints.restore(other)
-                jax.tree.map(np.testing.assert_array_equal, restored, state)
-                layouts = [jax.tree.map(lambda leaf: leaf.sharding, tree) for tree in (restored, other)]
-                assert layouts[0] == layouts[1]
+            restored = checkpoints.restore(other)
+        jax.tree.map(np.testing.assert_array_equal, restored, state)
+        layouts = [jax.tree.map(lambda leaf: leaf.sharding, tree) for tree in (restored, other)]
+        assert layouts[0] == layouts[1]
 
 
 @pytest.mark.parametrize(
@@ -160,8 +159,13 @@ def test_a_mesh_that_cannot_be_is_refused(data, model, said):
         create_mesh(data=data, model=model)
 
 
-def test_what_is_learnt_from_validation_lies_on_all_devices(tiny_config, tmp_path):
+def test_what_is_learnt_from_validation_lies_on_all_devices(trained, tmp_path):
     """A run with a tuned threshold saves its epochs, and goes back to the best."""
-    config = tiny_config(**BOTH | {"task__balance": "fixed", "mesh__data": 4, "mesh__model": 2})
-    train_and_test(config, tmp_path)
-    assert 0 < json.loads((tmp_path / "model.json").read_text())["task_state"]["gender.threshold"] < 1
+    experiment = trained("shared by four", **BOTH)[0]
+    state = jax.tree.map(lambda leaf: leaf.copy(), experiment.state)  # whose memory training takes over
+    experiment = dataclasses.replace(experiment, state=dataclasses.replace(state, step=0 * state.step))
+    state = train(experiment, tmp_path, test_every=1, log_every=1, checkpoint_minutes=60)
+    chosen = [row["best_threshold"] for row in read_rows(tmp_path / "metrics.jsonl") if row["split"] == "validation"]
+    threshold = state.task_state["gender"]["threshold"]
+    assert len(threshold.sharding.device_set) == 8 and threshold.sharding.is_fully_replicated
+    assert any(float(threshold) == pytest.approx(each) for each in chosen)
