@@ -24,6 +24,7 @@ from absl import flags
 
 from input_pipeline.errors import DataError
 from input_pipeline.geometry import Kind, move
+from input_pipeline.process import prepare_process
 from input_pipeline.records import Source
 from input_pipeline.transforms import Crop, EncodedImage, Picture
 
@@ -165,7 +166,7 @@ def _iterate(dataset: grain.MapDataset, workers: int) -> Iterator[Batch]:
         reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     batches = dataset.to_iter_dataset(reading)
     options = grain.multiprocessing.MultiprocessingOptions(num_workers=workers)
-    iterator = iter(batches.mp_prefetch(options, _end_with_parent))
+    iterator = iter(batches.mp_prefetch(options, _begin_worker))
     try:
         if workers:
             with _block_signals():  # the processes start with the first batch
@@ -199,8 +200,9 @@ def _block_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _end_with_parent(number: int, count: int) -> None:
-    """In a worker process: ends it when the one that it works for was killed, which it would otherwise never notice."""
+def _begin_worker(number: int, count: int) -> None:
+    """Prepares a worker process, and ends it when the one that it works for was killed, which it would never notice."""
+    prepare_process()
 
     def watch():
         multiprocessing.parent_process().join()

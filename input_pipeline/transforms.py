@@ -19,10 +19,6 @@ from input_pipeline.errors import DataError, unknown_name
 from input_pipeline.geometry import box_matrix, mirrored
 from input_pipeline.jpeg import SOI, count_scans
 
-cv2.setNumThreads(0)  # the pipeline has threads or processes of its own, one a core
-
-Image.MAX_IMAGE_PIXELS = None  # `EncodedImage` has a limit of its own, of which Pillow would warn, or stop before it
-
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")  # Pillow has more; for one it starts Ghostscript
 MAX_PIXELS = 50_000_000  # of an image; more could fill the memory
 MAX_SCANS = 100  # of a JPEG; progressive ones have about ten, and each goes over all the pixels
@@ -114,6 +110,8 @@ class EncodedImage:
     def _naming_damage(self) -> Iterator[None]:
         try:
             yield
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # the host's limit is lower
+            raise TooManyPixels(f"{self.name}: {str(error).partition(',')[0]}; make it smaller") from error
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error ... for damaged files
             known = f"it is no image in one of the formats {', '.join(FORMATS)}"
             reason = known if isinstance(error, UnidentifiedImageError) else " ".join(str(error).split())

@@ -14,7 +14,8 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
 
 import jax
 import jax.export
@@ -29,6 +30,7 @@ from input_pipeline import DataError
 from input_pipeline.detection import create_detector
 from input_pipeline.geometry import apply
 from input_pipeline.pipeline import record_image
+from input_pipeline.process import prepare_process
 from input_pipeline.records import Source
 from input_pipeline.transforms import Crop, center_crop
 from ror_jax import __version__
@@ -46,6 +48,7 @@ from ror_jax.report.model_card import write_model_card
 from ror_jax.runs.checks import resize
 from ror_jax.runs.experiment import open_task
 from ror_jax.saved_settings import read_settings
+from ror_jax.startup import check_devices
 
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
@@ -74,7 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add_import_option(parser)
     options = vars(parser.parse_args(arguments))
+    prepare_process()
     try:
+        check_devices()
         export(**options)
     except (UserError, DataError, OSError) as error:
         sys.exit(f"error: {error}")

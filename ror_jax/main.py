@@ -16,12 +16,14 @@ from collections.abc import Iterable
 from logging import CRITICAL, getLogger
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from input_pipeline import DataError
+from input_pipeline.process import prepare_process
 from ror_jax.config import describe
 from ror_jax.errors import UserError
 from ror_jax.report.listing import list_rows
@@ -55,6 +57,7 @@ def main(argv) -> None:
     logging.set_verbosity(logging.FATAL)
     getLogger("asyncio").setLevel(CRITICAL)
     sys.unraisablehook = lambda unraisable: None
+    prepare_process()
     config = CONFIG.value
     workdir = Path(WORKDIR.value or f"runs/{config.name}")
     try:

@@ -17,11 +17,13 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
 
 from tqdm import tqdm
 
 from input_pipeline import DataError
+from input_pipeline.process import prepare_process
 from ror_jax.errors import UserError
 from ror_jax.files import NotWrittenError, writing
 from ror_jax.predict.annotate import annotate
@@ -53,6 +55,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=int, default=BATCH, metavar="N", help=f"faces at once; default {BATCH}")
     add_model_options(parser)
     options = parser.parse_args(arguments)
+    prepare_process()
     signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(AttributeError):  # of what may stand in the place of a terminal
         sys.stdout.reconfigure(errors="backslashreplace")

@@ -17,11 +17,13 @@ import sys
 import threading
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # XLA's own chatter
 
 import numpy as np
 
 from input_pipeline import DataError
+from input_pipeline.process import prepare_process
 from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError
 from ror_jax.predict.model import BATCH, VIEWS, Model
@@ -41,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add_model_options(parser)
     options = parser.parse_args(arguments)
+    prepare_process()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         serve(options)

@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -324,3 +325,14 @@ def test_no_program_is_started_for_postscript():
         DataError, match=r"^face: the image cannot be decoded \(it is no image in one of the formats JPEG,"
     ):
         transforms.EncodedImage(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n", "face")
+
+
+@pytest.mark.parametrize(("limit", "told"), [(50, 100), (101, 101)])
+def test_the_hosts_limit_of_pixels_counts_where_it_is_lower(limit, told, monkeypatch):
+    """Pillow refuses twice its limit, and warns from the limit on, which here is an error."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+    data = encoded(np.zeros((12, 10, 3), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with pytest.raises(transforms.TooManyPixels, match=rf"^x: Image size \(120 pixels\) exceeds limit of {told} "):
+            transforms.EncodedImage(data, "x")
