@@ -86,8 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def export(
-    workdir: Path,
-    output: Path,
+    workdir: Path | str,
+    output: Path | str,
     *,
     licence: str,
     data_dir: str | None = None,
@@ -95,6 +95,7 @@ def export(
     stablehlo: bool = False,
 ) -> None:
     """Writes the folder `output`; see `main` for the arguments."""
+    workdir, output = Path(workdir), Path(output)
     if not (workdir / "summary.json").exists():
         raise UserError(f"{workdir} holds no run that has ended: it has no summary.json; train and test one first")
     licence = " ".join(licence.split())

@@ -148,12 +148,13 @@ def describe_network(name: str, overrides: Mapping, network: Network) -> dict:
     }
 
 
-def load_model(folder: Path) -> Network:
+def load_model(folder: Path | str) -> Network:
     """The network in a folder of weights, such as `tools.convert_torchvision` makes (see `models.weights`).
 
     Raises:
       UserError: there are no weights, or they are damaged or of another model than the folder says.
     """
+    folder = Path(folder)
     tensors, card = load_weights(folder)
     options = {"mean": card["mean"], "std": card["std"]} | card["overrides"]
     try:

@@ -24,6 +24,7 @@ from ror_jax.models.weights import CARD, TENSORS, save_card
 from ror_jax.outputs import from_json
 from ror_jax.predict.faces import DETECTOR, FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
+from ror_jax.startup import expanded
 from ror_jax.tasks import create_task
 from ror_jax.tasks.answers import Answer, cells, readings
 from ror_jax.tasks.task import state_from_json
@@ -53,7 +54,7 @@ class Model:
     """
 
     def __init__(self, folder: str | os.PathLike, engine: str | None = None):
-        folder = Path(folder).expanduser()
+        folder = expanded(folder, "the model's folder")
         self.card = load_model_card(folder)
         check_registered(folder / CARD, self.card["model"], self.card["task"]["name"])
         try:
@@ -111,8 +112,9 @@ class Model:
         """What is in photographs: a dict for each, in their order, see `photographs.read_photographs`.
 
         Args:
-          images: one or several: the path of a file, its bytes, a Pillow image, or an array, uint8 [H, W, 3 or 4] or
-            [H, W].
+          images: one or several: the path of a file, its bytes, a Pillow image, or an array, uint8 [H, W, 3] in the
+            order red, green, blue (OpenCV's arrays are blue, green, red: `array[:, :, ::-1]`), [H, W, 4] with alpha,
+            or [H, W] in grey. Arrays and Pillow images are copied when they are taken from the iterable.
           faces: "detect", or "cropped" where each image is one face, cut as the training images were.
           detector: see `input_pipeline.detection`.
           views: see `read`.
@@ -138,8 +140,9 @@ class Model:
         return self._task.answers(self._task.decode(outputs, mirrored), self._task_state)
 
 
-def load_model_card(folder: Path) -> dict:
+def load_model_card(folder: Path | str) -> dict:
     """`model.json` of an exported model; raises UserError where there is none that this program can read."""
+    folder = Path(folder)
     if not (folder / CARD).is_file():
         raise UserError(f"no model in {folder}: {CARD} is missing; python -m ror_jax.export makes such a folder")
     card = read_json(folder / CARD)

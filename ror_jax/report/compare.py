@@ -19,7 +19,7 @@ CAUTION = (
 )
 
 
-def compare(first: Path, second: Path) -> list[Section]:
+def compare(first: Path | str, second: Path | str) -> list[Section]:
     """The sections of a page that compares B, `second`, with A, `first`.
 
     Each is the folder of a run, or one with the folders `fold_0`, `fold_1` ... of runs. Images are paired by their
@@ -28,7 +28,7 @@ def compare(first: Path, second: Path) -> list[Section]:
     Raises:
       UserError: there are no such runs, or they were not tested on the same images with the same classes.
     """
-    all_a, all_b = _runs(first), _runs(second)
+    all_a, all_b = _runs(Path(first)), _runs(Path(second))
     folds = [fold for fold in all_a if fold in all_b]
     if not folds:
         raise UserError(

@@ -114,7 +114,7 @@ class Run:
         return json.dumps([self.seed, {key: value for key, value in self.settings.items() if key != but}])
 
 
-def find_runs(folder: Path, configs: Path | None = None) -> tuple[list[Run], list[str]]:
+def find_runs(folder: Path | str, configs: Path | None = None) -> tuple[list[Run], list[str]]:
     """All runs below `folder` that were tested, and a line for each folder that could not be read.
 
     `configs` is as for `row_settings`.
@@ -122,6 +122,7 @@ def find_runs(folder: Path, configs: Path | None = None) -> tuple[list[Run], lis
     Raises:
       UserError: there is no such folder, or nothing in it.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}; --runs takes the one that runs are in, by default runs")
     if not any(folder.iterdir()):

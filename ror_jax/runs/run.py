@@ -35,12 +35,12 @@ from ror_jax.training.stopping import EarlyStopping
 _DRAWING = threading.Lock()  # matplotlib knows no threads
 
 
-def train_and_test(config: ConfigDict, workdir: Path) -> None:
+def train_and_test(config: ConfigDict, workdir: Path | str) -> None:
     """Trains as `config` says, stage by stage, and leaves everything in the stages' folders, the last being `workdir`.
 
     A run that has ended is tested again; a stage before it that has ended is not touched.
     """
-    *before, last = chain = stages(config, workdir)
+    *before, last = chain = stages(config, Path(workdir))
     if before:
         with all_or_none():
             check_stages(chain)
@@ -122,8 +122,9 @@ def train_stage(
         _test(experiment, state, selected, workdir, workdir, say)
 
 
-def evaluate_checkpoint(config: ConfigDict, workdir: Path, which: str) -> None:
+def evaluate_checkpoint(config: ConfigDict, workdir: Path | str, which: str) -> None:
     """Tests a checkpoint of the run in `workdir`: "latest", "best" or a step."""
+    workdir = Path(workdir)
     config = stages(config, workdir)[-1].config
     check_workdir(workdir, config, free=(*FREE, "views"))
     checkpoints = workdir / "checkpoints"

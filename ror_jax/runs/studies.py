@@ -28,11 +28,12 @@ from ror_jax.training.stopping import Stopped, stop_signals
 TOO_GOOD = "These are results on the test images: what is chosen by them must be tested on others."
 
 
-def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] | None = None) -> None:
+def cross_validate(config: ConfigDict, workdir: Path | str, folds: Sequence[int] | None = None) -> None:
     """Trains and tests on each of `folds`, or all, in `workdir/fold_N`; says what all that are done give on average.
 
     Stages whose data have no folds are trained once. Folds that have been done are not done again.
     """
+    workdir = Path(workdir)
     if config.dataset.fold is None:
         raise UserError(f"{config.name} has no folds: dataset.fold is not set")
     folds = open_task(config)[0].folds if folds is None else folds
@@ -58,12 +59,12 @@ def cross_validate(config: ConfigDict, workdir: Path, folds: Sequence[int] | Non
         print(f"Left in {folder}: {pictures}cross_validation.json, and a folder for each fold")
 
 
-def aging_curve(config: ConfigDict, workdir: Path) -> None:
+def aging_curve(config: ConfigDict, workdir: Path | str) -> None:
     """Trains "older than group k?" for every k, and draws Deep-RoR's Figure 4; see `propose_weights` for the weights.
 
     A question that the training or the test images answer in one way only is left out.
     """
-    config = config.copy_and_resolve_references()
+    config, workdir = config.copy_and_resolve_references(), Path(workdir)
     config.task.update({"name": "age_group", "weights": None, "objective": None, "sigma": None})
     dataset, task = open_task(config)
     names = task.names
@@ -104,9 +105,9 @@ def aging_curve(config: ConfigDict, workdir: Path) -> None:
     print(f"Left in {workdir}: aging_curve.json, aging_curve.png, and a folder for each question")
 
 
-def compare_losses(config: ConfigDict, workdir: Path) -> None:
+def compare_losses(config: ConfigDict, workdir: Path | str) -> None:
     """Trains with each objective for ordered classes, in `workdir/OBJECTIVE`, and prints a table."""
-    chains = {}
+    chains, workdir = {}, Path(workdir)
     for objective in OBJECTIVES:
         own = config.copy_and_resolve_references()
         own.task.objective, own.row = objective, None
