@@ -1,6 +1,9 @@
 """What a program does before anything else of JAX."""
 
+import contextlib
 import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -37,3 +40,13 @@ def expanded(path: str | Path, setting: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError as error:
         raise UserError(f"{setting} is {path}, but this user has no home folder; set HOME, or {setting}") from error
+
+
+@contextlib.contextmanager
+def on_sigterm(handler: Callable) -> Iterator[None]:
+    """Has SIGTERM handled so inside; afterwards as before: who called the program as a function goes on."""
+    before = signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -32,6 +32,7 @@ from ror_jax.predict.model import BATCH, VIEWS
 from ror_jax.predict.options import add_model_options, open_model
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.predict.results import WRITERS, Answers, open_results
+from ror_jax.startup import on_sigterm
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pbm")
 INCOMPLETE = 3  # exit status
@@ -56,11 +57,11 @@ def main(arguments: list[str] | None = None) -> None:
     add_model_options(parser)
     options = parser.parse_args(arguments)
     prepare_process()
-    signal.signal(signal.SIGTERM, _stop)
     with contextlib.suppress(AttributeError):  # of what may stand in the place of a terminal
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        sys.exit(run(options))
+        with on_sigterm(_stop):
+            sys.exit(run(options))
     except BrokenPipeError:  # who read the output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # 128 and the number of SIGPIPE, which not all systems have

@@ -28,6 +28,7 @@ from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError
 from ror_jax.predict.model import BATCH, VIEWS, Model
 from ror_jax.predict.options import add_model_options, open_model
+from ror_jax.startup import on_sigterm
 
 GRACE = 5  # seconds that requests have to end when the server is told to
 
@@ -44,9 +45,9 @@ def main(arguments: list[str] | None = None) -> None:
     add_model_options(parser)
     options = parser.parse_args(arguments)
     prepare_process()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        serve(options)
+        with on_sigterm(lambda *_: sys.exit(128 + signal.SIGTERM)):
+            serve(options)
     except (UserError, DataError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

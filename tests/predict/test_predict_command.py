@@ -22,8 +22,10 @@ def predict(model_folder, capsys, tmp_path):
 
     def run(*arguments, model=None):
         model = model or model_folder("age_gender")
+        handler = signal.getsignal(signal.SIGTERM)
         with pytest.raises(SystemExit) as stopped:
             main([f"--model={model}", f"--cache_dir={tmp_path / 'cache'}", *map(str, arguments)])
+        assert signal.getsignal(signal.SIGTERM) == handler
         return stopped.value.code, capsys.readouterr()
 
     return run

@@ -31,7 +31,7 @@ def run(capsys, tmp_path):
         return (1, status) if isinstance(status, str) else (status, said)
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    assert signal.getsignal(signal.SIGTERM) == handler
     jax.config.update("jax_compilation_cache_dir", cache)
 
 
