@@ -41,7 +41,7 @@ from ror_jax.files import read_json, replacing, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
-from ror_jax.models.weights import CARD, TENSORS, load_card
+from ror_jax.models.weights import CARD, TENSORS, load_weights
 from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import VIEWS, save_model_card
 from ror_jax.report.model_card import write_model_card
@@ -101,6 +101,7 @@ def export(
     if not licence:
         raise UserError("--licence is empty; say 'unknown' where it is")
     _check_output(output)
+    run_card = load_weights(workdir).card
     config = run_config(workdir, data_dir)
     check_registered(workdir, config.model.name, config.task.name, config.dataset.name)
     dataset, task = open_task(config)
@@ -108,7 +109,7 @@ def export(
         size=config.image_size,
         resize=resize(config),
         fit=config.fit,
-        fill=load_card(workdir)["mean"],
+        fill=run_card["mean"],
         visible=_visible(dataset.train, config.fit),
         landmarks={},
         landmarks_from={},
@@ -120,7 +121,7 @@ def export(
     summary = read_json(workdir / "summary.json")
     if missing := {"answers", "intervals"} - summary.keys():
         raise UserError(f"{workdir / 'summary.json'} has no {' and no '.join(sorted(missing))}; test the run again")
-    card = load_card(workdir) | {
+    card = run_card | {
         "name": config.name,
         "task": given(config.task),
         "labels": {name: dataset.labels[name] for name in task.labels},

@@ -251,7 +251,7 @@ def _first_weights(folder: str | None, model_options: dict, workdir: Path | None
     if getattr(held, "levels", 1) != getattr(wanted, "levels", 1):
         raise UserError(
             f"init_from: {folder} holds {name!r}, which has other shortcut levels than {model_options['name']!r};"
-            f" for a RoR from a ResNet's weights run tools.convert_torchvision with --model {model_options['name']}"
+            f" for a RoR from a ResNet's weights run python -m ror_jax.convert with --model {model_options['name']}"
         )
     return weights
 
