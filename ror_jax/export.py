@@ -49,6 +49,7 @@ from ror_jax.runs.checks import resize
 from ror_jax.runs.experiment import open_task
 from ror_jax.saved_settings import read_settings
 from ror_jax.startup import check_devices
+from ror_jax.training.checkpoint import Checkpoints
 
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
@@ -105,6 +106,12 @@ def export(
     config = run_config(workdir, data_dir)
     check_registered(workdir, config.model.name, config.task.name, config.dataset.name)
     dataset, task = open_task(config)
+    saved = Checkpoints(workdir / "checkpoints", data=dataset.fingerprint)
+    if saved.steps and saved.is_of_other_data(saved.latest):
+        raise UserError(
+            f"the data are not those of the run in {workdir}: images or labels have changed. Put the old ones back, or"
+            " say with --data_dir where they are"
+        )
     preprocessing = Preprocessing(
         size=config.image_size,
         resize=resize(config),
