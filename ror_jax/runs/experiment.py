@@ -88,6 +88,8 @@ def create_experiment(
         if task.needs_validation:  # what was learned from it belongs to the weights
             saved = weights.card.get("task_state", {})
             state = with_task_state(state, state_from_json(task, saved, strict=not config.epochs))
+    if not (config.epochs or weights or (workdir and has_checkpoint(workdir / "checkpoints"))):
+        print("epochs is 0 and there is no init_from: the network that is tested has random weights.")
 
     sampling = InverseFrequency(dataset, **config.sampling) if config.sampling.label else None
     if config.data_on_device:
