@@ -49,7 +49,7 @@ def test_without_validation_the_last_epoch_counts(tiny_config, tmp_path):
 
 
 def test_what_sampling_draws_is_shown(tiny_config, tmp_path, capsys):
-    """The faces are 90 years old at most; eight of them leave groups out, which is told of each class that is learnt."""
+    """The faces are 90 years old at most; eight of them leave groups out, which is told of classes that are learnt."""
     few = {"dataset__limit": 8, "epochs": 1, "optimizer__decay_epochs": ()}
     train_and_test(tiny_config(**few, sampling__label="age"), tmp_path)
     assert (tmp_path / "sampling.png").stat().st_size > 5000
