@@ -9,7 +9,7 @@ their place. FACES.csv has the columns id, full_path, gender and age, as `config
 
     adience, imdb_wiki   these data instead; of Adience fold 0, ages being the middles of its age groups
     rendered_faces       faces that the program draws
-    pretrained           begin with the weights in weights/BACKBONE, as tools/convert_torchvision.py makes them
+    pretrained           begin with the weights in weights/BACKBONE, as ror_jax/convert.py makes them
     smoke                the same, small, in minutes on a laptop
 
 D. Patel, "Multi-Task Deep Learning for Age and Gender Prediction: From Baseline to 0.82 Kaggle Score". It gives

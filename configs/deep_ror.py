@@ -21,7 +21,7 @@ the same stages, small, in minutes on a laptop.
 Networks with imagenet or imdb_wiki in their names begin with converted ImageNet weights, and those with imdb_wiki go
 on with IMDB-WIKI-101, in --config.stage.imdb_wiki.data_dir, before Adience:
 
-    python -m tools.convert_torchvision --weights resnet34.pth --model ror34 --output weights/ror34
+    python -m ror_jax.convert --weights resnet34.pth --model ror34 --output weights/ror34
 """
 
 from typing import Any

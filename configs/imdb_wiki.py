@@ -1,6 +1,6 @@
 """IMDB-WIKI-101 after ImageNet, the second of Deep-RoR's three stages: ages 0 to 100 as classes, 120 epochs.
 
-    python -m tools.convert_torchvision --weights resnet34.pth --model ror34 --output weights/ror34
+    python -m ror_jax.convert --weights resnet34.pth --model ror34 --output weights/ror34
     python -m ror_jax.main --config=configs/imdb_wiki.py:ror34 --config.data_dir=FOLDER
 
 This is the stage that `configs/deep_ror.py` trains by itself before Adience, in the same folder; after the colon:

@@ -18,9 +18,9 @@ type of the shortcuts (section IV.B); `_b333`, the block; `_sd`, stochastic dept
 paper's ablations. On ImageNet it is `resnetD`, which is only tested, or `ror3_D`, which is built from one and trained
 on, with 18, 34, 50, 101 or 152 layers:
 
-    python -m tools.convert_torchvision --weights resnet34.pth --model ror34 --output weights/ror34
+    python -m ror_jax.convert --weights resnet34.pth --model ror34 --output weights/ror34
     python -m ror_jax.main --config=configs/ror.py:imagenet,ror3_34 --config.data_dir=FOLDER
-    python -m tools.convert_torchvision --weights resnet34.pth --model resnet34 --output weights/resnet34
+    python -m ror_jax.convert --weights resnet34.pth --model resnet34 --output weights/resnet34
     python -m ror_jax.main --config=configs/ror.py:imagenet,resnet34 --config.data_dir=FOLDER
 
 With --config.views=single and a --workdir of its own the last is torchvision's own test (resize 256, centre 224), for

@@ -22,9 +22,14 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> DataError:
 
 def nearest(what: str, name: str, known: Iterable[str]) -> str:
     """A line that says that there is no such `what`, and which names are near, or some of them where none is."""
-    known = sorted(known)
-    name = shortened(str(name))
-    near = [repr(other) for other in difflib.get_close_matches(name, known, n=3)]
+    known, name = sorted(known), shortened(str(name))
+
+    def changes(other: str) -> int:
+        """So many letters must be put in, taken out or replaced."""
+        steps = difflib.SequenceMatcher(None, name, other).get_opcodes()
+        return sum(max(i2 - i1, j2 - j1) for kind, i1, i2, j1, j2 in steps if kind != "equal")
+
+    near = sorted(difflib.get_close_matches(name, known, n=max(1, len(known))), key=changes)[:3]
     if near:
-        return f"unknown {what} {name!r}; did you mean {' or '.join(near)}?"
+        return f"unknown {what} {name!r}; did you mean {' or '.join(map(repr, near))}?"
     return f"unknown {what} {name!r}; known are {', '.join(known[:20])}{', ...' if len(known) > 20 else ''}"

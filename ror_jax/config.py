@@ -36,7 +36,7 @@ class RunSettings:
       row: FILE:ARGUMENT of `configs/`, the experiment of a paper that this is; see `ror_jax.report`.
       seed: seed of parameters, order of images, augmentation and stochastic depth.
       deterministic: compute the same numbers each time on a GPU, too, by slower algorithms; elsewhere always.
-      init_from: folder of weights to start from, as tools/convert_torchvision.py makes it.
+      init_from: folder of weights to start from, as `python -m ror_jax.convert` makes it.
       stages: names of the stages that a recipe trains before itself, in this order, each from the weights of the one
         before it. stage.NAME holds what sets a stage apart; its folder is beside the recipe's, under its own name.
       data_dir: folder with the data set's own files.

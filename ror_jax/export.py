@@ -41,7 +41,7 @@ from ror_jax.files import read_json, replacing, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
-from ror_jax.models.weights import CARD, TENSORS, load_card
+from ror_jax.models.weights import CARD, TENSORS, load_weights
 from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import VIEWS, save_model_card
 from ror_jax.report.model_card import write_model_card
@@ -49,6 +49,7 @@ from ror_jax.runs.checks import resize
 from ror_jax.runs.experiment import open_task
 from ror_jax.saved_settings import read_settings
 from ror_jax.startup import check_devices
+from ror_jax.training.checkpoint import Checkpoints
 
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
@@ -102,14 +103,21 @@ def export(
     if not licence:
         raise UserError("--licence is empty; say 'unknown' where it is")
     _check_output(output)
+    run_card = load_weights(workdir).card
     config = run_config(workdir, data_dir)
     check_registered(workdir, config.model.name, config.task.name, config.dataset.name)
     dataset, task = open_task(config)
+    saved = Checkpoints(workdir / "checkpoints", data=dataset.fingerprint)
+    if saved.steps and saved.is_of_other_data(saved.latest):
+        raise UserError(
+            f"the data are not those of the run in {workdir}: images or labels have changed. Put the old ones back, or"
+            " say with --data_dir where they are"
+        )
     preprocessing = Preprocessing(
         size=config.image_size,
         resize=resize(config),
         fit=config.fit,
-        fill=load_card(workdir)["mean"],
+        fill=run_card["mean"],
         visible=_visible(dataset.train, config.fit),
         landmarks={},
         landmarks_from={},
@@ -121,7 +129,7 @@ def export(
     summary = read_json(workdir / "summary.json")
     if missing := {"answers", "intervals"} - summary.keys():
         raise UserError(f"{workdir / 'summary.json'} has no {' and no '.join(sorted(missing))}; test the run again")
-    card = load_card(workdir) | {
+    card = run_card | {
         "name": config.name,
         "task": given(config.task),
         "labels": {name: dataset.labels[name] for name in task.labels},

@@ -160,6 +160,7 @@ def test_another_run_in_the_same_folder_is_refused(command, trained, mode):
         (["--config.seed=1", "--config.epochs=many"], "error: flag --config.epochs=many: invalid literal for int()"),
         (["--config=configs/quickstart.py:gendre"], "unknown config argument 'gendre'; did you mean 'gender'?"),
         (["--config.model.name=preror85"], "unknown model 'preror85'; did you mean 'preror82'"),
+        (["--config.model.name=ror35"], "unknown model 'ror35'; did you mean 'ror34'"),
         (["--config.dataset.name=adiense"], "unknown data set 'adiense'; did you mean 'adience'"),
         ([ADIENCE], "adience needs data_dir"),
         (

@@ -149,7 +149,7 @@ def describe_network(name: str, overrides: Mapping, network: Network) -> dict:
 
 
 def load_model(folder: Path | str) -> Network:
-    """The network in a folder of weights, such as `tools.convert_torchvision` makes (see `models.weights`).
+    """The network in a folder of weights, such as `ror_jax.convert` makes (see `models.weights`).
 
     Raises:
       UserError: there are no weights, or they are damaged or of another model than the folder says.

@@ -193,7 +193,10 @@ def _check(state: Mapping[str, np.ndarray], wanted: Mapping[str, tuple]) -> None
 
 
 def _hint(state: Mapping[str, np.ndarray], wanted: Mapping[str, tuple]) -> str:
-    """Which other model the tensors are of, if it is one that is known here."""
+    """Which other model the tensors are of, if it is one that is known here, or what to take off their names."""
+    prefix = f"{next(iter(state), '').partition('.')[0]}."
+    if all(name.startswith(prefix) for name in state) and wanted.keys() & {name[len(prefix) :] for name in state}:
+        return f". All of the file's names begin with {prefix!r}: save it without that"
     found = {name: np.shape(array) for name, array in state.items()}
     same, alike = [], []
     for model, head, shapes in _known():

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from ror_jax.errors import UserError
-from ror_jax.files import NotWrittenError, replace_json, replacing, writing
+from ror_jax.files import replace_json, replacing, writing
 
 TENSORS, CARD = "weights.safetensors", "model.json"
 
@@ -32,6 +32,20 @@ def flatten(params: dict, batch_stats: dict) -> dict:
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
+def check_numbers(file: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Raises UserError unless all tensors, by our names or PyTorch's, are finite, and all variances 0 or more."""
+
+    def broken(name: str, tensor: np.ndarray) -> bool:
+        is_variance = name.rpartition(".")[2] in ("var", "running_var")
+        return not np.isfinite(tensor).all() or (is_variance and (tensor < 0).any())
+
+    if wrong := [name for name, tensor in tensors.items() if broken(name, tensor)]:
+        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise UserError(
+            f"{file} has numbers that are not finite, or negative variances, in {', '.join(wrong[:8])}{more}"
+        )
+
+
 def save_weights(folder: Path, params: dict, batch_stats: dict, card: dict) -> None:
     """Writes the two files into `folder`, which is made; files of these names are replaced.
 
@@ -39,13 +53,10 @@ def save_weights(folder: Path, params: dict, batch_stats: dict, card: dict) -> N
       NotWrittenError: they cannot be written.
     """
     tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flatten(params, batch_stats).items()}
-    try:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / TENSORS) as unfinished:
-            save_file(tensors, unfinished)
-    except SafetensorError as error:
-        raise NotWrittenError(f"{folder / TENSORS} cannot be written: {error}") from error
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / TENSORS) as unfinished:
+        unfinished.write_bytes(save(tensors))  # not `save_file`, whose file only its owner may read
     save_card(folder, card)
 
 
@@ -53,13 +64,15 @@ def load_weights(folder: Path) -> Weights:
     """What `save_weights` wrote; shapes and dtypes stand in the file's own header.
 
     Raises:
-      UserError: there are no such files, or they are damaged.
+      UserError: there are no such files, or they are damaged, see `check_numbers`.
     """
     card = load_card(folder)
     try:
-        return Weights(load_file(folder / TENSORS), card)
+        tensors = load_file(folder / TENSORS)
     except (OSError, SafetensorError) as error:
         raise UserError(f"no weights in {folder / TENSORS}: {error}") from error
+    check_numbers(folder / TENSORS, tensors)
+    return Weights(tensors, card)
 
 
 def save_card(folder: Path, card: dict) -> None:
@@ -76,7 +89,7 @@ def load_card(folder: Path) -> dict:
         sound = len(numbers) == 6 and np.isfinite(numbers).all() and min(card["std"]) > 0
         sound = sound and isinstance(card["model"], str) and all(isinstance(part, dict) for part in parts)
     except OSError as error:
-        hint = f"python -m tools.convert_torchvision --weights FILE --model NAME --output {folder} makes it"
+        hint = f"python -m ror_jax.convert --weights FILE --model NAME --output {folder} makes it"
         raise UserError(f"no weights in {folder}: {CARD}: {error.strerror}; {hint}") from error
     except (KeyError, RecursionError, TypeError, ValueError):
         sound = False

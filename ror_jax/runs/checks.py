@@ -118,6 +118,16 @@ def check_data(config: ConfigDict, dataset: Dataset, task: Task) -> None:
             )
 
 
+def classes_without_images(dataset: Dataset, task: Task) -> list[str]:
+    """A line for each label that is learnt as classes of which some have no training image; of labels in memory."""
+    columns, lines = getattr(dataset.train, "columns", {}), []
+    for key, label in task.labels.items():
+        if key in columns and label.names and not label.shape:
+            empty = [name for number, name in enumerate(dataset.labels[key]) if not (columns[key] == number).any()]
+            lines += [f"No training image has the {key} {', '.join(empty)}: it cannot be learnt."] if empty else []
+    return lines
+
+
 def _labels(sources: Iterable[Source], keys: Sequence[str]) -> dict[str, np.ndarray]:
     """These labels of all records of all sources together, [N] each."""
     columns = [label_columns(source, keys) for source in sources]

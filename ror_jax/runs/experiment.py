@@ -88,6 +88,8 @@ def create_experiment(
         if task.needs_validation:  # what was learned from it belongs to the weights
             saved = weights.card.get("task_state", {})
             state = with_task_state(state, state_from_json(task, saved, strict=not config.epochs))
+    if not (config.epochs or weights or (workdir and has_checkpoint(workdir / "checkpoints"))):
+        print("epochs is 0 and there is no init_from: the network that is tested has random weights.")
 
     sampling = InverseFrequency(dataset, **config.sampling) if config.sampling.label else None
     if config.data_on_device:
@@ -251,7 +253,7 @@ def _first_weights(folder: str | None, model_options: dict, workdir: Path | None
     if getattr(held, "levels", 1) != getattr(wanted, "levels", 1):
         raise UserError(
             f"init_from: {folder} holds {name!r}, which has other shortcut levels than {model_options['name']!r};"
-            f" for a RoR from a ResNet's weights run tools.convert_torchvision with --model {model_options['name']}"
+            f" for a RoR from a ResNet's weights run python -m ror_jax.convert with --model {model_options['name']}"
         )
     return weights
 

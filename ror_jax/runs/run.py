@@ -16,6 +16,7 @@ from ror_jax.models.weights import TENSORS, save_card, save_weights
 from ror_jax.report.figures import save_sampling
 from ror_jax.report.predictions import Collector
 from ror_jax.report.summary import summarize
+from ror_jax.runs.checks import classes_without_images
 from ror_jax.runs.experiment import create_experiment, open_task
 from ror_jax.runs.recipe import Stage, stages
 from ror_jax.runs.workdir import check_workdir, locked, open_workdir
@@ -93,6 +94,8 @@ def train_stage(
                 save_card(workdir, experiment.card)  # a run that goes on finds there what `init_from` held
                 if experiment.sampling and config.epochs:
                     _show_sampling(experiment, config, workdir / "sampling.png", say)
+        for line in classes_without_images(experiment.dataset, experiment.task) if config.epochs else ():
+            say(line)
         length = f"{experiment.total_steps} steps ({experiment.steps_per_epoch} an epoch)"
         say(f"Training {name} for {length} in {workdir}" if config.epochs else f"Testing {name} in {workdir}")
         if experiment.mesh.size > 1:

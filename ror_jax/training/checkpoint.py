@@ -264,13 +264,17 @@ class Checkpoints:
                 f"the checkpoint at step {record['step']} is of another model or task (choose another --workdir, or"
                 f" delete that one). Tensors that differ: {shown}"
             )
-        self.data_changed = None not in (record["data"], self._data) and record["data"] != self._data
+        self.data_changed = self.is_of_other_data(record)
         if self.data_changed and not self._allow_changed_data:
             raise UserError(
                 f"the data are not those that the run in {self._folder.parent} began with: images or labels have"
                 " changed. Put the old ones back, choose another --workdir, or go on with these all the same:"
                 " --config.allow_changed_data=True"
             )
+
+    def is_of_other_data(self, record: dict) -> bool:
+        """Whether images or labels have changed since this was recorded, as far as that is known."""
+        return None not in (record["data"], self._data) and record["data"] != self._data
 
     def close(self) -> None:
         """Waits until all is written; raises NotWrittenError if it could not be."""

@@ -13,9 +13,9 @@ import safetensors.numpy
 from flax import nnx
 
 from fuzzing.damage import damaged, odd_file, one_of
+from ror_jax.convert import convert, read_weights
 from ror_jax.models import create_model
 from ror_jax.models.pretrained import load_state_dict, to_state_dict
-from tools.convert_torchvision import convert, read_weights
 
 
 class Evil:

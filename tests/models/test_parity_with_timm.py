@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from ror_jax.convert import convert
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, load_model
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_dict, to_state_dict
-from tools.convert_torchvision import convert
 
 pytestmark = pytest.mark.usefixtures("torch_libraries")
 TOLERANCE = 1e-4  # of the largest number in an array, or of 0.1 where all are smaller

@@ -1,14 +1,18 @@
 """Weights for a network: which tensors of a file it takes, and cards that it does not take."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from ror_jax.errors import UserError
-from ror_jax.models.weights import load_card, take
+from ror_jax.models.weights import load_card, load_weights, save_weights, take
 
 BACKBONE = {"params.backbone.stem.kernel": np.ones((3, 3, 3, 4))}
+
+
+CARD = {"model": "ror34", "overrides": {}, "heads": {}, "trunks": {}, "mean": [0.0] * 3, "std": [1.0] * 3}
 
 
 def with_head(columns, count):
@@ -20,6 +24,29 @@ def with_head(columns, count):
 def test_a_prediction_layer_is_taken_whole_or_not(head, names):
     """Of a layer with one kernel column the bias would fit; alone it means nothing."""
     assert len(take(with_head(*head), with_head(7, 7))) == names
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027, 0o077])
+def test_who_may_read_the_weights_says_the_umask(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        save_weights(tmp_path, {"a": np.ones(3, np.float32)}, {}, CARD)
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o666 & ~umask}
+    assert load_weights(tmp_path).tensors["params.a"].tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("number", [np.nan, -np.inf, -1e-6])
+def test_numbers_that_are_no_weights_are_refused(number, tmp_path):
+    """Neither a mean nor a kernel is wrong below 0."""
+    save_weights(
+        tmp_path, {"kernel": np.array([-1.0, 1])}, {"norm": {"mean": np.array([-1.0]), "var": np.ones(2)}}, CARD
+    )
+    assert len(load_weights(tmp_path).tensors) == 3
+    save_weights(tmp_path, {}, {"norm": {"var": np.array([1, number], np.float32)}}, CARD)
+    with pytest.raises(UserError, match=r"weights\.safetensors has numbers .* in batch_stats\.norm\.var$"):
+        load_weights(tmp_path)
 
 
 HIDDEN = {

@@ -139,6 +139,26 @@ def test_a_run_of_an_older_version(run, tmp_path):
         assert "\n" not in stopped.value.code and not (tmp_path / "out").exists()
 
 
+def test_changed_images_are_refused(run, tmp_path):
+    """As in training and evaluation: border, places of eyes and answers come from them."""
+    folder = shutil.copytree(run(), tmp_path / "run")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(settings | {"dataset.seed": 1}))
+    with pytest.raises(
+        SystemExit, match=r"the data are not those of the run in .*run: .* or say with --data_dir where"
+    ):
+        main([f"--workdir={folder}", f"--output={tmp_path / 'out'}", "--licence=x"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_cannot_be_read_are_told_before_anything_is_written(run, tmp_path):
+    folder = shutil.copytree(run(), tmp_path / "run")
+    (folder / "weights.safetensors").unlink()
+    with pytest.raises(SystemExit, match=r"no weights in .*run/weights\.safetensors: No such file"):
+        main([f"--workdir={folder}", f"--output={tmp_path / 'out'}", "--licence=x"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_licence_is_asked_for(run, tmp_path, capsys):
     with pytest.raises(SystemExit, match="--licence is empty; say 'unknown' where it is"):
         main([f"--workdir={run()}", f"--output={tmp_path / 'out'}", "--licence= "])

@@ -12,7 +12,7 @@ from PIL import Image
 from input_pipeline import DataError
 from ror_jax.errors import UserError
 from ror_jax.models.convolution import compiler_options
-from ror_jax.runs.checks import check_data, steps_per_call
+from ror_jax.runs.checks import check_data, classes_without_images, steps_per_call
 from ror_jax.runs.experiment import create_experiment
 from ror_jax.tasks import Label
 
@@ -105,6 +105,24 @@ def test_fewer_images_than_a_batch_are_refused(tiny_config, resident):
     with pytest.raises(DataError, match="5 records do not fill one batch of 8"):
         create_experiment(tiny_config(dataset__limit=5, data_on_device=resident))
     create_experiment(tiny_config(dataset__limit=5, data_on_device=resident, epochs=0))  # to be tested only
+
+
+def test_a_network_that_is_tested_as_it_was_drawn_is_told(tiny_config, capsys):
+    create_experiment(tiny_config(epochs=0))
+    assert "epochs is 0 and there is no init_from: the network that is tested has random weights." in (
+        capsys.readouterr().out
+    )
+
+
+def test_classes_without_training_images_are_told():
+    columns = {"age_group": np.array([0, 0, 2, -1]), "gender": np.array([1, 0, 1, 0]), "age": np.array([3.0] * 4)}
+    train = SimpleNamespace(columns=columns)
+    dataset = SimpleNamespace(
+        train=train, labels={"age_group": ("a", "b", "c", "d"), "gender": ("f", "m"), "age": ("0",)}
+    )
+    labels = {"age_group": Label(names=("young", "old")), "gender": Label(names=("f", "m")), "age": Label()}
+    (line,) = classes_without_images(dataset, SimpleNamespace(labels=labels))
+    assert line == "No training image has the age_group b, d: it cannot be learnt."
 
 
 @pytest.mark.parametrize("resident", [True, False])

@@ -49,12 +49,14 @@ def test_without_validation_the_last_epoch_counts(tiny_config, tmp_path):
 
 
 def test_what_sampling_draws_is_shown(tiny_config, tmp_path, capsys):
-    """The faces are 90 years old at most."""
-    train_and_test(tiny_config(epochs=1, optimizer__decay_epochs=(), sampling__label="age"), tmp_path)
+    """The faces are 90 years old at most; eight of them leave groups out, which is told of classes that are learnt."""
+    few = {"dataset__limit": 8, "epochs": 1, "optimizer__decay_epochs": ()}
+    train_and_test(tiny_config(**few, sampling__label="age"), tmp_path)
     assert (tmp_path / "sampling.png").stat().st_size > 5000
     said = [line for line in capsys.readouterr().out.splitlines() if "No training image" in line]
-    assert len(said) == 1 and said[0].startswith("No training image has its age in ")
+    assert len(said) == 2 and said[0].startswith("No training image has its age in ")
     assert said[0].endswith("-100: none can be drawn there.")
+    assert said[1].startswith("No training image has the age_group ") and said[1].endswith(": it cannot be learnt.")
 
 
 def test_examples_to_look_at(tiny_config, tmp_path):

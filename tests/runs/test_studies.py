@@ -165,7 +165,7 @@ def test_all_settings_are_looked_at_before_the_first_stage(two_stages, tmp_path)
 
 
 def test_a_stage_whose_weights_to_start_from_are_missing(two_stages, tmp_path):
-    with pytest.raises(UserError, match=r"no weights in .*nowhere.*convert_torchvision"):
+    with pytest.raises(UserError, match=r"no weights in .*nowhere.*ror_jax\.convert"):
         train_and_test(two_stages(init_from=str(tmp_path / "nowhere")), tmp_path / "run")
 
 

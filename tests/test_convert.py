@@ -2,10 +2,9 @@
 
 import hashlib
 import json
+import runpy
 import shutil
 import sys
-import zipfile
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
+from ror_jax.convert import convert, main
 from ror_jax.errors import UserError
 from ror_jax.models import create_model, describe_network
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_dict, to_state_dict
@@ -23,9 +23,6 @@ from ror_jax.outputs import Head, Pool, from_json
 from ror_jax.runs.experiment import create_experiment
 from ror_jax.runs.run import evaluate_checkpoint, train_and_test
 from ror_jax.training.state import empty_metrics
-from tools.convert_torchvision import convert, main, read_weights
-
-TORCH = "PyTorch's files need PyTorch"
 
 
 @pytest.fixture(scope="module")
@@ -74,106 +71,6 @@ def from_folder(folder):
     )
     assert not tensors
     return nnx.merge(graph, *jax.tree.map(jnp.asarray, (trees["params"], trees["batch_stats"])))
-
-
-# --- Reading files ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("wrap", [None, "state_dict", "model"])
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model."])
-def test_wrapped_and_prefixed_files_of_torch(wrap, prefix, state, tmp_path):
-    """Checkpoints of DataParallel, of trainers, and both: the same tensors."""
-    torch = pytest.importorskip("torch", reason=TORCH)
-    tensors = {prefix + name: torch.tensor(array) for name, array in state.items()}
-    tensors[f"{prefix}bn1.num_batches_tracked"] = torch.tensor(3)
-    torch.save({wrap: tensors, "epoch": 9} if wrap else tensors, tmp_path / "w.pth")
-    read = read_weights(tmp_path / "w.pth")
-    assert read.keys() == state.keys() | {"bn1.num_batches_tracked"}
-    assert all(np.array_equal(read[name], state[name]) for name in state)
-
-
-def test_half_precision_files_of_torch(tmp_path):
-    """numpy has no bfloat16; such weights arrive as float32."""
-    torch = pytest.importorskip("torch", reason=TORCH)
-    torch.save({"a": torch.tensor([1.5, -2.0], dtype=torch.bfloat16)}, tmp_path / "w.pt")
-    read = read_weights(tmp_path / "w.pt")["a"]
-    assert read.dtype == np.float32 and read.tolist() == [1.5, -2.0]
-
-
-class Evil:
-    """Unpickling this makes a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return Path.touch, (self.path,)
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_a_file_that_would_run_code_is_refused(legacy, tmp_path):
-    """One line says so, and nothing was run."""
-    torch = pytest.importorskip("torch", reason=TORCH)
-    path, trace = tmp_path / "evil.pth", tmp_path / "trace"
-    torch.save({"w": torch.zeros(1), "x": Evil(trace)}, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(UserError, match=r"was refused.*could run code"):
-        read_weights(path)
-    assert not trace.exists()
-    torch.load(path, weights_only=False)  # the file is what the test says it is
-    assert trace.exists()
-
-
-def test_files_that_would_fill_the_memory_are_refused(tmp_path):
-    """A view of one number as ten thousand million; an archive that unpacks to more than it is."""
-    torch = pytest.importorskip("torch", reason=TORCH)
-    torch.save({"w": torch.as_strided(torch.ones(1), (100_000, 100_000), (0, 0))}, tmp_path / "view.pth")
-    with pytest.raises(UserError, match=r"view\.pth: 'w' is no plain tensor, or not wholly in the file"):
-        read_weights(tmp_path / "view.pth")
-    torch.save({"w": torch.zeros(10_000)}, tmp_path / "plain.pth")
-    assert read_weights(tmp_path / "plain.pth")["w"].shape == (10_000,)
-    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "packed.pth", "w", 8) as packed:
-        for name in plain.namelist():
-            packed.writestr(name, plain.read(name))
-    with pytest.raises(UserError, match=r"packed\.pth was refused: it is damaged, compressed, or"):
-        read_weights(tmp_path / "packed.pth")
-
-
-def test_torch_is_not_needed_until_it_is(monkeypatch, file, tmp_path):
-    """Without PyTorch, safetensors are read and a .pth says what is missing."""
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert read_weights(file)
-    (tmp_path / "w.pth").write_bytes(b"")
-    with pytest.raises(UserError, match=r"pip install torch, or convert the file to \.safetensors"):
-        read_weights(tmp_path / "w.pth")
-
-
-def test_other_files_are_refused(tmp_path):
-    """Each mistake has its own words."""
-    rubbish = tmp_path / "w.safetensors"
-    rubbish.write_bytes(b"rubbish")
-    save_file({"fc.bias": np.zeros(1), "module.fc.bias": np.zeros(1)}, tmp_path / "two.safetensors")
-    for path, message in [
-        (rubbish, "no sound safetensors file"),
-        (tmp_path / "two.safetensors", "holds several networks"),
-        (tmp_path / "none.pth", "there is no file"),
-        (tmp_path / "w.onnx", r"are \.pth, \.pt or \.safetensors"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            read_weights(path)
-
-
-@pytest.mark.parametrize("content", [3, {}, {"epoch": 3}, {"state_dict": {"a": 1}}])
-def test_files_of_torch_without_a_state_dict_are_refused(content, tmp_path):
-    torch = pytest.importorskip("torch", reason=TORCH)
-    torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="holds no state dict"):
-        read_weights(tmp_path / "w.pth")
-
-
-def test_numbers_that_are_not_finite_are_refused(tmp_path):
-    save_file({"a": np.ones(3, np.float32), "b": np.array([1, np.nan], np.float32)}, tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match=r"w\.safetensors has numbers that are not finite in b"):
-        read_weights(tmp_path / "w.safetensors")
 
 
 # --- Writing folders ----------------------------------------------------------------------------------------------
@@ -243,6 +140,19 @@ def test_mistakes_get_one_line(model, message, file, tmp_path):
         main(["--weights", str(file), "--model", model, "--output", str(tmp_path / "out")])
     assert exit.value.code.startswith("error: ") and message in exit.value.code and "\n" not in exit.value.code
     assert not (tmp_path / "out").exists()
+
+
+def test_a_prefix_of_all_names_is_told(state, tmp_path):
+    save_file({f"net.{name}": array for name, array in state.items()}, tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"All of the file's names begin with 'net\.': save it without that"):
+        convert(tmp_path / "w.safetensors", "tiny_resnet", tmp_path / "out")
+
+
+def test_the_former_command(file, tmp_path, monkeypatch):
+    arguments = ["convert", f"--weights={file}", "--model=tiny_resnet", f"--output={tmp_path}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_module("tools.convert_torchvision", run_name="__main__")
+    assert (tmp_path / "weights.safetensors").exists()
 
 
 # --- Starting runs ------------------------------------------------------------------------------------------------
@@ -320,7 +230,7 @@ def test_weights_of_another_model_are_refused(run_config, folder, file, tmp_path
     with pytest.raises(UserError, match=r"init_from: .*differ: .*\(file \(8,\), model \(4,\)\).*; and \d+ more"):
         create_experiment(run_config(model__widths=(4, 16, 24, 32)))
     convert(file, "tiny_resnet", tmp_path)
-    with pytest.raises(UserError, match=r"holds 'tiny_resnet', .*tools\.convert_torchvision with --model tiny_ror"):
+    with pytest.raises(UserError, match=r"holds 'tiny_resnet', .*python -m ror_jax\.convert with --model tiny_ror"):
         create_experiment(run_config(init_from=str(tmp_path)))
     with pytest.raises(UserError, match=r"model\.json: No such file"):
         create_experiment(run_config(init_from=str(tmp_path / "none")))
