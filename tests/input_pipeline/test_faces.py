@@ -1,5 +1,6 @@
 """What all data sets of faces do alike, tried on drawn ones."""
 
+import csv
 import functools
 import shutil
 
@@ -149,3 +150,20 @@ def test_a_label_out_of_range_goes_no_further(open_faces, tmp_path, key, value):
         DataError, match=rf"record 3 of test, identity person .* has {key} {value}.*; it must be from 0"
     ):
         open_faces(cache_dir=tmp_path)
+
+
+def test_real_portraits_from_a_short_list(shared, tmp_path):
+    congress = shared("data/congress")
+    with open(congress / "people.csv") as file:
+        people = list(csv.DictReader(file))
+    (tmp_path / "portraits").mkdir()
+    with open(tmp_path / "faces.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "age", "gender", "identity"])
+        for person in people:
+            path = f"portraits/{person['bioguide_id']}.jpg"
+            (tmp_path / path).write_bytes((congress / path).read_bytes())
+            writer.writerow([path, person["age_est"], person["gender"], person["bioguide_id"]])
+    data = create_dataset("faces_csv", data_dir=tmp_path, cache_dir=tmp_path, resolution=32, validation=0.1)
+    assert "878 rows read, 711 to train on, 79 to validate with (79 subjects), 88 to test on" in data.description
+    assert "left out" not in data.description and "kept without" not in data.description

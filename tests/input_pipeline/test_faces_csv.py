@@ -337,23 +337,6 @@ def test_a_changed_list_or_image_is_prepared_again(write, open_csv, folder):
     assert open_csv().mean == (0, 0, 0)
 
 
-def test_real_portraits_from_a_short_list(shared, tmp_path):
-    congress = shared("data/congress")
-    with open(congress / "people.csv") as file:
-        people = list(csv.DictReader(file))
-    (tmp_path / "portraits").mkdir()
-    with open(tmp_path / "faces.csv", "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "age", "gender", "identity"])
-        for person in people:
-            path = f"portraits/{person['bioguide_id']}.jpg"
-            (tmp_path / path).write_bytes((congress / path).read_bytes())
-            writer.writerow([path, person["age_est"], person["gender"], person["bioguide_id"]])
-    data = create_dataset("faces_csv", data_dir=tmp_path, cache_dir=tmp_path, resolution=32, validation=0.1)
-    assert "878 rows read, 711 to train on, 79 to validate with (79 subjects), 88 to test on" in data.description
-    assert "left out" not in data.description and "kept without" not in data.description
-
-
 def test_the_largest_face_is_found_and_aligned(write, open_csv, folder):
     """Of drawn faces, whose eyes are known, in photographs of which they are a small part."""
     write("path,age,split\n" + "".join(f"p/{n}.jpg,30,{split}\n" for n, split in enumerate(("train", "train", "test"))))
