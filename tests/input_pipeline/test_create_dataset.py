@@ -8,7 +8,7 @@ from input_pipeline import DataError, create_dataset, list_datasets
 
 def test_lists_what_it_can_create():
     faces = ("adience", "faces_csv", "fairface", "imdb_wiki", "rendered_faces")
-    assert list_datasets() == tuple(sorted((*faces, "cifar10", "cifar100", "imagenet", "svhn")))
+    assert list_datasets() == tuple(sorted((*faces, "cifar10", "cifar100", "imagenet", "mixture", "svhn")))
 
 
 def test_misspelt_names_are_answered_with_the_nearest(tmp_path):
