@@ -70,7 +70,8 @@ def test_all_validation_splits_together_choose_the_epoch(left):
     best = min((2, 1), key=lambda epoch: pooled[epoch])
     assert checkpoints.best_step == 2 * best
     stopping = min((1, 2), key=lambda epoch: mae["validation_b", epoch])
-    assert checkpoints.latest["notes"] == {"value": -mae["validation_b", stopping], "best": stopping, "epoch": 2}
+    history = {"value": -mae["validation_b", stopping], "best": stopping, "epoch": 2}
+    assert checkpoints.latest["notes"]["stopping"] == history
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["epoch"] == best and summary["selected"] == "best epoch on validation"
 
