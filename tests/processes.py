@@ -38,10 +38,9 @@ class Process:
         cwd: pathlib.Path = ROOT,
     ):
         reader, writer = _FORKS.Pipe(duplex=False)
-        file, self._errors = tempfile.mkstemp()
-        os.close(file)
+        self._errors = tempfile.NamedTemporaryFile("r")  # noqa: SIM115 (it is removed with this object)
         told = environment(devices) | dict(variables or {})
-        program = (module, list(map(str, arguments)), told, str(cwd), writer, self._errors)
+        program = (module, list(map(str, arguments)), told, str(cwd), writer, self._errors.name)
         self._process = _FORKS.Process(target=_run, args=program)
         self._process.start()
         writer.close()
@@ -60,10 +59,11 @@ class Process:
         """Waits for the end; returns what it wrote since to stdout, and all it wrote to stderr."""
         timer = threading.Timer(timeout, self.kill)
         timer.start()
-        words = self.stdout.read()
+        words = "" if self.stdout.closed else self.stdout.read()
         self._process.join()
         timer.cancel()
-        return words, pathlib.Path(self._errors).read_text()
+        self._errors.seek(0)
+        return words, self._errors.read()
 
 
 def _run(module: str, arguments: list[str], variables: dict[str, str], cwd: str, stdout: Connection, stderr: str):

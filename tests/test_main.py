@@ -193,11 +193,11 @@ def test_a_setting_newer_than_the_run_had_its_default(tiny_config, tmp_path):
     config = tiny_config()
     open_workdir(tmp_path, config)
     older = json.loads((tmp_path / "config.json").read_text())
-    del older["steps_per_call"]
+    del older["test_every_steps"]
     (tmp_path / "config.json").write_text(json.dumps(older))
     check_workdir(tmp_path, config)
-    config.steps_per_call = 2
-    with pytest.raises(UserError, match="steps_per_call was None and is 2"):
+    config.test_every_steps = 2
+    with pytest.raises(UserError, match="test_every_steps was None and is 2"):
         check_workdir(tmp_path, config)
 
 
@@ -207,13 +207,13 @@ def test_an_argument_that_a_config_does_not_take(command, tmp_path):
     assert done.returncode == 1 and "the config takes no such argument after its name" in done.stderr
 
 
-def test_rows_are_listed_for_as_long_as_somebody_reads(command):
+def test_rows_are_listed_for_as_long_as_somebody_reads(start):
     """As by `| head`."""
-    process = command("--config=configs/deep_ror.py", "--list", wait=False)
+    process = start("--config=configs/deep_ror.py", "--list")
     line = next(line for line in process.stdout if line.startswith("--config="))
     process.stdout.close()
     assert line == "--config=configs/deep_ror.py:preresnet34,age\n"
-    assert process.wait(timeout=300) == 0 and process.stderr.read() == ""
+    assert process.communicate() == ("", "") and process.returncode == 0
 
 
 def test_settings_of_a_stage(command, tmp_path):
