@@ -14,13 +14,15 @@ from ror_jax.errors import UserError
 def use_devices(cache_dir: str) -> None:
     """Checks that there are devices, and has programs that are compiled for them kept in `cache_dir`.
 
-    Where the variable JAX_COMPILATION_CACHE_DIR names a folder, they are kept there.
+    Where the variable JAX_COMPILATION_CACHE_DIR names a folder, they are kept there; where the user has no home folder
+    for `~`, nowhere: they are compiled each time.
 
     Raises:
-      UserError: as `check_devices` and `expanded`.
+      UserError: as `check_devices`.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(expanded(cache_dir, "cache_dir") / "xla"))
+        with contextlib.suppress(UserError):
+            jax.config.update("jax_compilation_cache_dir", str(expanded(cache_dir, "cache_dir") / "xla"))
     check_devices()
 
 

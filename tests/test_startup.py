@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ror_jax.errors import UserError
-from ror_jax.startup import expanded
+from ror_jax.startup import expanded, use_devices
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,4 @@ def test_a_user_without_a_home_folder_is_told(monkeypatch):
     with pytest.raises(UserError, match=r"cache_dir is ~/x, but this user has no home folder; set HOME, or cache_dir"):
         expanded("~/x", "cache_dir")
     assert str(expanded("/x", "cache_dir")) == "/x"
+    use_devices("~/x")  # programs are kept nowhere then; nothing else needs that folder to read faces

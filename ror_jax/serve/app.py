@@ -113,6 +113,8 @@ def create_app(
         ] = model.views,
     ) -> dict[str, Any]:
         """Of each file in the form, in their order. Where one of several cannot be read, its `problem` says why."""
+        if unknown := request.query_params.keys() - {"views"}:
+            raise HTTPException(400, f"There is no parameter {min(unknown)!r}; the only one is views.")
         return await reader.answer(request, views)
 
     @app.get("/health", summary="Whether the server works, and what it runs")

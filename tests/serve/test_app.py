@@ -122,6 +122,11 @@ PART = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r
         ({"headers": {"content-type": "multipart/form-data"}, "content": b"a"}, 415, "multipart/form-data"),
         (form((PART + b"a\r\n") * 17 + b"--x--\r\n"), 413, "more than 16 files"),
         ({"params": {"views": "ten_crop"}, "files": {"files": b"a"}}, 400, "'single' or 'flip'"),
+        (
+            {"params": {"faces": "cropped"}, "files": {"files": b"a"}},
+            400,
+            "no parameter 'faces'; the only one is views",
+        ),
     ],
 )
 def test_requests_that_make_no_sense(request_, status, words, client):
