@@ -1,8 +1,8 @@
 """Ages as spans of years, and groups of ages.
 
 The age of a person is known as a span [low, high) in years: "25 to 32 years" is [25, 33), and an age of 35 years, which
-is a number of completed years, is [35, 36). A span that ends at `OPEN_END` is open above: "70 and more" is [70, 101).
-One that begins at 0 is open below, as nobody is younger. A span that is unknown is (-1, -1).
+is a number of completed years, is [35, 36). An age with a fraction keeps it: 35.7 is [35.7, 36.7). A span that ends at
+`OPEN_END` is open above: "70 and more" is [70, 101). A span that is unknown is (-1, -1).
 """
 
 import itertools
@@ -25,13 +25,6 @@ class Grouping(NamedTuple):
 
     names: tuple[str, ...]
     ranges: tuple[tuple[int, int], ...]
-
-    def containing(self, spans: np.ndarray) -> np.ndarray:
-        """Returns the index of the group that contains the whole span, int32 [N] of [N, 2]; -1 where none does."""
-        first, last = np.array(self.ranges).T
-        spans = spans.reshape(-1, 2)  # of none, too
-        inside = (spans[:, :1] >= first) & (spans[:, 1:] <= last + 1)
-        return np.where(inside.any(1), inside.argmax(1), -1).astype(np.int32)
 
 
 ADIENCE = Grouping(

@@ -179,7 +179,7 @@ def create_detector(name: str) -> Detector:
 
 
 def _sound(faces: Sequence[Face], size: tuple[int, int]) -> list[Face]:
-    """Those of the faces that a picture of that size may have, from left to right: finite, their centres inside."""
+    """Returns the faces with finite numbers and their centres inside a picture of this size, from left to right."""
 
     def sound(face: Face) -> bool:
         left, top, width, height = face.box

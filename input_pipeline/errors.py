@@ -25,7 +25,7 @@ def nearest(what: str, name: str, known: Iterable[str]) -> str:
     known, name = sorted(known), shortened(str(name))
 
     def changes(other: str) -> int:
-        """So many letters must be put in, taken out or replaced."""
+        """Returns how many letters must be inserted, deleted or replaced."""
         steps = difflib.SequenceMatcher(None, name, other).get_opcodes()
         return sum(max(i2 - i1, j2 - j1) for kind, i1, i2, j1, j2 in steps if kind != "equal")
 

@@ -201,7 +201,7 @@ def _block_signals() -> Iterator[None]:
 
 
 def _begin_worker(number: int, count: int) -> None:
-    """Prepares a worker process, and ends it when the one that it works for was killed, which it would never notice."""
+    """Prepares a worker process, and ends it when its parent process is killed."""
     prepare_process()
 
     def watch():

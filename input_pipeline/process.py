@@ -5,10 +5,10 @@ from PIL import Image
 
 
 def prepare_process() -> None:
-    """Leaves OpenCV one thread, and sizes of images to `transforms.EncodedImage`.
+    """Sets OpenCV to one thread, and removes Pillow's limit on pixels.
 
-    The pipeline and prediction have threads or processes of their own, one a core. Of images that `EncodedImage`
-    refuses Pillow would warn, too.
+    The pipeline and prediction have threads or processes of their own, one a core, and `transforms.EncodedImage` has a
+    limit of its own.
     """
     cv2.setNumThreads(0)
     Image.MAX_IMAGE_PIXELS = None

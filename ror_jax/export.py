@@ -55,7 +55,6 @@ SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
 DETECTION_SIDE = 256  # pixels; in smaller images less is found
 TOLERANCE = 1e-4  # the largest difference between two programs, as a part of the largest output, or of 1
-MIXTURE = "dataset.mixture."
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -171,12 +170,9 @@ def _check_output(folder: Path) -> None:
 
 def run_config(workdir: Path, data_dir: str | None) -> ConfigDict:
     """The settings of a run; one that is newer than the run had its default then."""
-    config, settings = default_config().unlock(), read_settings(workdir / "config.json")
-    parts = ConfigDict()  # of a mixture: any names
-    for name in [name for name in settings if name.startswith(MIXTURE)]:
-        part, option = name.removeprefix(MIXTURE).split(".", 1)
-        parts[part] = {**parts.get(part, {}), option: settings.pop(name)}
-    config.dataset.mixture = parts
+    path = workdir / "config.json"
+    config, settings = default_config().unlock(), read_settings(path)
+    config.dataset.mixture = read_json(path)["dataset"].get("mixture", {})  # whose names no default has
     config.update_from_flattened_dict({name: settings[name] for name in settings if not name.startswith("stage.")})
     config.data_dir = data_dir or config.data_dir
     return config

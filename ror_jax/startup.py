@@ -12,10 +12,10 @@ from ror_jax.errors import UserError
 
 
 def use_devices(cache_dir: str) -> None:
-    """Checks that there are devices, and has programs that are compiled for them kept in `cache_dir`.
+    """Checks that there are devices, and keeps the programs that are compiled for them in `cache_dir`.
 
-    Where the variable JAX_COMPILATION_CACHE_DIR names a folder, they are kept there; where the user has no home folder
-    for `~`, nowhere: they are compiled each time.
+    If the variable JAX_COMPILATION_CACHE_DIR names a folder, they are kept there instead. They are not kept if
+    `cache_dir` begins with `~` and the user has no home folder.
 
     Raises:
       UserError: as `check_devices`.
@@ -46,7 +46,7 @@ def expanded(path: str | Path, setting: str) -> Path:
 
 @contextlib.contextmanager
 def on_sigterm(handler: Callable) -> Iterator[None]:
-    """Has SIGTERM handled so inside; afterwards as before: who called the program as a function goes on."""
+    """Handles SIGTERM with `handler` inside the block, and as before it afterwards: the caller of `main` may go on."""
     before = signal.signal(signal.SIGTERM, handler)
     try:
         yield

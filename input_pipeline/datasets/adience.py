@@ -22,6 +22,7 @@ import numpy as np
 from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, middle, nearest_age_group, span_of_years
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.files import hash_files, known_text, read_table
+from input_pipeline.datasets.subjects import check_subjects
 from input_pipeline.errors import DataError, nearest, unknown_name
 from input_pipeline.records import Dataset, digest
 
@@ -131,7 +132,7 @@ class Adience(faces.FaceBuilder):
                 f"{self._folder}: the fold lists are there, but none of their {len(paths)} faces is under aligned/; "
                 f"unpack aligned.tar.gz of {PAGE} there"
             )
-        faces.check_subjects(self._rows, "fold", self._folder)
+        check_subjects(self._rows, "fold", self._folder)
         super().__init__(cache_dir, resolution, digest(hash_files(self._folder, paths, cache_dir), *self._rows))
 
     def rows(self) -> Sequence[Row]:

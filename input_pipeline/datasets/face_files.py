@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets import faces
 from input_pipeline.datasets.files import hash_files, read_file
+from input_pipeline.datasets.subjects import draw, subject_numbers
 from input_pipeline.detection import Cascade, Detector
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset, digest
@@ -42,9 +43,8 @@ class Row:
     split: str = ""  # "train", "validation" or "test"; "": none
     reason: str = ""  # why the row is left out without a look at its image; "": it is not
     doubt: str = ""  # why its age is unknown although the list says something; "": it does not, or the age is known
-    texts: dict[str, str] = dataclasses.field(
-        default_factory=dict
-    )  # that the records keep; by key, the same in all rows
+    # Further texts that the records keep, by key. All rows have the same keys.
+    texts: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class FaceFiles(faces.FaceBuilder):
@@ -197,10 +197,10 @@ def open_at_random(
         )
     index = builder.info.metadata
     if by_person:
-        subjects = faces.subject_numbers(index["identity"])
+        subjects = subject_numbers(index["identity"])
     else:
         _, first, inverse = np.unique(index["path"], return_index=True, return_inverse=True)
         subjects = first[inverse]  # an image file is known by its first row
-    drawn = faces.draw(subjects, test_share, split_seed)
+    drawn = draw(subjects, test_share, split_seed)
     note = f" ({test_share:.0%} at random{' by person' if by_person else ''}, seed {split_seed})"
     return faces.open_faces(builder, np.where(drawn, "test", "train"), note=note, **options)

@@ -16,7 +16,7 @@ import os
 import pathlib
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from input_pipeline.age_groups import ADIENCE, OLDEST, Grouping, middle, nearest_age_group
+from input_pipeline.datasets.subjects import draw, subject_numbers
 from input_pipeline.errors import DataError, unknown_name
 from input_pipeline.geometry import Kind
 from input_pipeline.records import Dataset, digest, mean_and_std, pixel_sums
@@ -200,43 +201,6 @@ def _encode(loader, row):
     return record | sums | image | {"identity": row.identity, "fold": np.int32(row.fold)}
 
 
-def check_subjects(rows: Iterable[Any], part: str, where: str | os.PathLike) -> None:
-    """Raises `DataError` if a subject is in more than one part: what is tested would have been seen in training.
-
-    Args:
-        rows: with the attributes `identity` ("" unknown: not looked at) and `part`.
-        part: "fold" or "split".
-        where: the file or folder, for the message.
-    """
-    parts = collections.defaultdict(set)
-    for row in rows:
-        if row.identity:
-            parts[row.identity].add(getattr(row, part))
-    shared = [(identity, sorted(found)) for identity, found in parts.items() if len(found) > 1]
-    if shared:
-        identity, (first, second, *_) = shared[0]
-        raise DataError(
-            f"{where}: {len(shared)} subjects are in more than one {part} (one of them, {identity!r}, in {part}s "
-            f"{first} and {second}): give all rows of a subject the same {part}"
-        )
-
-
-def subject_numbers(identity: np.ndarray) -> np.ndarray:
-    """A number for each subject, int64 [N], from identities, str [N]. Who is unknown ("") is a subject of their own."""
-    identity = np.asarray(identity, str)
-    numbers = np.unique(identity, return_inverse=True)[1]
-    unknown = np.flatnonzero(identity == "")
-    numbers[unknown] = len(identity) + unknown
-    return numbers
-
-
-def draw(subjects: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Which rows belong to a random `share` of the subjects, bool [N], from the number of each row's subject, [N]."""
-    everyone = np.unique(subjects)
-    drawn = np.random.default_rng(seed).permutation(everyone)[: round(share * len(everyone))]
-    return np.isin(subjects, drawn)
-
-
 class FaceSource:
     """Chosen rows of prepared files, as records.
 
@@ -329,7 +293,7 @@ def open_faces(
     spans = index["age_span"].reshape(-1, 2)  # of none, too
     age = middle(spans)
     if age_group is None:
-        first, last = (nearest_age_group(years) for years in (spans[:, 0], spans[:, 1] - 1))
+        first, last = (nearest_age_group(years, grouping) for years in (spans[:, 0], spans[:, 1] - 1))
         age_group = np.where(first == last, first, -1)
     known = {"age": age >= 0, "age_span": age >= 0, "age_group": age_group >= 0, "gender": index["gender"] >= 0}
     if not known.keys() & {*labels}:

@@ -15,8 +15,8 @@ None, unknown, ? or -. An age that is none of those and no number is unknown, to
     fold       0, 1, ...
     id         any text, kept in the records and so in a run's predictions
 
-`path` and an age or `gender` must be there. A face should fill its image and be upright, or else be the largest
-one there, to be found and aligned.
+`path` and an age or `gender` must be there. A face should fill its image and be upright, or else be the largest one
+there, to be found and aligned.
 """
 
 import os
@@ -28,6 +28,7 @@ from input_pipeline.age_groups import OLDEST, UNKNOWN_SPAN, span_of_years
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.face_files import Row
 from input_pipeline.datasets.files import known_text, read_table
+from input_pipeline.datasets.subjects import check_subjects
 from input_pipeline.errors import DataError, nearest
 from input_pipeline.records import Dataset
 
@@ -57,7 +58,7 @@ def read_rows(file: pathlib.Path) -> list[Row]:
     _check_identities(file, rows)
     for part in ("split", "fold"):
         if part in names:
-            faces.check_subjects(rows, part, file)
+            check_subjects(rows, part, file)
     return rows
 
 

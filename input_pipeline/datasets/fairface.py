@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from input_pipeline.age_groups import FAIRFACE, UNKNOWN_SPAN, span_of_years
 from input_pipeline.datasets import face_files, faces
 from input_pipeline.datasets.files import known_text, read_table
+from input_pipeline.datasets.subjects import check_subjects
 from input_pipeline.errors import DataError, nearest
 from input_pipeline.records import Dataset
 
@@ -41,7 +42,7 @@ def read_rows(folder: pathlib.Path) -> list[face_files.Row]:
         DataError: a file is missing, or is not what FairFace's are, or an image is in both; the message says where.
     """
     rows = [row for part, split in SPLITS.items() for row in _read(folder / f"fairface_label_{part}.csv", split)]
-    faces.check_subjects(rows, "split", folder)
+    check_subjects(rows, "split", folder)
     return rows
 
 
@@ -84,9 +85,9 @@ def create(
         validation: see `create_dataset`. As nothing is known of who is who, images are held out.
         resolution: side of the prepared images in pixels.
 
-    As nobody says who is who, each image is a person of its own. Beside the usual keys the records have `path` (str),
-    `race` (str, as the list says it, by which results are told
-    apart; it is no label to learn), `split` (str) and `fold` (int32, always -1).
+    As the lists do not say who is who, each image is a person of its own. Beside the usual keys the records have `path`
+    (str), `race` (str, as the list has it; results are broken down by it, and it is no label), `split` (str) and `fold`
+    (int32, always -1).
 
     Raises:
         DataError: the folder is not FairFace, or an argument is none of those.
@@ -96,13 +97,6 @@ def create(
     folder = pathlib.Path(data_dir).expanduser()
     builder = Fairface(folder, read_rows(folder), cache_dir, resolution)
     builder.prepare()
-    index = builder.info.metadata
-    dataset = faces.open_faces(
-        builder,
-        index["split"],
-        labels=labels,
-        age_group=FAIRFACE.containing(index["age_span"]),
-        grouping=FAIRFACE,
-        validation=validation,
-    )
+    split = builder.info.metadata["split"]
+    dataset = faces.open_faces(builder, split, labels=labels, grouping=FAIRFACE, validation=validation)
     return dataclasses.replace(dataset, groups=("race",))

@@ -123,7 +123,7 @@ def _bordered(crop: np.ndarray, visible: Sequence[float], fill: Sequence[float])
 
 
 def own(source: Source) -> Source:
-    """A copy of what whoever gave it may change, or close, before a thread looks at it: an array, a Pillow image."""
+    """Returns a copy of an array or a Pillow image, which the caller may change while threads read it."""
     return source.copy() if isinstance(source, np.ndarray | Image.Image) else source
 
 

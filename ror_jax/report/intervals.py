@@ -35,7 +35,7 @@ def calibrate(validation: Sequence[Predictions], tests: Mapping[str, Predictions
 
 
 def coverage_words(name: str, found: Mapping[str, Any]) -> str:
-    """What a calibration is worth, in a sentence."""
+    """Returns, in a sentence, which share of the truth of each test lies in the intervals."""
     known = {split: share for split, share in found["coverage"].items() if share is not None}
     shares = ", ".join(f"{100 * share:.1f} % of {split}" for split, share in known.items())
     if found["set_on"] == "validation":

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from input_pipeline.datasets.faces import subject_numbers
+from input_pipeline.datasets.subjects import subject_numbers
 from input_pipeline.records import Source
 from ror_jax.errors import UserError
 from ror_jax.files import replacing

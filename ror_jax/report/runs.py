@@ -22,17 +22,7 @@ from ror_jax.training.logging import read_rows
 CONFIGS = Path("configs")
 # Settings that make no other experiment: a seed, a name, how often to test, where data and first weights lie. (Whether
 # there are first weights does; `_start` looks at that.)
-BESIDES = (
-    *FREE,
-    "name",
-    "row",
-    "seed",
-    "test_every",
-    "test_every_steps",
-    "data_on_device",
-    "steps_per_call",
-    "init_from",
-)
+BESIDES = (*FREE, "name", "row", "seed", "test_every", "test_every_steps", "data_on_device", "init_from")
 # What a run must have seen to be the paper's experiment.
 IMAGES = {
     "cifar10": {"train": 50_000, "test": 10_000},

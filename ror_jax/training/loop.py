@@ -54,11 +54,11 @@ def train(
     per_call, early_stopping = experiment.steps_per_call, early_stopping or EarlyStopping()
 
     def scored(step: int) -> bool:
-        """Whether that step ends an epoch after which is tested."""
+        """Whether that step ends an epoch after which the splits are evaluated."""
         return step % steps_per_epoch == 0 and (step // steps_per_epoch % test_every == 0 or step == total_steps)
 
     def tests(step: int) -> bool:
-        """Whether is tested after that step."""
+        """Whether the splits are evaluated after that step."""
         return scored(step) or bool(test_every_steps and step % test_every_steps == 0)
 
     with contextlib.ExitStack() as stack:

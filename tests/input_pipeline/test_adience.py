@@ -12,6 +12,7 @@ from PIL import Image
 from input_pipeline import DataError, create_dataset, pipeline, transforms
 from input_pipeline.age_groups import AGE_GROUPS
 from input_pipeline.datasets import adience, faces
+from input_pipeline.datasets.subjects import check_subjects
 from input_pipeline.transforms import decode_image
 
 
@@ -141,7 +142,7 @@ def test_the_real_lists(shared):
     assert known(lambda row: row.gender) == [4007, 3624, 3191, 3318, 3463]  # 17,603
     groups = collections.Counter(adience.age_group(row.age_label, "all") for row in rows)
     assert [groups[group] for group in range(-1, 8)] == [753, 2522, 2181, 2301, 1805, 5315, 2796, 910, 904]
-    faces.check_subjects(rows, "fold", "")
+    check_subjects(rows, "fold", "")
 
 
 # The prepared data set

@@ -9,7 +9,7 @@ import pytest
 
 from input_pipeline import DataError, create_dataset
 from input_pipeline.age_groups import nearest_age_group
-from input_pipeline.datasets import faces
+from input_pipeline.datasets.subjects import draw, subject_numbers
 from input_pipeline.transforms import decode_image
 
 
@@ -90,9 +90,9 @@ def test_the_nearest_age_groups_of_many_ages():
 
 
 def test_rows_without_identity_are_subjects_of_their_own():
-    numbers = faces.subject_numbers(np.array(["b", "", "a", "b", "", ""]))
+    numbers = subject_numbers(np.array(["b", "", "a", "b", "", ""]))
     assert numbers[0] == numbers[3] and len(set(numbers.tolist())) == 5
-    assert faces.draw(numbers, 0.6, seed=0).sum() in (3, 4)  # 3 of 5 subjects, one of which has two rows
+    assert draw(numbers, 0.6, seed=0).sum() in (3, 4)  # 3 of 5 subjects, one of which has two rows
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "index.npz", "array_record"])

@@ -12,8 +12,11 @@ from flax import nnx
 
 from ror_jax.errors import UserError
 from ror_jax.outputs import Head
+from ror_jax.runs.experiment import create_experiment
 from ror_jax.tasks import Task, create_task
+from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.evaluation import measure
+from ror_jax.training.loop import train
 from ror_jax.training.mesh import create_mesh
 from ror_jax.training.state import TrainState, create_state, empty_metrics
 from ror_jax.training.step import FAULTS, make_eval_step, make_train_step
@@ -159,3 +162,25 @@ def test_bad_steps_in_a_row_end_the_run():
 
 def test_any_finite_loss_is_good_by_default():
     assert steps_of_told([*GOOD[:2], (1e6, 1e-35, 0.5)])[2] == ["", "", ""]
+
+
+def test_several_steps_in_one_call_are_the_same_steps(tiny_config):
+    """Three steps in one call and in three: the same weights and statistics but for rounding, and the mean loss."""
+    results = []
+    for per_call in (1, 3):
+        experiment = create_experiment(tiny_config(data_on_device=True, steps_per_call=per_call))
+        state, losses, batches = experiment.state, [], experiment.train_batches(0)
+        for _ in range(3 // per_call):
+            state, loss, _ = experiment.train_step(state, next(batches))
+            losses.append(loss)
+        assert int(state.step) == 3
+        results.append((np.mean(losses), state.params, state.batch_stats))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4), *results)
+
+
+def test_a_step_that_ruins_the_parameters_is_not_saved(tiny_config, tmp_path):
+    """The loss of the first step is fine, what it does to the parameters is not: nothing is kept as good."""
+    experiment = create_experiment(tiny_config(optimizer__learning_rate=1e38, batch_size=48))
+    with pytest.raises(UserError, match=r"step 1 .* parameters are not finite; .*checkpoint does not exist yet"):
+        train(experiment, tmp_path, test_every=1, log_every=2, checkpoint_minutes=60)
+    assert not Checkpoints(tmp_path / "checkpoints").steps
