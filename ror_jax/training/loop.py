@@ -13,7 +13,7 @@ from ror_jax.errors import UserError
 from ror_jax.files import NotWrittenError
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.distributed import all_or_none, is_first
-from ror_jax.training.evaluation import evaluate
+from ror_jax.training.evaluation import Testing
 from ror_jax.training.experiment import Experiment
 from ror_jax.training.logging import MetricsLog, Progress, traced
 from ror_jax.training.mesh import shard_batch
@@ -49,18 +49,10 @@ def train(
         sound, or they are of other data, unless `allow_changed_data`; something cannot be written.
       Stopped: the user or the machine asked for it.
     """
-    task, mesh, state, step = experiment.task, experiment.mesh, experiment.state, 0
+    state, step, per_call = experiment.state, 0, experiment.steps_per_call
     steps_per_epoch, total_steps = experiment.steps_per_epoch, experiment.total_steps
-    per_call, early_stopping = experiment.steps_per_call, early_stopping or EarlyStopping()
-
-    def scored(step: int) -> bool:
-        """Whether that step ends an epoch after which the splits are evaluated."""
-        return step % steps_per_epoch == 0 and (step // steps_per_epoch % test_every == 0 or step == total_steps)
-
-    def tests(step: int) -> bool:
-        """Whether the splits are evaluated after that step."""
-        return scored(step) or bool(test_every_steps and step % test_every_steps == 0)
-
+    early_stopping = early_stopping or EarlyStopping()
+    testing = Testing(experiment, early_stopping, test_every, test_every_steps)
     with contextlib.ExitStack() as stack:
         # --- Resume from where the run stopped, if it did -----------------------------------------------------------
         checkpoints = Checkpoints(
@@ -72,17 +64,13 @@ def train(
         )
         stack.enter_context(_telling_what_is_lost(checkpoints, steps_per_epoch, lambda: step))
         stack.enter_context(contextlib.closing(checkpoints))
-        newest, tested_at = max(checkpoints.steps, default=None), 0
+        newest = max(checkpoints.steps, default=None)
         if newest is not None:  # it may be 0, with the first weights
             state = checkpoints.restore(state)
-            early_stopping.history, tested_at = (
-                checkpoints.latest["notes"]["stopping"],
-                checkpoints.latest["notes"]["tested_at"],
-            )
+            testing.recall(checkpoints.latest["notes"])
         step = int(state.step)
-        untested = step > tested_at and tests(step)
         _check_calls(step, steps_per_epoch, per_call)
-        if (step == total_steps or early_stopping.stale) and not untested:
+        if (step == total_steps or early_stopping.stale) and not testing.is_due(step):
             return _chosen(experiment, checkpoints, state)
 
         # --- Open what is written and shown; the first process logs for all, another where it vanishes --------------
@@ -98,30 +86,15 @@ def train(
         preemption = Preemption(asked_to_stop, checkpoint_minutes)
         pending = Pending(experiment, progress, log, checkpoints, log_every)
 
-        def test() -> tuple[TrainState, float | None, str]:
-            """The state with what the task learned; where an epoch ends here, its score, and words for its line."""
-            nonlocal tested_at
-            epoch = experiment.epoch(step)
-            tested, evaluation = evaluate(experiment, state, epoch)
-            tested_at = step
-            for split, results in evaluation.splits.items():
-                log.write(split, step, epoch, results)
-            if not scored(step):
-                return tested, None, ""
-            if evaluation.validation:
-                early_stopping.update(task, evaluation.splits.get(early_stopping.split, evaluation.validation), epoch)
-            return tested, evaluation.score(task), evaluation.words(task)
-
         def save(score: float | None = None, again: bool = False) -> None:
             pending.flush()
             with progress.paused():
-                notes = {"stopping": early_stopping.history, "tested_at": tested_at}
-                checkpoints.save(state, score, notes, again=again)
+                checkpoints.save(state, score, testing.notes, again=again)
             preemption.saved()
 
         stack.enter_context(_saving_upon_damage(save, lambda: step, progress.say))
-        if untested:  # a damaged image had stopped it in its last test
-            state, score, words = test()
+        if testing.is_due(step):  # a damaged image had stopped it in its last test
+            state, score, words = testing.test(state, step, log)
             save(score, again=True)
             if words:
                 progress.say(f"epoch {experiment.epoch(step)}/{experiment.epochs}{words}")
@@ -132,21 +105,20 @@ def train(
             batches = stack.enter_context(contextlib.closing(traced(batches, logs / "profile", progress.say)))
         for batch in batches:
             # --- One step, or several; the loss of those before is fetched while they run ---------------------------
-            state, loss, report = experiment.train_step(state, shard_batch(batch, mesh))
+            state, loss, report = experiment.train_step(state, shard_batch(batch, experiment.mesh))
             checkpoints.check()
             pending.put(step + per_call, loss, report)
             step += per_call
 
-            # --- Test; at the end of an epoch sum up ----------------------------------------------------------------
+            # --- At the end of an epoch sum up; test ----------------------------------------------------------------
             score, words, end_of_epoch = None, "", step % steps_per_epoch == 0
             if end_of_epoch:
                 pending.flush()
-                trained, speed = _sum_up(experiment, state, step, progress, log)
-                state = dataclasses.replace(state, metrics=empty_metrics(task, mesh))
-            if tests(step):
+                state, trained, speed = _sum_up(experiment, state, step, progress, log)
+            if testing.is_due(step):
                 pending.flush()
                 with progress.paused():
-                    state, score, words = test()
+                    state, score, words = testing.test(state, step, log)
             if end_of_epoch:
                 progress.say(trained + words + speed)
 
@@ -186,19 +158,20 @@ def _tell_start(experiment: Experiment, checkpoints: Checkpoints, step: int, new
 
 def _sum_up(
     experiment: Experiment, state: TrainState, step: int, progress: Progress, log: MetricsLog
-) -> tuple[str, str]:
-    """Logs the epoch that ends with `step`; returns in words how training went, and how fast."""
+) -> tuple[TrainState, str, str]:
+    """Logs the epoch that ends with `step`; returns the state without its sums, and in words how training went and how
+    fast."""
     task, epoch = experiment.task, experiment.epoch(step)
     results = task.summarize(jax.device_get(state.metrics))
     skipped = int(state.guard["skipped"])
     counts = {"learning_rate": float(experiment.schedule(step - skipped - 1)), "skipped": skipped}
     speed = progress.end_epoch()
     log.write("train", step, epoch, results | counts | speed)
+    state = dataclasses.replace(state, metrics=empty_metrics(task, experiment.mesh))
     words = f"epoch {epoch}/{experiment.epochs}  train {task.line(results)}"
     words += f"  |  bad steps skipped: {skipped}" if skipped else ""
-    if not speed:
-        return words, ""
-    return words, f"  |  {speed['images_per_second']:.0f} images/s, input wait {speed['input_wait']:.1%}"
+    rate = f"  |  {speed['images_per_second']:.0f} images/s, input wait {speed['input_wait']:.1%}" if speed else ""
+    return state, words, rate
 
 
 def _chosen(experiment: Experiment, checkpoints: Checkpoints, last: TrainState) -> TrainState:
