@@ -1,4 +1,4 @@
-"""Training images drawn with replacement, the oftener the rarer their kind.
+"""Training images drawn with replacement, more often where their kind is rare.
 
 "Placed ages into histogram bins; computed the inverse frequency of each bin; assigned sampling weights dynamically to
 every dataset index" (Multi-task age and gender, section 5).
@@ -16,15 +16,16 @@ NARROWEST = 0.1  # years
 
 
 class InverseFrequency:
-    """Draws training records so that all bins of a label that hold any come equally often.
+    """Draws training records by the inverse frequency of their bin, so that all bins come equally often.
 
-    A record whose label is unknown is drawn as often as without this: once an epoch, on average.
+    A record whose label is unknown is drawn once an epoch on average, as without this.
 
     Args:
         dataset: whose records for training are drawn.
         label: one of its labels; records are drawn by its inverse frequency.
         bin_width: width of the bins of ages, in years: from 0 to below this age, and so on; the last bin ends with the
             oldest age. Of other labels every class is a bin.
+        power: the weight of a record is 1 / frequency ** power: at 1 all bins come equally often, at 0 all records.
 
     Attributes:
         label: as above.
@@ -33,10 +34,12 @@ class InverseFrequency:
 
     Raises:
         DataError: the data set has an order of its own, there is no such label or none that is known, it is not in
-            memory, or the width is out of range.
+            memory, or the width or the power is out of range.
     """
 
-    def __init__(self, dataset: Dataset, label: str, bin_width: float = 5.0):
+    def __init__(self, dataset: Dataset, label: str, bin_width: float = 5.0, power: float = 1.0):
+        if not 0 <= power <= 1:
+            raise DataError(f"sampling.power is {power}; it must be from 0 to 1")
         if hasattr(dataset.train, "order"):
             raise DataError(f"{dataset.name} draws images by the shares of its parts; leave out sampling.label")
         kinds = {name for name, classes in dataset.labels.items() if classes}
@@ -58,8 +61,9 @@ class InverseFrequency:
         self.names = tuple(spans)
         counts = self.counts()
         self.empty = _empty(counts, self.names, edges)
-        weights = np.full(len(values), np.count_nonzero(counts) / known.sum())  # the mean of those below
-        weights[known] = 1 / counts[self._bins[known]]
+        weights = np.ones(len(values))
+        weights[known] = 1.0 / counts[self._bins[known]] ** power
+        weights[~known] = weights[known].mean()
         self._cumulative = np.cumsum(weights)
         self._cumulative /= self._cumulative[-1]
 
