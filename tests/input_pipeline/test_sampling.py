@@ -38,6 +38,14 @@ def test_images_are_drawn_by_the_inverse_frequency_of_their_bin(label, values, e
     np.testing.assert_allclose(shares, expected, atol=0.015)
 
 
+@pytest.mark.parametrize(("power", "rare"), [(1, 0.5), (0.5, 2 / 3 / 2), (0, 0.2)])
+def test_a_power_tempers_the_weights(power, rare):
+    """Bins of four images and of one: with the power 1/2 they weigh 4 / 2 and 1."""
+    draw = InverseFrequency(dataset(gender=[0, 0, 0, 0, 1]), "gender", power=power)
+    rng = np.random.default_rng(0)
+    assert np.mean([draw(0, rng) == 4 for _ in range(20_000)]) == pytest.approx(rare, abs=0.01)
+
+
 def test_bins_are_counted_and_named():
     ages = [5, 9.9, 10, 12, 84.5, -1]
     sampling = InverseFrequency(dataset(age=ages), "age", 5)
@@ -108,3 +116,8 @@ def test_what_cannot_be_sampled_by_is_refused(label, width, message):
     with pytest.raises(DataError, match=message) as error:
         InverseFrequency(dataset(age=[3, 4], age_group=[-1, -1]), label, width)
     assert "\n" not in str(error.value)
+
+
+def test_a_power_out_of_range_is_refused():
+    with pytest.raises(DataError, match=r"sampling\.power is 1\.5; it must be from 0 to 1$"):
+        InverseFrequency(dataset(gender=[0, 1]), "gender", power=1.5)
