@@ -1,10 +1,16 @@
-"""Turns torchvision's or timm's weights of a ResNet, EfficientNet or ConvNeXt into a folder that a run can start from.
+"""Turns torchvision's or timm's weights of a ResNet, EfficientNet or ConvNeXt into a folder that a run can start from;
+those of FairFace's authors into a model that reads photographs.
 
     python -m ror_jax.convert --weights resnet34.pth --model ror34 --output weights/ror34
     python -m ror_jax.main --config=... --config.model.name=ror34 --config.init_from=weights/ror34
 
 A RoR keeps every weight of the ResNet of its depth and gets new shortcuts above the blocks (Deep-RoR, section III.D).
 Leave timm's `tf_efficientnet_*` alone: they are other networks under the same names as `efficientnet_*`.
+
+    python -m ror_jax.convert --weights res34_fair_align_multi_7_20190809.pt --fairface --output models/fairface
+    python -m ror_jax.predict --model=models/fairface PHOTOGRAPH_OR_FOLDER ...
+
+makes a model of the network that FairFace's authors published, see `ror_jax.fairface`.
 
 `.pth`, `.pt`, `.pth.tar` and `.bin` need PyTorch, which reads tensors and nothing else from them: no code in the file
 is run. `.safetensors` needs nothing more.
@@ -18,14 +24,14 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 from flax import nnx
 from safetensors import safe_open
 
 from ror_jax.errors import UserError, unknown
-from ror_jax.models import create_model, describe_network, model_config
-from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD, load_state_dict, prediction_layer
+from ror_jax.fairface import write_fairface_model
+from ror_jax.models import describe_network, model_config
+from ror_jax.models.pretrained import blank_model, load_state_dict, prediction_layer
 from ror_jax.models.surgery import ror_from_resnet
 from ror_jax.models.weights import check_numbers, flatten, save_weights
 
@@ -174,10 +180,7 @@ def convert(
     width = nnx.eval_shape(config.build).maps["last"].width
     fits = np.shape(state.get(f"{head}.weight"))[1:] == (width,)
     heads = {"label": len(state[f"{head}.weight"])} if classifier and fits else {}
-    pixels = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-    shapes = nnx.eval_shape(lambda: create_model(model, heads, rngs=nnx.Rngs(seed), **pixels, **plain))
-    graph, blank = nnx.split(shapes)  # every number comes from the file: none is drawn
-    network = nnx.merge(graph, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), blank))
+    network = blank_model(model, heads, **plain)
     taken = load_state_dict(network, state)
     overrides = {}
     if levels > 1:
@@ -186,10 +189,8 @@ def convert(
 
     _, params, batch_stats = nnx.split(network, nnx.Param, nnx.BatchStat)
     params, batch_stats = nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats)
-    with path.open("rb") as file:
-        source = {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-    source |= {"key": key} if key else {}
-    save_weights(output, params, batch_stats, describe_network(model, overrides, network) | {"source": source})
+    card = describe_network(model, overrides, network) | {"source": _source(path, key)}
+    save_weights(output, params, batch_stats, card)
 
     ours = flatten(params, batch_stats).items()
     rows = {
@@ -201,6 +202,13 @@ def convert(
     return "\n".join([f"{'':26}{'tensors':>8}{'numbers':>14}", *(_row(name, rows[name]) for name in rows)])
 
 
+def _source(path: Path, key: str | None) -> dict[str, str]:
+    """What a card says of the file that its numbers come from."""
+    with path.open("rb") as file:
+        source = {"file": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return source | ({"key": key} if key else {})
+
+
 def _row(name: str, arrays: Iterable[np.ndarray]) -> str:
     sizes = [array.size for array in arrays]
     return f"{name:26}{len(sizes):>8,}{sum(sizes):>14,}"
@@ -209,26 +217,36 @@ def _row(name: str, arrays: Iterable[np.ndarray]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help=f"a file: {', '.join(ENDINGS)}")
-    parser.add_argument("--model", required=True, help="such as resnet34, ror34 or convnext_tiny")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--model", help="such as resnet34, ror34 or convnext_tiny")
+    what.add_argument("--fairface", action="store_true", help="FairFace's network, as a model for ror_jax.predict")
     parser.add_argument("--output", type=Path, required=True, help="the folder to write")
     parser.add_argument("--key", help="of several networks in a file of PyTorch's, the one under this key")
-    parser.add_argument("--new_shortcut_init", choices=("he", "zero"), default="he", help="zero: outputs stay the same")
-    parser.add_argument("--without_classifier", action="store_true", help="leave ImageNet's prediction layer out")
-    parser.add_argument("--seed", type=int, default=0, help="of the new shortcuts")
+    ours = parser.add_argument_group("with --model")
+    ours.add_argument("--new_shortcut_init", choices=("he", "zero"), default="he", help="zero: outputs stay the same")
+    ours.add_argument("--without_classifier", action="store_true", help="leave ImageNet's prediction layer out")
+    ours.add_argument("--seed", type=int, default=0, help="of the new shortcuts")
     args = parser.parse_args(arguments)
     try:
-        table = convert(
-            args.weights,
-            args.model,
-            args.output,
-            key=args.key,
-            new_shortcut_init=args.new_shortcut_init,
-            classifier=not args.without_classifier,
-            seed=args.seed,
-        )
+        if args.fairface:
+            write_fairface_model(read_weights(args.weights, args.key), _source(args.weights, args.key), args.output)
+            print(
+                f"FairFace's network from {args.weights} is in {args.output}\n"
+                f"python -m ror_jax.predict --model={args.output} PHOTOGRAPH_OR_FOLDER ...   reads faces with it."
+            )
+        else:
+            table = convert(
+                args.weights,
+                args.model,
+                args.output,
+                key=args.key,
+                new_shortcut_init=args.new_shortcut_init,
+                classifier=not args.without_classifier,
+                seed=args.seed,
+            )
+            print(f"{args.model} from {args.weights} is in {args.output}\n{table}")
     except UserError as error:
         sys.exit(f"error: {error}")
-    print(f"{args.model} from {args.weights} is in {args.output}\n{table}")
 
 
 if __name__ == "__main__":

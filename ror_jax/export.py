@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,17 +32,16 @@ from input_pipeline.pipeline import record_image
 from input_pipeline.process import prepare_process
 from input_pipeline.records import Source
 from input_pipeline.transforms import Crop, center_crop
-from ror_jax import __version__
 from ror_jax.config import default_config, given
 from ror_jax.errors import UserError
 from ror_jax.extensions import IMPORTED, add_import_option, check_registered
-from ror_jax.files import read_json, replacing, writing
+from ror_jax.files import read_json, replacing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
-from ror_jax.models.weights import CARD, TENSORS, load_weights
+from ror_jax.models.weights import TENSORS, load_weights
 from ror_jax.predict.faces import Preprocessing
-from ror_jax.predict.model import VIEWS, save_model_card
+from ror_jax.predict.model import VIEWS, check_output, clear_output, save_model_card
 from ror_jax.report.model_card import write_model_card
 from ror_jax.runs.checks import resize
 from ror_jax.runs.experiment import open_task
@@ -101,7 +99,7 @@ def export(
     licence = " ".join(licence.split())
     if not licence:
         raise UserError("--licence is empty; say 'unknown' where it is")
-    _check_output(output)
+    check_output(output)
     run_card = load_weights(workdir).card
     config = run_config(workdir, data_dir)
     check_registered(workdir, config.model.name, config.task.name, config.dataset.name)
@@ -137,15 +135,10 @@ def export(
         "answers": summary["answers"],
         "intervals": summary["intervals"],
         "licence": licence,
-        "versions": {"ror_jax": __version__} | {name: version(name) for name in ("jax", "flax")},
     }
     programs = {"model.onnx": _write_onnx} if onnx else {}
     programs |= {"model.stablehlo": _write_stablehlo} if stablehlo else {}
-    with writing(output):
-        output.mkdir(parents=True, exist_ok=True)
-        for pattern in ("README.md", "model.onnx", "model.stablehlo", "results_*.png"):  # of another model
-            for path in output.glob(pattern):
-                path.unlink()
+    clear_output(output)
     with replacing(output / TENSORS) as unfinished:
         shutil.copyfile(workdir / TENSORS, unfinished)
     save_model_card(output, card)
@@ -158,14 +151,6 @@ def export(
     print(f"Wrote {output}: {', '.join(sorted(path.name for path in output.iterdir()))}.")
     own = "".join(f"--import={file} " for file in IMPORTED)
     print(f"python -m ror_jax.predict {own}--model={output} PHOTOGRAPH_OR_FOLDER ...   reads faces with it.")
-
-
-def _check_output(folder: Path) -> None:
-    """Raises UserError where something would be replaced that is no exported model."""
-    with writing(folder):
-        taken = folder.exists() and any(folder.iterdir())
-    if taken and not ((folder / CARD).exists() and "format" in read_json(folder / CARD)):
-        raise UserError(f"--output is {folder}, which is no exported model and not empty; choose another folder")
 
 
 def run_config(workdir: Path, data_dir: str | None) -> ConfigDict:

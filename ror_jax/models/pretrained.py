@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from ror_jax.errors import UserError
-from ror_jax.models import convnext, efficientnet, families, torch_names
+from ror_jax.models import convnext, create_model, efficientnet, families, torch_names
 from ror_jax.models.convnext import ConvNextConfig
 from ror_jax.models.efficientnet import EfficientNetConfig
 from ror_jax.models.network import Network
@@ -27,6 +27,15 @@ IMAGENET_STD = tuple(255 * number for number in (0.229, 0.224, 0.225))
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 SHOWN = 6  # names of each kind in an error
+
+
+def blank_model(name: str, heads: Mapping[str, int], **overrides) -> Network:
+    """The network `name` for a state dict, see `load_state_dict`: it normalises pixels as ImageNet's, and all its
+    numbers are 0, as none has to be drawn. Arguments and errors as of `create_model`."""
+    pixels = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+    shapes = nnx.eval_shape(lambda: create_model(name, heads, rngs=nnx.Rngs(0), **pixels, **overrides))
+    graph, state = nnx.split(shapes)
+    return nnx.merge(graph, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state))
 
 
 def load_state_dict(model: Network, state: Mapping[str, np.ndarray]) -> set[str]:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from flax import nnx
 from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector
 from input_pipeline.transforms import Crop
+from ror_jax import __version__
 from ror_jax.errors import UserError, unknown
 from ror_jax.extensions import check_registered
-from ror_jax.files import read_json
+from ror_jax.files import read_json, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import has_onnx, open_onnx, to_onnx
 from ror_jax.models.network import Network
@@ -153,9 +155,9 @@ def load_model_card(folder: Path | str) -> dict:
         )
     if card["format"] != FORMAT:
         versions = card.get("versions")
-        version = versions.get("ror_jax") if isinstance(versions, dict) else "another version"
+        writer = versions.get("ror_jax") if isinstance(versions, dict) else "another version"
         raise UserError(
-            f"{folder / CARD} has format {card['format']} (of ror_jax {version}), but this program reads format"
+            f"{folder / CARD} has format {card['format']} (of ror_jax {writer}), but this program reads format"
             f" {FORMAT}; export the run again with it, or install that version"
         )
     task = card.get("task")
@@ -168,7 +170,25 @@ def load_model_card(folder: Path | str) -> dict:
 
 def save_model_card(folder: Path, card: dict) -> None:
     """Writes `model.json` for the weights that lie in the folder, with their checksum, so that damage is noticed."""
-    save_card(folder, card | {"format": FORMAT, "sha256": _checksum(folder)})
+    versions = {"ror_jax": __version__} | {name: version(name) for name in ("jax", "flax")}
+    save_card(folder, card | {"format": FORMAT, "sha256": _checksum(folder), "versions": versions})
+
+
+def check_output(folder: Path) -> None:
+    """Raises UserError where an exported model in this folder would replace something else."""
+    with writing(folder):
+        taken = folder.exists() and any(folder.iterdir())
+    if taken and not ((folder / CARD).exists() and "format" in read_json(folder / CARD)):
+        raise UserError(f"--output is {folder}, which is no exported model and not empty; choose another folder")
+
+
+def clear_output(folder: Path) -> None:
+    """Makes the folder, and removes what an exported model that was there has besides its weights."""
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        for pattern in ("README.md", "model.onnx", "model.stablehlo", "results_*.png"):
+            for path in folder.glob(pattern):
+                path.unlink()
 
 
 def _checksum(folder: Path) -> str:

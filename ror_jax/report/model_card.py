@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from input_pipeline.datasets.faces import LISTED
+from ror_jax import __version__
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replace_text
 from ror_jax.report.folds import INTERVALS, by_test, result_parts
@@ -47,7 +48,7 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
             card["name"],
             [
                 f"Reads {target} from faces. Network: {card['model']}; outputs: {', '.join(card['heads'])}. Made with"
-                f" ror-jax {card['versions']['ror_jax']}.",
+                f" ror-jax {__version__}.",
                 "```sh\npython -m ror_jax.predict --model=FOLDER PHOTOGRAPH_OR_FOLDER ...\n```",
             ],
         ),
