@@ -254,7 +254,8 @@ def _first_weights(config: ConfigDict, model_options: dict, workdir: Path | None
     if getattr(held, "levels", 1) != getattr(wanted, "levels", 1):
         raise UserError(
             f"init_from: {config.init_from} holds {name!r}, which has other shortcut levels than"
-            f" {model_options['name']!r}; for a RoR from a ResNet's weights run python -m ror_jax.convert with --model {model_options['name']}"
+            f" {model_options['name']!r}; for a RoR from a ResNet's weights run python -m ror_jax.convert with --model"
+            f" {model_options['name']}"
         )
     return weights
 
