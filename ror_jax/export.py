@@ -170,7 +170,8 @@ def export(
             _check(write(network, unfinished, config.image_size), network, images, name)
     rounding = []
     if dtype != "float32":
-        rounding = [Section("What rounding changes", _rounding(workdir, output, config, summary, images, dtype))]
+        largest = _difference(network, load_model(workdir), images)
+        rounding = [Section("What rounding changes", _rounding(output, config, summary, largest, dtype))]
     write_model_card(workdir, output, card, dataset.description, rounding)
     print(f"Wrote {output}: {', '.join(sorted(path.name for path in output.iterdir()))}.")
     own = "".join(f"--import={file} " for file in IMPORTED)
@@ -277,14 +278,8 @@ def _rounded(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray
     return rounded
 
 
-def _rounding(
-    workdir: Path, output: Path, config: ConfigDict, summary: dict, images: list[np.ndarray], dtype: str
-) -> list[str | Table]:
-    """For the model's card: how far the outputs move, and the run's tests once more with the rounded weights."""
-    rounded = load_model(output)
-    change = _difference(
-        lambda batch: {name: rounded(batch)[name] for name in rounded.heads}, load_model(workdir), images
-    )
+def _rounding(output: Path, config: ConfigDict, summary: dict, largest: float, dtype: str) -> list[str | Table]:
+    """For the model's card: by how much outputs change at most, and the run's tests again, with the rounded weights."""
     config.init_from, config.epochs, config.stages, config.mesh = str(output.absolute()), 0, (), default_config().mesh
     experiment = create_experiment(config, devices=jax.devices()[:1])
     further = {split: test["results"] for split, test in summary["further_tests"].items()}
@@ -295,8 +290,8 @@ def _rounding(
         again = experiment.task.summarize(measure(experiment, experiment.state, source))
         rows.append((split, experiment.task.line(results), experiment.task.line(again)))
     change = (
-        f"Rounded to {dtype}, the weights change an output by {change:.1e} of the largest one at most, on 5 random and"
-        f" {len(images)} test images."
+        f"Rounded to {dtype}, the weights change an output by {largest:.1e} of the largest one at most, in a few random"
+        " and test images."
     )
     print(change, *(f"{split}: {before}; with rounded weights {after}." for split, before, after in rows), sep="\n")
     return [
@@ -306,16 +301,13 @@ def _rounding(
 
 
 def _difference(program: Callable, network: Network, images: list[np.ndarray]) -> float:
-    """The largest difference of their outputs, as a part of the largest output, or of 1.
-
-    It is that on random and on real images, and so on two numbers of them.
-    """
+    """The largest difference of an output, as a part of the largest one, or of 1, on random and on real images."""
     random, largest = np.random.default_rng(0).integers(0, 256, (5, *images[0].shape), np.uint8), 0.0
     for batch in (random, np.stack(images)):
         outputs, expected = program(batch), network(batch)
-        for head, output in outputs.items():
+        for head in outputs.keys() & {*network.heads}:
             wanted = np.asarray(expected[head])
-            largest = max(largest, float(np.abs(output - wanted).max() / max(1.0, np.abs(wanted).max())))
+            largest = max(largest, float(np.abs(outputs[head] - wanted).max() / max(1.0, np.abs(wanted).max())))
     return largest
 
 
