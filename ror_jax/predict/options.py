@@ -14,7 +14,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default=DEFAULT,
-        metavar="NAME_OR_DIR",
+        metavar="NAME_OR_FOLDER",
         help="pretrained model, or folder that ror_jax.export made; default %(default)s",
     )
     parser.add_argument("--list_models", action=_ListModels, nargs=0, help="print the pretrained models, and leave")
