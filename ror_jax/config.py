@@ -21,6 +21,7 @@ from input_pipeline.sampling import InverseFrequency
 from ror_jax import models, tasks
 from ror_jax.errors import UserError, check_fields, unknown
 from ror_jax.settings import Setting, declared, optional, to_config
+from ror_jax.startup import CACHE_DIR
 from ror_jax.training.mesh import create_mesh
 from ror_jax.training.optimizer import OPTIMIZERS, create_optimizer
 from ror_jax.training.step import make_train_step
@@ -36,11 +37,12 @@ class RunSettings:
       row: FILE:ARGUMENT of `configs/`, the experiment of a paper that this is; see `ror_jax.report`.
       seed: seed of parameters, order of images, augmentation and stochastic depth.
       deterministic: compute the same numbers each time on a GPU, too, by slower algorithms; elsewhere always.
-      init_from: folder of weights to start from, as `python -m ror_jax.convert` makes it.
+      init_from: what to start from: a folder of weights, as `python -m ror_jax.convert` makes it, or the name of a
+        pretrained model.
       stages: names of the stages that a recipe trains before itself, in this order, each from the weights of the one
         before it. stage.NAME holds what sets a stage apart; its folder is beside the recipe's, under its own name.
       data_dir: folder with the data set's own files.
-      cache_dir: folder of prepared data sets and compiled programs.
+      cache_dir: folder of prepared data sets, compiled programs and downloads.
       allow_changed_data: go on with a run although its images or labels are other ones now.
       profile: trace a few steps of this start for TensorBoard and Perfetto, in the run's folder.
       closing_words: text that is printed when all is done.
@@ -53,7 +55,7 @@ class RunSettings:
     init_from: str | None = None
     stages: tuple[str, ...] = ()
     data_dir: str | None = None
-    cache_dir: str = "~/.cache/ror_jax"
+    cache_dir: str = CACHE_DIR
     allow_changed_data: bool = False
     profile: bool = False
     closing_words: str = ""

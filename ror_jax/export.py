@@ -7,7 +7,6 @@ python -m ror_jax.predict --model=models/quickstart PHOTOGRAPH_OR_FOLDER ...
 import argparse
 import dataclasses
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -39,21 +38,24 @@ from ror_jax.files import read_json, replacing
 from ror_jax.models import load_model
 from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
-from ror_jax.models.weights import TENSORS, load_weights
+from ror_jax.models.weights import load_weights, save_tensors
 from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import VIEWS, check_output, clear_output, save_model_card
 from ror_jax.report.model_card import write_model_card
+from ror_jax.report.page import Section, Table
 from ror_jax.runs.checks import resize
-from ror_jax.runs.experiment import open_task
+from ror_jax.runs.experiment import create_experiment, open_task
 from ror_jax.saved_settings import read_settings
 from ror_jax.startup import check_devices
 from ror_jax.training.checkpoint import Checkpoints
+from ror_jax.training.evaluation import measure
 
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
 DETECTION_SIDE = 256  # pixels; in smaller images less is found
 TOLERANCE = 1e-4  # the largest difference between two programs, as a part of the largest output, or of 1
 PLATFORMS = ("cpu", "cuda", "tpu")
+DTYPES = ("float32", "float16")  # of the file; networks compute in float32, or as their settings say
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -68,7 +70,16 @@ def main(arguments: list[str] | None = None) -> None:
         metavar="TEXT",
         help="of the images that it was trained on, and what that allows: for the card, which does not guess",
     )
+    parser.add_argument(
+        "--attribution", default="", metavar="TEXT", help="whom to name where the model is used: for the card"
+    )
     parser.add_argument("--data_dir", help="where the data of the run are now, if they were moved")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="float32",
+        help="of the weights; float16 halves their file, and the run's tests are repeated with the rounded weights",
+    )
     parser.add_argument("--onnx", action="store_true", help="also write model.onnx, checked in ONNX Runtime")
     parser.add_argument(
         "--stablehlo", action="store_true", help="also write model.stablehlo, for jax.export.deserialize"
@@ -88,7 +99,9 @@ def export(
     output: Path | str,
     *,
     licence: str,
+    attribution: str = "",
     data_dir: str | None = None,
+    dtype: str = "float32",
     onnx: bool = False,
     stablehlo: bool = False,
 ) -> None:
@@ -96,11 +109,12 @@ def export(
     workdir, output = Path(workdir), Path(output)
     if not (workdir / "summary.json").exists():
         raise UserError(f"{workdir} holds no run that has ended: it has no summary.json; train and test one first")
-    licence = " ".join(licence.split())
+    licence, attribution = " ".join(licence.split()), " ".join(attribution.split())
     if not licence:
         raise UserError("--licence is empty; say 'unknown' where it is")
     check_output(output)
-    run_card = load_weights(workdir).card
+    weights, run_card = load_weights(workdir)
+    weights = _rounded(weights, dtype)
     config = run_config(workdir, data_dir)
     check_registered(workdir, config.model.name, config.task.name, config.dataset.name)
     dataset, task = open_task(config)
@@ -135,19 +149,23 @@ def export(
         "answers": summary["answers"],
         "intervals": summary["intervals"],
         "licence": licence,
+        "attribution": attribution,
     }
     programs = {"model.onnx": _write_onnx} if onnx else {}
     programs |= {"model.stablehlo": _write_stablehlo} if stablehlo else {}
     clear_output(output)
-    with replacing(output / TENSORS) as unfinished:
-        shutil.copyfile(workdir / TENSORS, unfinished)
+    save_tensors(output, weights)
     save_model_card(output, card)
     network = load_model(output)
     images = [_as_tested(dataset.test, number, preprocessing).pixels for number in range(min(16, len(dataset.test)))]
     for name, write in programs.items():
         with replacing(output / name) as unfinished:
             _check(write(network, unfinished, config.image_size), network, images, name)
-    write_model_card(workdir, output, card, dataset.description)
+    rounding = []
+    if dtype != "float32":
+        largest = _difference(network, load_model(workdir), images)
+        rounding = [Section("What rounding changes", _rounding(output, config, summary, largest, dtype))]
+    write_model_card(workdir, output, card, dataset.description, rounding)
     print(f"Wrote {output}: {', '.join(sorted(path.name for path in output.iterdir()))}.")
     own = "".join(f"--import={file} " for file in IMPORTED)
     print(f"python -m ror_jax.predict {own}--model={output} PHOTOGRAPH_OR_FOLDER ...   reads faces with it.")
@@ -236,15 +254,51 @@ def _write_stablehlo(network: Network, path: Path, size: int) -> Callable:
     return jax.export.deserialize(bytearray(path.read_bytes())).call
 
 
-def _check(program, network: Network, images: list[np.ndarray], name: str) -> None:
-    """Compares the program with the network on random and real images, and on another number of them."""
-    random = np.random.default_rng(0).integers(0, 256, (5, *images[0].shape), np.uint8)
-    largest = 0.0
+def _rounded(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
+    """Raises UserError where the dtype cannot hold a number."""
+    with np.errstate(over="ignore"):
+        rounded = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
+    if lost := [name for name, tensor in rounded.items() if not np.isfinite(tensor).all()]:
+        raise UserError(f"--dtype={dtype} cannot hold numbers in {lost[0]}, they are too large; export without it")
+    return rounded
+
+
+def _rounding(output: Path, config: ConfigDict, summary: dict, largest: float, dtype: str) -> list[str | Table]:
+    """For the model's card: by how much outputs change at most, and the run's tests again, with the rounded weights."""
+    config.init_from, config.epochs, config.stages, config.mesh = str(output.absolute()), 0, (), default_config().mesh
+    experiment = create_experiment(config, devices=jax.devices()[:1])
+    further = {split: test["results"] for split, test in summary["further_tests"].items()}
+    rows = []
+    for split, results in ({summary["split"]: summary["test"]} | further).items():
+        source = experiment.dataset.tests[split]
+        print(f"Testing the rounded weights on {len(source)} images of {split}.", flush=True)
+        again = experiment.task.summarize(measure(experiment, experiment.state, source))
+        rows.append((split, experiment.task.line(results), experiment.task.line(again)))
+    change = (
+        f"Rounded to {dtype}, the weights change an output by {largest:.1e} of the largest one at most, in a few random"
+        " and test images."
+    )
+    print(change, *(f"{split}: {before}; with rounded weights {after}." for split, before, after in rows), sep="\n")
+    return [
+        f"{change} Results and intervals on this page were measured before that. The same tests with both:",
+        Table(("test", "before", "rounded"), rows, "lll"),
+    ]
+
+
+def _difference(program: Callable, network: Network, images: list[np.ndarray]) -> float:
+    """The largest difference of an output, as a part of the largest one, or of 1, on random and on real images."""
+    random, largest = np.random.default_rng(0).integers(0, 256, (5, *images[0].shape), np.uint8), 0.0
     for batch in (random, np.stack(images)):
         outputs, expected = program(batch), network(batch)
-        for head, output in outputs.items():
+        for head in outputs.keys() & {*network.heads}:
             wanted = np.asarray(expected[head])
-            largest = max(largest, float(np.abs(output - wanted).max() / max(1.0, np.abs(wanted).max())))
+            largest = max(largest, float(np.abs(outputs[head] - wanted).max() / max(1.0, np.abs(wanted).max())))
+    return largest
+
+
+def _check(program: Callable, network: Network, images: list[np.ndarray], name: str) -> None:
+    """Says how far the program is from the network; raises UserError where that is too far."""
+    largest = _difference(program, network, images)
     if largest > TOLERANCE:
         raise UserError(
             f"{name} differs from the network by {largest:.1e} of the largest output; more than {TOLERANCE}"

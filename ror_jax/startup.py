@@ -10,6 +10,8 @@ import jax
 
 from ror_jax.errors import UserError
 
+CACHE_DIR = "~/.cache/ror_jax"  # for prepared data, compiled programs and downloads, unless another is given
+
 
 def use_devices(cache_dir: str) -> None:
     """Checks that there are devices, and keeps the programs that are compiled for them in `cache_dir`.
@@ -36,7 +38,7 @@ def check_devices() -> None:
         raise UserError(f"JAX finds no device with JAX_PLATFORMS={asked}: {words}; unset it, or say cpu") from error
 
 
-def expanded(path: str | Path, setting: str) -> Path:
+def expanded(path: str | os.PathLike, setting: str) -> Path:
     """The path with a home folder for `~`; raises UserError where the user of this process has none."""
     try:
         return Path(path).expanduser()

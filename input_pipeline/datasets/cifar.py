@@ -88,7 +88,7 @@ def create_cifar100(
 def _create(version: Version, data_dir, cache_dir, labels: Sequence[str]) -> Dataset:
     check_label(version.name, labels)
     if data_dir is None:
-        data_dir = download([version.folder], cache_dir, WANTED)
+        data_dir = download([version.folder], cache_dir, f"data_dir may name a folder that has it; {WANTED}")
     folder = pathlib.Path(data_dir).expanduser()
     if (folder / version.folder.name).is_dir():
         folder /= version.folder.name

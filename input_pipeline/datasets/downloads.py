@@ -4,13 +4,13 @@ tensorflow-datasets does not do it here: its builders of CIFAR and SVHN, and its
 """
 
 import dataclasses
-import fcntl
 import hashlib
 import os
 import pathlib
 import posixpath
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterable
 
 import requests
@@ -18,10 +18,15 @@ from tqdm import tqdm
 
 from input_pipeline.errors import DataError
 
+try:
+    import fcntl
+except ModuleNotFoundError:  # on Windows, where two processes may fetch the same
+    fcntl = None
+
 
 @dataclasses.dataclass(frozen=True)
 class Original:
-    """A file on the network, or a folder that is in a tar file there."""
+    """A file on the network, or a folder that is in a tar or zip file there."""
 
     name: str  # of the file or folder
     url: str
@@ -36,7 +41,7 @@ def download(originals: Iterable[Original], cache_dir: str | os.PathLike, wanted
     Args:
         originals: what to fetch.
         cache_dir: the folder is `downloads` in it.
-        wanted: for the error's message: what may lie in `data_dir` instead, and where it is to be had.
+        wanted: for the error's message: what the user may give instead, and where it is to be had.
 
     Raises:
         DataError: something could not be fetched or is not what it was; the message says what, why, and `wanted`.
@@ -44,16 +49,14 @@ def download(originals: Iterable[Original], cache_dir: str | os.PathLike, wanted
     folder = pathlib.Path(cache_dir).expanduser() / "downloads"
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX)
         for original in originals:
             if not (folder / original.name).exists():
                 try:
                     _fetch(original, folder)
                 except Exception as error:  # of requests, tarfile, which raises KeyError, too, zlib ...
-                    raise DataError(
-                        f"{original.url} cannot be downloaded ({_reason(error)}); "
-                        f"data_dir may name a folder that has it; {wanted}"
-                    ) from error
+                    raise DataError(f"{original.url} cannot be downloaded ({_reason(error)}); {wanted}") from error
     return folder
 
 
@@ -72,11 +75,15 @@ def _fetch(original: Original, folder: pathlib.Path):
         if digest.hexdigest() != original.sha256:
             raise OSError(f"its SHA-256 is {digest.hexdigest()} instead of {original.sha256}")
         if original.name != file_name:
-            with tarfile.open(path) as archive:
-                archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.3 and older has none
-                archive.extractall(scratch)
+            _unpack(path, scratch)
             path = path.with_name(original.name)
         os.replace(path, folder / original.name)
+
+
+def _unpack(path: pathlib.Path, folder: str) -> None:
+    with zipfile.ZipFile(path) if path.suffix == ".zip" else tarfile.open(path) as archive:
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # of tar; Python 3.11.3 and older has none
+        archive.extractall(folder)
 
 
 def _reason(error: BaseException) -> str:

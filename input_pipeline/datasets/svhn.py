@@ -53,7 +53,7 @@ def create(
     test_files = ["test_32x32.mat"]
     if data_dir is None:
         originals = [Original(name, f"{HOME}/{name}", SHA256[name]) for name in train_files + test_files]
-        data_dir = download(originals, cache_dir, WANTED)
+        data_dir = download(originals, cache_dir, f"data_dir may name a folder that has it; {WANTED}")
     folder = pathlib.Path(data_dir).expanduser()
     test, _ = _read_split([folder / name for name in test_files])
     train, sums = _read_split([folder / name for name in train_files])

@@ -1,5 +1,6 @@
 """Weights in a folder: tensors in `weights.safetensors`, what they are in `model.json`. Reading them runs no code."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
+from input_pipeline.datasets.files import open_file
 from ror_jax.errors import UserError
 from ror_jax.files import replace_json, replacing, writing
 
@@ -52,12 +54,26 @@ def save_weights(folder: Path, params: dict, batch_stats: dict, card: dict) -> N
     Raises:
       NotWrittenError: they cannot be written.
     """
-    tensors = {name: np.ascontiguousarray(leaf) for name, leaf in flatten(params, batch_stats).items()}
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    save_tensors(folder, flatten(params, batch_stats))
+    save_card(folder, card)
+
+
+def save_tensors(folder: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes `weights.safetensors`; raises NotWrittenError where that is impossible."""
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     with replacing(folder / TENSORS) as unfinished:
         unfinished.write_bytes(save(tensors))  # not `save_file`, whose file only its owner may read
-    save_card(folder, card)
+
+
+def checksum(folder: Path) -> str:
+    """The SHA-256 of `weights.safetensors`, in hexadecimal; raises UserError where that file cannot be read."""
+    try:
+        with open_file(folder / TENSORS) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"no weights in {folder / TENSORS}: {error.strerror}; export the model again") from error
 
 
 def load_weights(folder: Path) -> Weights:

@@ -1,6 +1,6 @@
 """Finds the faces in photographs and says what a model reads from each.
 
-python -m ror_jax.predict --model=models/quickstart PHOTOGRAPH_OR_FOLDER ...
+python -m ror_jax.predict PHOTOGRAPH_OR_FOLDER ...     # with the default pretrained model; --list_models prints all
 python -m ror_jax.predict --model=models/quickstart --output=results.csv --annotated=seen FOLDER
 
 Exit status: 0, all photographs were read and have faces; 1, an error, which is told; 2, wrong arguments; 3, some

@@ -1,6 +1,5 @@
 """An exported model: faces in, answers out."""
 
-import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +11,6 @@ import jax
 import numpy as np
 from flax import nnx
 
-from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import Detector
 from input_pipeline.transforms import Crop
 from ror_jax import __version__
@@ -22,11 +20,12 @@ from ror_jax.files import read_json, writing
 from ror_jax.models import load_model
 from ror_jax.models.export import has_onnx, open_onnx, to_onnx
 from ror_jax.models.network import Network
-from ror_jax.models.weights import CARD, TENSORS, save_card
+from ror_jax.models.weights import CARD, TENSORS, checksum, save_card
+from ror_jax.models.zoo import model_folder
 from ror_jax.outputs import from_json
 from ror_jax.predict.faces import DETECTOR, FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
-from ror_jax.startup import expanded
+from ror_jax.startup import CACHE_DIR
 from ror_jax.tasks import create_task
 from ror_jax.tasks.answers import Answer, cells, readings
 from ror_jax.tasks.task import state_from_json
@@ -40,11 +39,14 @@ class Model:
     """A network with all that it takes to use it on photographs.
 
     Args:
-      folder: that `python -m ror_jax.export` wrote.
+      model: the name of a pretrained model, or a folder that `python -m ror_jax.export` wrote, see
+        `ror_jax.models.zoo.model_folder`; None: the default pretrained model.
       engine: what runs the network, one of `ENGINES`; default: ONNX Runtime on a CPU, where it is faster and
         knows the network, or XLA.
+      cache_dir: where pretrained models are kept that had to be downloaded.
 
     Attributes:
+      folder: the model's.
       card: what stands in `model.json`.
       engine: what runs the network.
       views: what is seen of a face where nothing else is asked for, as in the test of the network.
@@ -52,11 +54,17 @@ class Model:
       columns: those of `results.csv` that they fill.
 
     Raises:
-      UserError: there is no such model, or it is damaged or of a newer program, or there is no such engine.
+      UserError: there is no such model, or it is damaged or of another version, or there is no such engine.
+      DataError: a pretrained model cannot be downloaded.
     """
 
-    def __init__(self, folder: str | os.PathLike, engine: str | None = None):
-        folder = expanded(folder, "the model's folder")
+    def __init__(
+        self,
+        model: str | os.PathLike | None = None,
+        engine: str | None = None,
+        cache_dir: str | os.PathLike = CACHE_DIR,
+    ):
+        self.folder = folder = model_folder(model, cache_dir)
         self.card = load_model_card(folder)
         check_registered(folder / CARD, self.card["model"], self.card["task"]["name"])
         try:
@@ -76,7 +84,7 @@ class Model:
             raise UserError(f"{folder / CARD} is damaged: {error}; export the model again") from error
         if engine is not None and engine not in ENGINES:
             raise unknown("engine", engine, ENGINES)
-        if _checksum(folder) != self.card.get("sha256"):
+        if checksum(folder) != self.card.get("sha256"):
             raise UserError(f"{folder / TENSORS} is damaged, or of another model; copy or export it again")
         network = load_model(folder)
         self.engine = engine or ("onnxruntime" if jax.default_backend() == "cpu" and has_onnx(network) else "xla")
@@ -158,7 +166,7 @@ def load_model_card(folder: Path | str) -> dict:
         writer = versions.get("ror_jax") if isinstance(versions, dict) else "another version"
         raise UserError(
             f"{folder / CARD} has format {card['format']} (of ror_jax {writer}), but this program reads format"
-            f" {FORMAT}; export the run again with it, or install that version"
+            f" {FORMAT}; install that version, or export the run again with this one"
         )
     task = card.get("task")
     named = isinstance(task, dict) and isinstance(task.get("name"), str) and isinstance(card.get("model"), str)
@@ -171,7 +179,7 @@ def load_model_card(folder: Path | str) -> dict:
 def save_model_card(folder: Path, card: dict) -> None:
     """Writes `model.json` for the weights that lie in the folder, with their checksum, so that damage is noticed."""
     versions = {"ror_jax": __version__} | {name: version(name) for name in ("jax", "flax")}
-    save_card(folder, card | {"format": FORMAT, "sha256": _checksum(folder), "versions": versions})
+    save_card(folder, card | {"format": FORMAT, "sha256": checksum(folder), "versions": versions})
 
 
 def check_output(folder: Path) -> None:
@@ -189,13 +197,6 @@ def clear_output(folder: Path) -> None:
         for pattern in ("README.md", "model.onnx", "model.stablehlo", "results_*.png"):
             for path in folder.glob(pattern):
                 path.unlink()
-
-
-def _checksum(folder: Path) -> str:
-    try:
-        return hashlib.sha256(read_file(folder / TENSORS)).hexdigest()
-    except OSError as error:
-        raise UserError(f"no weights in {folder / TENSORS}: {error.strerror}; export the model again") from error
 
 
 def _in_photograph(crop: Crop) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The card of a model that is handed over: what it is, what it has seen, for whom it works, what it cannot tell."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from input_pipeline.datasets.faces import LISTED
@@ -21,13 +22,16 @@ LIMITS = (
 )
 
 
-def write_model_card(workdir: Path, output: Path, card: dict, description: str) -> None:
+def write_model_card(
+    workdir: Path, output: Path, card: dict, description: str, before_results: Sequence[Section] = ()
+) -> None:
     """Writes `README.md` and its pictures into `output`.
 
     Args:
       workdir: of the run that was exported.
       card: `model.json` of the exported model.
       description: of the data, see `Dataset`.
+      before_results: what else must be told of the results.
 
     Raises:
       UserError: the predictions of the run cannot be read.
@@ -58,14 +62,16 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
                 tuple(line.strip() for line in description.splitlines() if LISTED not in line),
                 f"Images: {counts}. {summary['epoch']:g} epochs; what is here is the {summary['selected']}.",
                 f"**Licence of the images**, as told by who exported it: {card['licence']}",
+                *([f"**Attribution**: {card['attribution']}"] if card["attribution"] else []),
                 *(
-                    [f"**Its first weights** came from {card['init_from'].get('source', 'another run')}."]
+                    [f"**Its first weights** came from {'; these from '.join(_origins(card))}."]
                     if card["init_from"]
                     else []
                 ),
             ],
         ),
         Section("How it sees a face", [_crop(card), *_intervals(card)]),
+        *before_results,
         *(
             Section(f"Results on {'its test images' if split == 'test' else split}", [_views(card), INTERVALS, *parts])
             for split, parts in results.items()
@@ -73,6 +79,15 @@ def write_model_card(workdir: Path, output: Path, card: dict, description: str) 
         Section("What it can tell, and what not", [LIMITS]),
     ]
     replace_text(output / "README.md", to_markdown(sections, output))
+
+
+def _origins(card: dict) -> Iterator[str]:
+    """Where the first weights came from, where those of that did, and so on; a licence of images goes with them."""
+    while card := card.get("init_from"):
+        words = [f"licence of its images: {card['licence']}"] if "licence" in card else []
+        words += [f"attribution: {card['attribution']}"] if card.get("attribution") else []
+        name = card["name"] if "licence" in card else card.get("source", "another run")
+        yield f"{name} ({'; '.join(words)})" if words else name
 
 
 def _views(card: dict) -> str:

@@ -235,9 +235,12 @@ def _start(folder: Path, found: dict, paper: dict) -> list[str]:
 
 
 def _first_card(folder: Path) -> dict | None:
-    """The card of the converted weights that a run goes back to, be it through others; None if it began with none."""
-    card = load_card(folder)
-    while card and "init_from" in card:
+    """The card of the converted weights or the exported model that a run goes back to, be it through others.
+
+    None if it began with neither.
+    """
+    card = load_card(folder)["init_from"]
+    while card and "init_from" in card and "format" not in card:
         card = card["init_from"]
     return card
 

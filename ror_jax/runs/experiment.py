@@ -20,6 +20,7 @@ from ror_jax.errors import UserError
 from ror_jax.models import create_model, describe_network, model_config
 from ror_jax.models.pretrained import IMAGENET_MEAN, IMAGENET_STD
 from ror_jax.models.weights import Weights, flatten, load_card, load_weights, take
+from ror_jax.models.zoo import model_folder
 from ror_jax.runs.checks import check_data, check_settings, resize, steps_per_call
 from ror_jax.startup import expanded
 from ror_jax.tasks import Task, create_task, task_labels
@@ -63,7 +64,7 @@ def create_experiment(
     for size in (config.batch_size, config.test_batch_size):
         check_batch_size(size, mesh)
     model_options = _model_options(config)
-    weights = _first_weights(config.init_from, model_options, workdir)
+    weights = _first_weights(config, model_options, workdir)
     dataset, task = open_task(config)
 
     # Without epochs there is nothing to divide into batches, however few images there are.
@@ -241,19 +242,20 @@ def _model_options(config: ConfigDict) -> dict:
     return options
 
 
-def _first_weights(folder: str | None, model_options: dict, workdir: Path | None) -> Weights | None:
+def _first_weights(config: ConfigDict, model_options: dict, workdir: Path | None) -> Weights | None:
     """What a new run starts from; of a run that has begun, only the card that it left in its own folder."""
-    if folder is None:
+    if config.init_from is None:
         return None
     if workdir is not None and has_checkpoint(workdir / "checkpoints"):
         return Weights({}, load_card(workdir))
-    weights = load_weights(expanded(folder, "init_from"))
+    weights = load_weights(model_folder(config.init_from, config.cache_dir, "init_from"))
     name = weights.card["model"]
     held, wanted = model_config(name, **weights.card["overrides"]), model_config(**model_options)
     if getattr(held, "levels", 1) != getattr(wanted, "levels", 1):
         raise UserError(
-            f"init_from: {folder} holds {name!r}, which has other shortcut levels than {model_options['name']!r};"
-            f" for a RoR from a ResNet's weights run python -m ror_jax.convert with --model {model_options['name']}"
+            f"init_from: {config.init_from} holds {name!r}, which has other shortcut levels than"
+            f" {model_options['name']!r}; for a RoR from a ResNet's weights run python -m ror_jax.convert with --model"
+            f" {model_options['name']}"
         )
     return weights
 

@@ -1,6 +1,7 @@
 """A recipe: stages that are trained one after the other, each from the weights of the one before it."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -34,7 +35,7 @@ def stages(config: ConfigDict, workdir: Path, fold: int | None = None) -> list[S
             own.dataset.fold = fold
             folder /= f"fold_{fold}"
         if found:
-            own.init_from = str(found[-1].folder)
+            own.init_from = os.path.join(os.curdir, found[-1].folder)  # a path, and no name of a pretrained model
         if folder in [stage.folder for stage in found]:
             raise UserError(
                 f"two stages of {config.name} would train in {folder}: each needs a stage.NAME.name of its own"

@@ -1,6 +1,6 @@
 """Serves a model: a page that reads photographs, and the same as JSON.
 
-python -m ror_jax.serve --model=models/quickstart
+python -m ror_jax.serve                                # with the default pretrained model
 python -m ror_jax.serve --model=models/quickstart --host=0.0.0.0 --port=80     # for everyone who can reach this machine
 
 Nothing that is uploaded is kept. Exit status: 1, it could not start, for the reason given; 2, wrong arguments; 130 or
@@ -68,7 +68,7 @@ def serve(options: argparse.Namespace) -> None:
         model = open_model(options)
         hosts = {"localhost", address, options.host.lower()} if local else ()
         names = {name.lower() for name in options.name}
-        app = create_app(model, describe(options.model), options.detector, hosts, names)
+        app = create_app(model, describe(model.folder), options.detector, hosts, names)
         warm_up(model)
         listening.listen()
         if not local:
@@ -95,7 +95,7 @@ def leave() -> None:
 def describe(folder: Path) -> str:
     """What a model's folder says of it to people, Markdown; nothing where nothing is there."""
     with contextlib.suppress(OSError):
-        return (folder.expanduser() / "README.md").read_text(encoding="utf-8", errors="replace")
+        return (folder / "README.md").read_text(encoding="utf-8", errors="replace")
     return ""
 
 

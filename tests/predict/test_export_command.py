@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
 import jax
 import numpy as np
 import onnxruntime
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import ror_jax
+from input_pipeline.age_groups import AGE_GROUPS
+from input_pipeline.pipeline import record_image
 from ror_jax.export import main
 from ror_jax.models import load_model
 from ror_jax.runs.experiment import open_task
@@ -85,6 +89,52 @@ def test_the_card_says_for_whom_it_works_and_nothing_of_folders(export, run, tmp
     card = json.loads((tmp_path / "out" / "model.json").read_text())
     assert {name: form["kind"] for name, form in card["answers"].items()} == {"age": "number", "gender": "class"}
     assert card["intervals"].keys() == {"age"} and card["intervals"]["age"]["faces"] == 24
+
+
+@pytest.fixture
+def shifted(run, tmp_path):
+    """A function that copies the run and adds a number to all logits, which changes no answer: its new folder."""
+
+    def copy(shift):
+        folder = shutil.copytree(run(), tmp_path / "run", ignore=shutil.ignore_patterns("checkpoints"))
+        tensors = load_file(folder / "weights.safetensors")
+        tensors["params.heads.age_group.bias"] += shift
+        save_file(tensors, folder / "weights.safetensors")
+        return folder
+
+    return copy
+
+
+def test_rounded_weights_are_tested_again(shifted, tiny_config, tmp_path, capsys):
+    """Around 3,000 the numbers of float16 lie 2 apart: the biases round to one number, and answers change."""
+    folder, out = shifted(3000), tmp_path / "out"
+    main([f"--workdir={folder}", f"--output={out}", "--licence=x", "--attribution=name  us", "--dtype=float16"])
+    said, text = capsys.readouterr().out, (out / "README.md").read_text()
+    stored, before = load_file(out / "weights.safetensors"), load_file(folder / "weights.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {np.dtype(np.float16)}
+    for name, tensor in before.items():
+        np.testing.assert_array_equal(stored[name], tensor.astype(np.float16))
+    dataset, _ = open_task(tiny_config(task__name="age_group", dataset__resolution=64, dataset__people=60))
+    records = [dataset.test[number] for number in range(len(dataset.test))]
+    images = [np.asarray(record_image(record)) for record in records]
+    found = [photograph["faces"][0] for photograph in ror_jax.load(out).predict(images, faces="cropped")]
+    right = [face["age_group"] == AGE_GROUPS[record["age_group"]] for face, record in zip(found, records, strict=True)]
+    exact = json.loads((folder / "summary.json").read_text())["test"]["exact"]
+    ((was, now),) = re.findall(r"\| test \| exact ([\d.]+) %[^|]*\| exact ([\d.]+) %", text)
+    assert (float(was), float(now)) == pytest.approx((100 * exact, 100 * np.mean(right)), abs=0.01)
+    (change,) = re.findall(
+        r"Rounded to float16, the weights change an output by (\S+) of the largest one at most", text
+    )
+    bias = before["params.heads.age_group.bias"]
+    moved = abs(bias - bias.astype(np.float16)).max() / 3000  # of the other weights it is less
+    assert float(change) == pytest.approx(moved, rel=0.5) and f"by {change} of" in said
+    assert "\n**Attribution**: name us\n" in text
+
+
+def test_weights_that_are_too_large_for_a_dtype(shifted, tmp_path):
+    with pytest.raises(SystemExit, match=r"--dtype=float16 cannot hold numbers in params\.heads\.age_group\.bias"):
+        main([f"--workdir={shifted(1e5)}", f"--output={tmp_path / 'out'}", "--licence=x", "--dtype=float16"])
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_template_of_the_data_is_that_of_the_model(export, tmp_path, monkeypatch):

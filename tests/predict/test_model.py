@@ -205,7 +205,7 @@ def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs):
                 "answers": "gone",
                 "versions": {"ror_jax": "0.1.0"},
             },
-            r"has format 1 \(of ror_jax 0\.1\.0\), but this program reads format 2; .* or install that version",
+            r"has format 1 \(of ror_jax 0\.1\.0\), but this program reads format 2; install that version, or export",
         ),
         ({"format": "gone"}, r"is a folder of weights, .* python -m ror_jax\.export --workdir="),
         ({"task": {"name": "age_groop"}}, r"unknown task 'age_groop'; did you mean 'age_group'.* --import FILE"),

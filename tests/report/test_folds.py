@@ -139,9 +139,12 @@ def test_a_run_after_stages_is_told_by_what_the_first_of_them_began_with(tmp_pat
     row = "deep_ror:ror34_imdb_wiki,age"
     leave_fold(tmp_path / "c", row, answers(1), images=whole(0), init_from="runs/imdb", start=pretrained)
     leave_fold(tmp_path / "d", row, answers(1), images=whole(0), init_from="runs/imdb", start=scratch)
+    exported = scratch | {"format": 2}
+    leave_fold(tmp_path / "e", ROW, answers(1), images=whole(0), init_from="faces_small", start=exported)
     text, printed = report()
     assert "2 of them with all the paper's settings" in printed.out
-    assert "| from pretrained weights | ../b |" in text and "| from scratch | ../d |" in text
+    assert "| from pretrained weights | ../b |" in text and "| from pretrained weights | ../e |" in text
+    assert "| from scratch | ../d |" in text
 
 
 # --- What a configuration's folds say together ----------------------------------------------------------------------

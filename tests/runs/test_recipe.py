@@ -1,5 +1,7 @@
 """Stages: what they share, what they change, where they lie."""
 
+from pathlib import Path
+
 import pytest
 
 from configs.deep_ror import get_config
@@ -22,6 +24,12 @@ def test_a_stage_is_the_recipe_of_its_row(tmp_path):
         first, *_ = stages(get_config("preror58_sd,two_mechanisms"), tmp_path / "preror58_sd_two_mechanisms", fold)
         (alone,) = stages(get_config("preror58_sd,gender"), tmp_path / "preror58_sd_gender", fold)
         assert first == alone
+
+
+def test_a_stage_begins_with_a_folder_whatever_it_is_called():
+    """The folder of a stage may have the name of a pretrained model."""
+    gender, age = stages(get_config("preror58_sd,two_mechanisms"), Path("faces_base"))
+    assert gender.folder.name == str(gender.folder) and age.config.init_from == f"./{gender.folder}"
 
 
 def test_what_has_no_fold_is_trained_once(tmp_path):

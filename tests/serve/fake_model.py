@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import threading
+from pathlib import Path
 
 import numpy as np
 import uvicorn
@@ -37,7 +38,7 @@ class FakeModel:
     `gate` is open, or calls of the network wait for it; `failures` are exceptions that the next calls raise.
     """
 
-    engine, views = "fake", "single"
+    engine, views, folder = "fake", "single", Path("/nowhere")
 
     def __init__(self, answer=all_kinds):
         self._answer, self.answers = answer, {name: made.describe() for name, made in answer(0.5).items()}

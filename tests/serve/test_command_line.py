@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from fake_model import FakeModel
 from processes import Process
+from starlette.testclient import TestClient
 
 from ror_jax.serve import __main__ as program
 
@@ -86,9 +87,11 @@ def test_it_serves_until_a_signal_comes(number, status, exported, faces, tmp_pat
 
 
 @pytest.mark.parametrize(("host", "names"), [("0.0.0.0", ()), ("127.0.0.1", {"localhost", "127.0.0.1"})])
-def test_who_can_reach_it(host, names, run, monkeypatch):
+def test_who_can_reach_it(host, names, run, tmp_path, monkeypatch):
     """It warns of an address that others can reach; at others it answers to its own names alone. It is warm by then."""
     model, apps = FakeModel(), []
+    model.folder = tmp_path
+    (tmp_path / "README.md").write_text("# What it is")
     monkeypatch.setattr(program, "open_model", lambda _: model)
     monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: apps.append(server.config.app))
     _, said = run("--model=/nowhere", f"--host={host}", "--port=0")
@@ -96,4 +99,6 @@ def test_who_can_reach_it(host, names, run, monkeypatch):
     assert re.fullmatch(rf"Listening on http://{host}:[1-9]\d+", address)
     assert [line.startswith("Anyone who can reach 0.0.0.0 can use it") for line in warning] == [True] * (not names)
     assert apps[0].user_middleware[0].kwargs["hosts"] == names
+    with TestClient(apps[0], base_url="http://localhost") as client:
+        assert client.get("/model").json()["description"] == "# What it is"
     assert set(model.calls) == {(2**n, views) for n in range(6) for views in ("single", "flip")}
