@@ -41,7 +41,7 @@ def _compressed(pixels: np.ndarray, quality: float, fill: Sequence[float]) -> Cr
 
 
 def _brightened(pixels: np.ndarray, factor: float, fill: Sequence[float]) -> Crop:
-    return _in_place(np.clip(np.round(factor * pixels), 0, 255).astype(np.uint8))
+    return _in_place(np.clip(np.round(pixels * float(factor)), 0, 255).astype(np.uint8))
 
 
 def _in_place(pixels: np.ndarray) -> Crop:
