@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
-from input_pipeline import DataError
+from input_pipeline import DataError, Dataset
 from input_pipeline.detection import create_detector
 from input_pipeline.geometry import apply
 from input_pipeline.pipeline import record_image
@@ -40,16 +40,19 @@ from ror_jax.models.export import open_onnx, to_onnx
 from ror_jax.models.network import Network
 from ror_jax.models.weights import load_weights, save_tensors
 from ror_jax.predict.faces import Preprocessing
-from ror_jax.predict.model import VIEWS, check_output, clear_output, save_model_card
+from ror_jax.predict.model import VIEWS, Model, check_output, clear_output, save_model_card
 from ror_jax.report.model_card import write_model_card
 from ror_jax.report.page import Section, Table
+from ror_jax.report.robustness import robustness
 from ror_jax.runs.checks import resize
 from ror_jax.runs.experiment import create_experiment, open_task
 from ror_jax.saved_settings import read_settings
 from ror_jax.startup import check_devices
+from ror_jax.tasks import Task
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.evaluation import measure
 
+ROBUSTNESS_SAMPLE = 500  # images that are changed
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
 DETECTION_SIDE = 256  # pixels; in smaller images less is found
@@ -165,7 +168,8 @@ def export(
     if dtype != "float32":
         largest = _difference(network, load_model(workdir), images)
         rounding = [Section("What rounding changes", _rounding(output, config, summary, largest, dtype))]
-    write_model_card(workdir, output, card, dataset.description, rounding)
+    found = _robustness(output, dataset, task, preprocessing)
+    write_model_card(workdir, output, card, dataset.description, *found, before_results=rounding)
     print(f"Wrote {output}: {', '.join(sorted(path.name for path in output.iterdir()))}.")
     own = "".join(f"--import={file} " for file in IMPORTED)
     print(f"python -m ror_jax.predict {own}--model={output} PHOTOGRAPH_OR_FOLDER ...   reads faces with it.")
@@ -232,6 +236,22 @@ def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessin
         landmarks={name: np.median(places, 0).round(4).tolist() for name, places in enough.items()},
         landmarks_from={name: len(places) for name, places in enough.items()},
     )
+
+
+def _robustness(folder: Path, dataset: Dataset, task: Task, preprocessing: Preprocessing) -> tuple[dict, str]:
+    """What `robustness` finds of the model in `folder`, and on which images: for validation, or else of the test."""
+    splits = dataset.validation or dataset.tests
+    places = [(source, number) for source in splits.values() for number in range(len(source))]
+    chosen = [places[at] for at in np.random.default_rng(0).permutation(len(places))[:ROBUSTNESS_SAMPLE]]
+    found = robustness(
+        Model(folder).read_pixels,
+        task.truth,
+        [source[number] for source, number in chosen],
+        [_as_tested(source, number, preprocessing) for source, number in chosen],
+        geometry=dataset.geometry,
+        fill=preprocessing.fill,
+    )
+    return found, f"{len(chosen)} images of {' and '.join(splits)}"
 
 
 def _write_onnx(network: Network, path: Path, size: int) -> Callable:

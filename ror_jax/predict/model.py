@@ -27,7 +27,7 @@ from ror_jax.predict.faces import DETECTOR, FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.startup import CACHE_DIR
 from ror_jax.tasks import create_task
-from ror_jax.tasks.answers import Answer, cells, readings
+from ror_jax.tasks.answers import Answer, cells, readings, with_intervals
 from ror_jax.tasks.task import state_from_json
 
 FORMAT = 2  # of the folder; what older programs would misread gets a new number
@@ -99,16 +99,22 @@ class Model:
 
         `views` is "single", or "flip" for the mean over each face and its mirror image; None: the model's own.
         """
+        answers = self.read_pixels(np.stack([crop.pixels for crop in crops]), views)
+        places = np.stack([_in_photograph(crop) for crop in crops])
+        return readings({name: answer.to_photograph(places) for name, answer in answers.items()}, len(crops))
+
+    def read_pixels(self, pixels: np.ndarray, views: str | None = None) -> dict[str, Answer]:
+        """Returns the answers to B faces as the network sees them, uint8 [B, size, size, 3]; `views` is as for `read`.
+
+        Places are parts of the side.
+        """
         views = views or self.views
         if views not in VIEWS:
             raise unknown("views", views, VIEWS)
-        pixels = np.stack([crop.pixels for crop in crops])
         seen = np.stack([pixels[:, :, ::-1] if mirrored else pixels for mirrored in VIEWS[views]], 1)
         outputs = self._network(seen.reshape(-1, *pixels.shape[1:]))
         outputs = {name: _filled(np.reshape(output, (*seen.shape[:2], -1)), 0) for name, output in outputs.items()}
-        answers = self._answered(outputs, views, len(crops))
-        places = np.stack([_in_photograph(crop) for crop in crops])
-        return readings({name: answer.to_photograph(places) for name, answer in answers.items()}, len(crops))
+        return self._answered(outputs, views, len(pixels))
 
     def predict(
         self,
@@ -141,10 +147,7 @@ class Model:
         """The answers to `count` faces, with their intervals, from outputs [count or more, V, size]."""
         answers = jax.device_get(self._answer(outputs, VIEWS[views]))
         answers = jax.tree.map(lambda values: values[:count], answers)
-        return {
-            name: answer.with_interval(self._intervals[name]) if name in self._intervals else answer
-            for name, answer in answers.items()
-        }
+        return with_intervals(answers, self._intervals)
 
     def _answers(self, outputs: dict, mirrored: tuple[bool, ...]) -> dict[str, Answer]:
         return self._task.answers(self._task.decode(outputs, mirrored), self._task_state)

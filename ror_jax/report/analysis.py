@@ -41,6 +41,16 @@ def mean_over_subjects(values: np.ndarray, subjects: np.ndarray, *, draws: int =
     return Mean(float(np.mean(values)), float(low), float(high), len(values), len(images))
 
 
+def mean_text(subjects: np.ndarray, values: np.ndarray, chosen: np.ndarray, factor: float = 100.0) -> tuple[str, str]:
+    """The mean of the chosen values [N], times the factor, with its interval; and how many images and subjects."""
+    if not chosen.any():
+        return "", "0"
+    mean = mean_over_subjects(factor * values[chosen], subjects[chosen])
+    interval = f" ({mean.low:.1f} to {mean.high:.1f})" if mean.low < mean.high else ""
+    few = " †" if mean.subjects < FEW else ""
+    return f"{mean.value:.1f}{interval}{few}", f"{mean.images} / {mean.subjects}"
+
+
 class Calibration(NamedTuple):
     """What confidence is worth, in B bins of equal width; NaN where a bin is empty.
 

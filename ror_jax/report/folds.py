@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.age_groups import AGE_GROUPS
-from input_pipeline.datasets.faces import GENDERS
 from ror_jax.errors import UserError
-from ror_jax.report.analysis import FEW, calibration, mean_and_deviation, mean_over_subjects
+from ror_jax.report.analysis import FEW, calibration, mean_and_deviation, mean_text
 from ror_jax.report.figures import draw_answers
+from ror_jax.report.groups import by_people, people, unit_label, women_and_men
 from ror_jax.report.page import Picture, Section, Table
 from ror_jax.report.predictions import FILE, Predictions, read_predictions
 from ror_jax.report.runs import Run, configurations, name_folds, references
@@ -108,38 +108,49 @@ def _aging_section(curves: list[dict]) -> Section:
 def _section(group: list[Run], label: str, stem: str) -> Section:
     """All about one configuration; pictures are written to STEM_....png."""
     first = group[0]
-    parts = [*result_parts(group, stem), f"Folder: {first.place}."]
+    parts = [*result_parts(group, tested_predictions(group), stem), f"Folder: {first.place}."]
     for name, words in PICTURES.items():
         if (path := first.place / f"{name}.png").exists():
             parts.append(Picture(path, f"{words} of {name_folds([first.fold])}"))
     return Section(f"{label} ({first.task.replace('_', ' ')})", parts)
 
 
-def result_parts(group: list[Run], stem: str) -> list[str | Table | Picture]:
-    """The results of the runs of one configuration; pictures, on which there are no faces, are written to STEM_....png.
+def tested_predictions(group: list[Run]) -> Predictions:
+    """The predictions of the runs of one configuration, together.
 
     Raises:
       UserError: predictions are missing or damaged.
       ValueError: they are not those of the test.
     """
-    first = group[0]
-    predictions = read_predictions([run.place for run in group], first.answers)
-    split = name_folds(run.fold for run in group)
-    images, subjects = len(predictions), len(set(predictions.subjects))
-    if images != (tested := sum(run.tested for run in group)):
-        raise ValueError(f"{images} predictions of {tested} images; test again")
+    predictions = read_predictions([run.place for run in group], group[0].answers)
+    if len(predictions) != (tested := sum(run.tested for run in group)):
+        raise ValueError(f"{len(predictions)} predictions of {tested} images; test again")
+    return predictions
+
+
+def result_parts(group: list[Run], predictions: Predictions, stem: str) -> list[str | Table | Picture]:
+    """The results of the runs of one configuration; pictures, on which there are no faces, are written to STEM_....png.
+
+    `predictions` are those of `tested_predictions`.
+    """
+    first, split = group[0], name_folds(run.fold for run in group)
+    images, subjects, groups = len(predictions), predictions.subjects, people(predictions, first)
     data = f"{first.settings['dataset.name']}, {split}, seed {first.seed}"
     what = "test images" if first.split == "test" else f"images of {first.split},"
-    parts = [f"{data}: {images} {what} of {subjects} subjects. Objective: {first.loss}.", _fold_table(group)]
+    parts = [f"{data}: {images} {what} of {len(set(subjects))} subjects. Objective: {first.loss}.", _fold_table(group)]
     judged = predictions.judged()
     for name, (answer, truth) in judged.items():
         title = f"**{name.replace('_', ' ').capitalize()}.**"
-        for table in answer.tables(truth, partial(_mean, predictions.subjects)):
+        for table in answer.tables(truth, partial(mean_text, subjects)):
             parts += [f"{title} {table.words}", Table(table.columns, table.rows)]
         parts += [f"{title} {words}" for words in _words(answer, truth)]
-        parts += _by_group_and_gender(predictions, title, answer.scores(truth))
-        for column in first.groups:
-            parts += _by_text(predictions, column, title, answer.scores(truth))
+        scores = answer.scores(truth)
+        main = next(iter(scores))
+        count, table = women_and_men(subjects, groups, main, scores[main])
+        words = f"{title} {unit_label(main)} of the {count} images whose age group and gender are known:"
+        parts += [words, table] if count else [f"{title} The records do not know both age group and gender."]
+        if (table := by_people(subjects, groups, scores)).rows:
+            parts += [f"{title} By group of people:", table]
     return parts + [Picture(path, f"{words} ({split})") for path, words in draw_answers(judged, f"{stem}_", split)]
 
 
@@ -170,48 +181,3 @@ def _words(answer: Answer, truth: np.ndarray) -> list[str]:
         f"{words} Expected calibration error: {100 * calibration(confidence, hits).error:.2f} %. The mean confidence is"
         f" {100 * confidence.mean():.2f} %, {100 * hits.mean():.2f} % of the answers are right."
     ]
-
-
-def _by_group_and_gender(predictions: Predictions, title: str, scores: dict[str, np.ndarray]) -> list[str | Table]:
-    """The first of an answer's scores, of women and men of each age group, where records know both."""
-    groups, genders = predictions.number("age_group"), predictions.number("gender")
-    name, values = next(iter(scores.items()))
-    both = (groups >= 0) & (genders >= 0) & ~np.isnan(values)
-    if not both.any():
-        return [f"{title} The records do not know both age group and gender."]
-    rows = []
-    for number, group in [*enumerate(AGE_GROUPS), (-1, "all")]:
-        chosen = both & ((groups == number) | (number < 0))
-        if chosen.any():
-            sides = (chosen & (genders == side) for side in range(len(GENDERS)))
-            found = (_mean(predictions.subjects, values, side, metric(name).factor) for side in sides)
-            rows.append([group, *(cell for cells in found for cell in cells)])
-    columns = [cell for gender in GENDERS for cell in (gender, "images / subjects")]
-    what = f"{'In percent, ' * (metric(name).unit == ' %')}{metric(name).label}"
-    words = f"{title} {what}, of the {both.sum()} images whose records know age group and gender:"
-    return [words, Table(["age group", *columns], rows)]
-
-
-def _by_text(predictions: Predictions, column: str, title: str, scores: dict[str, np.ndarray]) -> list[str | Table]:
-    """All scores of an answer by the values of a column of text that the network never sees."""
-    rows = []
-    for value, chosen in predictions.groups(column).items():
-        found = [
-            _mean(predictions.subjects, values, chosen & ~np.isnan(values), metric(name).factor)
-            for name, values in scores.items()
-        ]
-        rows.append([value, *(mean for mean, _ in found), found[0][1]])
-    labels = [f"{metric(name).label}{' (%)' * (metric(name).unit == ' %')}" for name in scores]
-    return (
-        [f"{title} By {column.replace('_', ' ')}:", Table([column, *labels, "images / subjects"], rows)] if rows else []
-    )
-
-
-def _mean(subjects: np.ndarray, values: np.ndarray, chosen: np.ndarray, factor: float = 100.0) -> tuple[str, str]:
-    """Of the chosen images the mean, times the factor, with its interval, and how many images and subjects they are."""
-    if not chosen.any():
-        return "", "0"
-    mean = mean_over_subjects(factor * values[chosen], subjects[chosen])
-    interval = f" ({mean.low:.1f} to {mean.high:.1f})" if mean.low < mean.high else ""
-    few = " †" if mean.subjects < FEW else ""
-    return f"{mean.value:.1f}{interval}{few}", f"{mean.images} / {mean.subjects}"

@@ -13,7 +13,7 @@ from input_pipeline.datasets.subjects import subject_numbers
 from input_pipeline.records import Source
 from ror_jax.errors import UserError
 from ror_jax.files import replacing
-from ror_jax.tasks.answers import Answer, read_answer
+from ror_jax.tasks.answers import Answer, read_answer, with_intervals
 from ror_jax.training.step import Tested
 
 FILE = "predictions.csv"
@@ -54,6 +54,10 @@ class Predictions:
     def judged(self) -> dict[str, tuple[Answer, np.ndarray]]:
         """The answers that have a truth, and the truth."""
         return {name: (answer, self.truth[name]) for name, answer in self.answers.items() if name in self.truth}
+
+    def with_intervals(self, intervals: Mapping[str, Mapping[str, Any]]) -> "Predictions":
+        """The predictions with what `Answer.calibrate` found, by name of the answer."""
+        return dataclasses.replace(self, answers=with_intervals(self.answers, intervals))
 
     def scores(self) -> dict[str, np.ndarray]:
         """How good each answer is, [N] by name of the metric, the main one first; NaN where the truth is unknown.

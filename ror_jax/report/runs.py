@@ -52,6 +52,7 @@ class Run:
       tests: its results over the epochs, with their `epoch`, as the log has them.
       images: of each split; empty before the run has ended, as are `answers`, what they are by name.
       groups: columns of text in the predictions by which results are broken down.
+      age_groups: names of the groups that the number `age_group` of the predictions counts; empty if they have none.
       loss: in words.
       hours: of training for as many epochs as the paper's, at the median speed of this run; None if unknown.
       further: the same run for each further test.
@@ -73,6 +74,7 @@ class Run:
     images: dict[str, int]
     answers: dict[str, dict]
     groups: tuple[str, ...]
+    age_groups: tuple[str, ...]
     loss: str
     hours: float | None
     further: tuple["Run", ...] = ()
@@ -173,6 +175,7 @@ def _read_run(folder: Path, configs: Path | None) -> Run | None:
         images=summary["images"],
         answers=summary.get("answers", {}),
         groups=tuple(summary.get("groups", ())),
+        age_groups=tuple(summary.get("age_groups", ())),
         loss=summary.get("loss", ""),
         hours=_hours(rows, found, paper["epochs"]) if row else None,
     )

@@ -77,6 +77,7 @@ def summarize(
         "tested": len(tests[first][1]),
         "images": {"train": len(dataset.train)} | {split: len(source) for split, source in dataset.evaluations.items()},
         "groups": list(dataset.groups),
+        "age_groups": list(dataset.labels.get("age_group", ())),
         "loss": task.loss_name,
         "answers": tests[first][1].describe(),
         "intervals": intervals,

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from input_pipeline.age_groups import AGE_GROUPS
 from ror_jax.config import load_config
 from ror_jax.saved_settings import write_settings
 from ror_jax.tasks.answers import Class
@@ -70,7 +71,7 @@ def leave_fold():
         (folder / "metrics.jsonl").write_text(json.dumps(test) + "\n")
         images = images or {"train": 100, "test": len(rows)}
         content = {"epoch": config.epochs, "images": images, "tested": len(rows), "test": results}
-        content |= {"answers": answers, "loss": "cross_entropy", **dict(summary)}
+        content |= {"answers": answers, "age_groups": AGE_GROUPS, "loss": "cross_entropy", **dict(summary)}
         (folder / "summary.json").write_text(json.dumps(content))
 
     return leave

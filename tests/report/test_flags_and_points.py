@@ -81,8 +81,8 @@ def check_results(text):
     (points,) = found["all points"]
     assert re.fullmatch(r"8\.7 \(.*\) †", points[0]) and re.fullmatch(r"33\.3 \(.*\) †", points[1])
     assert points[2:] == ["46.7", "6 / 6"]
-    assert "**Attributes.** In percent, mean accuracy, of the 6 images" in text
-    assert "**Landmarks.** In percent, normalised mean error, of the 6 images" in text
+    assert "**Attributes.** mean accuracy (%) of the 6 images" in text
+    assert "**Landmarks.** normalised mean error (%) of the 6 images" in text
     flags, points = found["15-20"]
     assert [cell.split()[0] for cell in flags] == ["100.0", "3", "50.0", "3"]  # 1, 1, 1 of the women and 1, 1/2, 0
     assert [cell.split()[0] for cell in points] == ["8.7", "3", "8.7", "3"]
@@ -105,9 +105,13 @@ def test_tables_and_pictures_of_a_configuration(leave, tmp_path):
 def test_the_model_card(leave, tmp_path):
     leave(tmp_path / "run", summary={"selected": "last epoch"})
     (tmp_path / "out").mkdir()
-    write_model_card(tmp_path / "run", tmp_path / "out", CARD, "drawn faces: 6 rows read")
+    robustness = {"unchanged": {"landmarks_nme": np.array([0.05])}, "turned": {"landmarks_nme": np.array([0.1])}}
+    write_model_card(tmp_path / "run", tmp_path / "out", CARD, "drawn faces: 6 rows read", robustness, "1 image")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "Reads attributes and landmarks from faces." in text
+    assert "**Whom it reads worst** is not known: no two groups have 50 test images each to compare." in text
+    assert "- Landmarks: normalised mean error (%): 5.00 for images as they are, 10.00 turned." in text
+    assert "| turned | 10.0 † |" in text
     check_results(text)
     for name in ("results_attributes_shares.png", "results_landmarks_cumulative.png"):
         assert f"]({name})" in text and (tmp_path / "out" / name).stat().st_size > 5000

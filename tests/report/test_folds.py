@@ -217,7 +217,7 @@ def test_ages_in_years(tmp_path, report, leave_fold):
     assert found["20-29"] == ["3.0 †", "3.0", "-3.0", "1 / 1"]
     assert found["15-20"] == ["5.0 (4.9 to 5.1) †", "2 / 2", "", "0"]
     assert found["all"] == ["5.0 (4.9 to 5.1) †", "2 / 2", "3.0 †", "1 / 1"]
-    assert "MAE (years), of the 3 images whose records know age group and gender:" in text
+    assert "MAE (years) of the 3 images whose age group and gender are known:" in text
     assert "](deep_ror_1_age_scatter.png)" in text and (tmp_path / "out" / "deep_ror_1_age_scatter.png").exists()
 
 

@@ -70,9 +70,7 @@ def test_the_page_tells_both(runs, capsys):
     assert female[1].startswith(f"{recall:.1f}") and female[2].startswith(f"{len(women)} / ")
     for title, name, label in (("Age group", "age_group", "exact"), ("Gender", "gender", "accuracy")):
         assert f"**{title}.** Recall in percent:" in text and f"**{title}.** Always the most frequent class" in text
-        table = text.split(
-            f"**{title}.** In percent, {label}, of the 24 images whose records know age group and gender:"
-        )
+        table = text.split(f"**{title}.** {label} (%) of the 24 images whose age group and gender are known:")
         of_all = re.search(r"^\| all \| ([\d.]+)", table[1], re.MULTILINE)[1]
         hits = [row[f"{name}_true"] == row[f"{name}_predicted"] for row in women]
         assert float(of_all) == pytest.approx(100 * np.mean(hits), abs=0.051)

@@ -11,7 +11,7 @@ import input_pipeline
 from input_pipeline import DataError, Dataset
 from input_pipeline.records import ArraySource
 from ror_jax.report.compare import compare
-from ror_jax.report.folds import result_parts
+from ror_jax.report.folds import result_parts, tested_predictions
 from ror_jax.report.model_card import write_model_card
 from ror_jax.report.page import Table, to_markdown
 from ror_jax.report.runs import read_run
@@ -113,11 +113,11 @@ def test_results_are_broken_down_by_group(left):
     assert run.groups == ("race",) and [each.split for each in (run, *run.further)] == ["test_a", "test_b"]
     for each, path in ((run, folder), (run.further[0], folder / "test_b")):
         rows, true, predicted = predictions(path / "predictions.csv")
-        tables = [part for part in result_parts([each], str(folder / "page")) if isinstance(part, Table)]
-        (table,) = [table for table in tables if table.columns[0] == "race"]
-        assert [row[0] for row in table.rows] == ["x", "y"]
+        parts = result_parts([each], tested_predictions([each]), str(folder / "page"))
+        (table,) = [part for part in parts if isinstance(part, Table) and part.rows[0][0].startswith("race")]
+        assert [row[0] for row in table.rows] == ["race x", "race y"]
         for value, mae, *_, count in table.rows:
-            chosen = np.array([row["race"] == value for row in rows])
+            chosen = np.array([f"race {row['race']}" == value for row in rows])
             assert float(mae.split()[0]) == pytest.approx(abs(predicted - true)[chosen].mean(), abs=0.06)
             assert count == f"{chosen.sum()} / {chosen.sum()}"
     assert said.count("  race x: ") == 2 and "(16 images)" in said
@@ -132,7 +132,7 @@ def test_reports_speak_of_each_test_by_its_name(left, tmp_path):
     card = json.loads((folder / "model.json").read_text())
     card |= {"name": "several", "versions": {"ror_jax": "0"}, "licence": "none", "views": "single"}
     card |= {"preprocessing": {"size": 16, "landmarks": {}}} | {key: summary[key] for key in ("answers", "intervals")}
-    write_model_card(folder, tmp_path, card, "")
+    write_model_card(folder, tmp_path, card, "", {"unchanged": {"age_mae": np.ones(3)}}, "3 images")
     text = (tmp_path / "README.md").read_text()
     assert "## Results on test_a" in text and "## Results on test_b" in text
     assert "set on 40 images for validation, hold " in text and "](results_test_b_age_scatter.png)" in text

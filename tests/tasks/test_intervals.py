@@ -100,8 +100,13 @@ def test_columns_of_spans_are_read_back():
     np.testing.assert_array_equal(again.interval, AGES.interval)
 
 
-def test_the_table_by_decade_tells_what_intervals_hold():
+def test_the_table_tells_what_intervals_hold():
     mean = lambda values, chosen, factor=100.0: (f"{factor * np.mean(values[chosen]):.1f}", str(chosen.sum()))  # noqa: E731
     (table,) = AGES.tables(TRUTH, mean)
     assert table.columns[-2] == "inside the interval (%)"
-    assert table.rows == [["30-39", "1.0", "1.0", "-1.0", "100.0", "1"], ["80-89", "25.0", "25.0", "-25.0", "0.0", "1"]]
+    assert table.rows == [
+        ["30 to 39", "1.0", "1.0", "-1.0", "100.0", "1"],
+        ["70 and more", "25.0", "25.0", "-25.0", "0.0", "1"],
+    ]
+    (exact,) = AGES.tables(np.array([[35.0, 35.0], [80.0, 80.0], [-1, -1]]), mean)
+    assert [row[0] for row in exact.rows] == ["30-39", "80-89"]

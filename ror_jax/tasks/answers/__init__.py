@@ -31,6 +31,7 @@ __all__ = [
     "cells",
     "read_answer",
     "readings",
+    "with_intervals",
 ]
 
 KINDS: dict[str, type[Answer]] = {kind.kind: kind for kind in (Class, Number, Flags, Points, Vector)}
@@ -66,6 +67,11 @@ def cells(descriptions: Mapping[str, Mapping[str, Any]], reading: Mapping[str, A
         for name, description in descriptions.items()
         for column, cell in KINDS[description["kind"]].cells(name, reading).items()
     }
+
+
+def with_intervals(answers: Mapping[str, Answer], found: Mapping[str, Mapping[str, Any]]) -> dict[str, Answer]:
+    """The answers with intervals, from what `Answer.calibrate` found of those that can have one."""
+    return {name: answer.with_interval(found[name]) if name in found else answer for name, answer in answers.items()}
 
 
 def _frozen(value: Any) -> Any:

@@ -19,6 +19,8 @@ from ror_jax.tasks.answers.answer import (
 )
 from ror_jax.tasks.metrics import WITHIN
 
+MAX_SPANS_IN_TABLE = 20  # different true spans that have a row each in tables; of more, decades have
+
 
 @answer_kind("values", "expected", "interval")
 class Number(Answer):
@@ -137,18 +139,28 @@ class Number(Answer):
         return np.nan_to_num(self._distances(truth))
 
     def tables(self, truth: np.ndarray, mean: Callable[..., tuple[str, str]]) -> Iterator[Table]:
-        errors, middle, rows = self._errors(truth), _middle(truth), []
-        inside = self.scores(truth).get("coverage")
-        for first in range(int(self.low), int(self.high) + 1, 10):
-            chosen = (middle >= first) & (middle < first + 10)
+        errors, inside, rows = self._errors(truth), self.scores(truth).get("coverage"), []
+        by, groups = self._rows(truth)
+        for name, chosen in groups.items():
             if chosen.any():
                 mae, count = mean(abs(errors), chosen, 1.0)
                 rmse, bias = np.sqrt(np.square(errors[chosen]).mean()), errors[chosen].mean()
                 held = [] if inside is None else [mean(inside, chosen)[0]]
-                rows.append([f"{first}-{first + 9}", mae, f"{rmse:.1f}", f"{bias:+.1f}", *held, count])
-        words = f"In {self.unit}, by the decade of the truth; the mean error is above 0 where the answers are too high:"
+                rows.append([name, mae, f"{rmse:.1f}", f"{bias:+.1f}", *held, count])
+        words = f"In {self.unit}, by {by}; the mean error is above 0 where the answers are too high:"
         held = [] if inside is None else ["inside the interval (%)"]
         yield Table(words, [f"true {self.title}", "MAE", "RMSE", "mean error", *held, "images / subjects"], rows)
+
+    def _rows(self, truth: np.ndarray) -> tuple[str, dict[str, np.ndarray]]:
+        """What the rows of the table are, in words, and which answers are in each, bool [N]."""
+        middle = _middle(truth)
+        spans = np.unique(truth[middle >= self.low], axis=0) if truth.ndim == 2 else ()
+        if 0 < len(spans) <= MAX_SPANS_IN_TABLE and (spans[:, 0] < spans[:, 1]).all():
+            return "the true span", {self.value_words(span): (truth == span).all(1) for span in spans}
+        decades = range(int(self.low), int(self.high) + 1, 10)
+        return "the decade of the truth", {
+            f"{first}-{first + 9}": (middle >= first) & (middle < first + 10) for first in decades
+        }
 
     def figures(self, truth: np.ndarray) -> Iterator[Figure]:
         middle = _middle(truth)
