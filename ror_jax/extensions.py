@@ -1,4 +1,4 @@
-"""Files of users that register models, tasks, losses or data sets."""
+"""Files of users that register models, tasks, losses, data sets or detectors."""
 
 import argparse
 import importlib
@@ -18,7 +18,7 @@ def add_import_option(parser: argparse.ArgumentParser) -> None:
         action=_Import,
         default=argparse.SUPPRESS,
         metavar="FILE",
-        help="a Python file that registers a model, task, loss or data set of your own; may be repeated",
+        help="a Python file that registers a model, task, loss, data set or detector of your own; may be repeated",
     )
 
 

@@ -15,7 +15,7 @@ from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets import faces
 from input_pipeline.datasets.files import hash_files, read_file
 from input_pipeline.datasets.subjects import draw, subject_numbers
-from input_pipeline.detection import Cascade, Detector
+from input_pipeline.detection import Detector, YuNet, main_face
 from input_pipeline.errors import DataError
 from input_pipeline.records import Dataset, digest
 from input_pipeline.transforms import MAX_PIXELS, EncodedImage, TooManyPixels, inside
@@ -56,8 +56,8 @@ class FaceFiles(faces.FaceBuilder):
         cache_dir: see `FaceBuilder`.
         resolution: see `FaceBuilder`.
         min_size, whole_image: see `read_face`.
-        align: find the largest face of each image and cut it out upright, as `alignment.align` does with a margin,
-            whatever `whole_image` says.
+        align: find the main face of each image, see `detection.main_face`, and cut it out upright, as `alignment.align`
+            does with a margin, whatever `whole_image` says.
     """
 
     EXTRA_FEATURES: ClassVar = {"path": np.str_}
@@ -73,7 +73,7 @@ class FaceFiles(faces.FaceBuilder):
         align: bool = False,
     ):
         self._folder, self._rows, self._min_size, self._whole_image = folder, rows, min_size, whole_image
-        self._detect, self.template = (Cascade(), TEMPLATE) if align else (None, None)
+        self._detect, self.template = (YuNet(), TEMPLATE) if align else (None, None)
         self.EXTRA_FEATURES = self.EXTRA_FEATURES | {key: np.str_ for row in rows[:1] for key in row.texts}
         doubts = collections.defaultdict(list)
         for row in rows:
@@ -147,7 +147,7 @@ def read_face(
     """An image file in RGB, upright as its EXIF data say, its central square resized to `resolution` pixels a side.
 
     With `whole_image` nothing is cut off: the longer side becomes `resolution` pixels, the other 1 at least. With
-    `detect` the square is that of the largest face, aligned, in grey where it leaves the image.
+    `detect` the square is that of the main face, aligned, in grey where it leaves the image.
 
     Raises:
         UnusableRow: the path below the folder leads out of it, or there is no image, or one of fewer than `min_size`
@@ -169,8 +169,8 @@ def read_face(
     if detect is not None:
         if not (found := detect(image)):
             raise faces.UnusableRow(NO_FACE)
-        largest = max(found, key=lambda face: face.box[2])
-        return Image.fromarray(align(image, largest.landmarks, TEMPLATE, resolution, GREY).pixels)
+        landmarks = main_face(found, image.size).landmarks
+        return Image.fromarray(align(image, landmarks, TEMPLATE, resolution, GREY).pixels)
     if whole_image:
         return image.resize(inside(image.size, resolution), Image.Resampling.BICUBIC)
     return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)

@@ -15,7 +15,7 @@ None, unknown, ? or -. An age that is none of those and no number is unknown, to
     fold       0, 1, ...
     id         any text, kept in the records and so in a run's predictions
 
-`path` and an age or `gender` must be there. A face should fill its image and be upright, or else be the largest one
+`path` and an age or `gender` must be there. A face should fill its image and be upright, or else be the main one
 there, to be found and aligned.
 """
 
@@ -140,7 +140,7 @@ def create(
         validation: see `create_dataset`. Not for a file whose column split names rows for validation.
         resolution: side of the prepared images in pixels.
         whole_image: store the whole image, its longer side of `resolution` pixels, not its central square.
-        align: cut out the largest face of an image, upright, whatever `whole_image` says.
+        align: cut out the main face of an image, large and near the middle, upright, whatever `whole_image` says.
 
     Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised), `split` (str) and, if
     the file has it, `id` (str). The `identity` of who is unknown is the path.

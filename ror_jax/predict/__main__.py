@@ -29,7 +29,7 @@ from ror_jax.files import NotWrittenError, writing
 from ror_jax.predict.annotate import annotate
 from ror_jax.predict.faces import FACES, open_photograph
 from ror_jax.predict.model import BATCH, VIEWS
-from ror_jax.predict.options import add_model_options, open_model
+from ror_jax.predict.options import add_model_options, face_filter, open_model
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.predict.results import WRITERS, Answers, open_results
 from ror_jax.startup import on_sigterm
@@ -81,13 +81,14 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--batch_size is {options.batch_size}; it must be 1 or more")
     if options.output and (options.output.suffix.lower() not in WRITERS or options.output.is_dir()):
         raise UserError(f"--output is {options.output}; it must be a file whose name ends in {', '.join(WRITERS)}")
+    keep = face_filter(options)
     names = find_photographs(options.photographs)
     if options.annotated:
         check_annotated(options.annotated, names)
         with writing(options.annotated):
             options.annotated.mkdir(parents=True, exist_ok=True)
     model = open_model(options)
-    find = model.finder(options.faces, options.detector)
+    find = model.finder(options.faces, options.detector, keep)
     found = read_photographs(names, find, lambda faces: model.read(faces, options.views), options.batch_size)
     counts, ended = Counter(), None
     with contextlib.ExitStack() as stack:

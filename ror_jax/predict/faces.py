@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import logging
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +13,12 @@ from PIL import Image, ImageOps
 
 from input_pipeline.alignment import TEMPLATE, align
 from input_pipeline.datasets.files import read_file
-from input_pipeline.detection import Detector, create_detector
+from input_pipeline.detection import DETECTOR, Detector, Face, create_detector
 from input_pipeline.errors import DataError, shortened
 from input_pipeline.transforms import FITS, Crop, EncodedImage, center_crop, to_rgb
-from ror_jax.errors import unknown
+from ror_jax.errors import check_fields, unknown
 
 FACES = ("detect", "cropped")
-DETECTOR = "cascade"  # unless another one is asked for
 NO_FACE = "no face was found"
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Preprocessing:
       size, resize, fit, fill: of a face that is cropped already, see `transforms.crop_views`; `fill` is the colour of
         what lies outside a photograph, too.
       visible: the shares of width and height that are no border in the training images.
-      landmarks: by detector [K, 2], (x, y), where these lie in the training images, as parts of the side: the template
+      landmarks: by detector [5, 2], (x, y), where these lie in the training images, as parts of the side: the template
         that the images were aligned with, or what was found in them.
       landmarks_from: by detector, in how many images they were found.
     """
@@ -53,13 +53,48 @@ class Preprocessing:
         places = [np.array(points, float) for points in self.landmarks.values()]
         if not (sides and shares and self.fit in FITS and np.array(self.fill, float).shape == (3,)):
             raise ValueError("preprocessing: size, resize, fit, fill or visible make no sense")
-        if not all(len(points) > 1 and points.shape == (len(points), 2) for points in places):
-            raise ValueError("preprocessing: landmarks must be two points or more of a detector")
+        if not all(points.shape == TEMPLATE.shape for points in places):
+            raise ValueError("preprocessing: landmarks must be five points of a detector")
 
     def template(self, detector: str) -> np.ndarray:
-        """Where the landmarks of that detector, or at least the eyes, should lie in a crop, as parts of its side."""
-        found = self.landmarks.get(detector) or self.landmarks.get("cascade")
-        return np.array(found) if found else TEMPLATE
+        """Where the landmarks of that detector should lie in a crop [5, 2], as parts of its side.
+
+        They are those of the usual detector where nothing is known of this one, and `TEMPLATE` where nothing is known.
+        """
+        return np.array(self.landmarks.get(detector) or self.landmarks.get(DETECTOR) or TEMPLATE)
+
+
+@dataclasses.dataclass(frozen=True)
+class FaceFilter:
+    """Which of the faces in a photograph are read.
+
+    Attributes:
+      min_score: the least score, in the detector's own measure; None: the detector's default.
+      min_size: the least width of a face in pixels.
+      largest: how many faces, the widest ones; None: all.
+
+    Raises:
+      UserError: a value makes no sense.
+    """
+
+    min_score: float | None = None
+    min_size: float = 0
+    largest: int | None = None
+
+    def __post_init__(self):
+        wanted = {
+            "min_score": (self.min_score is None or math.isfinite(self.min_score), "a number"),
+            "min_size": (0 <= self.min_size < math.inf, "a number of pixels, 0 or more"),
+            "largest": (self.largest is None or self.largest >= 1, "a number of faces, 1 or more"),
+        }
+        check_fields(self, wanted)
+
+    def __call__(self, faces: Sequence[Face]) -> list[Face]:
+        """Returns those of the faces that are read, from left to right."""
+        min_score = -math.inf if self.min_score is None else self.min_score
+        kept = [face for face in faces if face.box[2] >= self.min_size and face.score >= min_score]
+        widest = sorted(kept, key=lambda face: face.box[2], reverse=True)[: self.largest]
+        return sorted(widest, key=lambda face: face.box)
 
 
 def _in_words(error: Exception) -> str:
@@ -72,40 +107,47 @@ class FaceFinder:
     Args:
       preprocessing: of the model.
       faces, detector: see `Model.predict`.
+      keep: which of the faces are read.
     """
 
-    def __init__(self, preprocessing: Preprocessing, faces: str, detector: str | Detector):
+    def __init__(
+        self, preprocessing: Preprocessing, faces: str, detector: str | Detector, keep: FaceFilter | None = None
+    ):
         if faces not in FACES:
             raise unknown("faces", faces, FACES)
-        self._preprocessing, self._detect = preprocessing, None if faces == "cropped" else detector
-        self._template = preprocessing.template("cascade")
+        self._preprocessing, self._keep = preprocessing, keep or FaceFilter()
+        self._detect = None if faces == "cropped" else detector
+        self._template = preprocessing.template(detector if isinstance(detector, str) else DETECTOR)
         if isinstance(self._detect, str):
-            self._template = preprocessing.template(self._detect.partition(":")[0])
-            self._detect = create_detector(self._detect)
+            self._detect = create_detector(self._detect, self._keep.min_score)
 
     def __call__(self, source: Source, name: str) -> tuple[dict[str, Any], list[Crop]]:
         """The dict of a photograph, see `photographs.read_photographs`, its faces unread; and these, cut out."""
         photograph = {"photograph": name, "width": None, "height": None, "faces": [], "problem": None}
         try:
             image = open_photograph(source, name)
-            faces, crops = self._faces(image)
+            faces, crops, problem = self._faces(image)
         except DataError as error:
             return photograph | {"problem": str(error)}, []
         except Exception as error:  # whatever it is, it is this photograph's problem alone
             logger.debug("%s", shortened(name), exc_info=True)
             return photograph | {"problem": f"{shortened(name)}: {_in_words(error)}"}, []
-        photograph |= {"width": image.width, "height": image.height, "faces": faces}
-        return photograph | {"problem": None if faces else NO_FACE}, crops
+        photograph |= {"width": image.width, "height": image.height, "faces": faces, "problem": problem}
+        return photograph, crops
 
-    def _faces(self, image: Image.Image) -> tuple[list[dict], list[Crop]]:
+    def _faces(self, image: Image.Image) -> tuple[list[dict], list[Crop], str | None]:
+        """The faces of a photograph, unread and cut out, and why there are none."""
         seen = self._preprocessing
         if self._detect is None:
             crop = center_crop(image, seen.size, seen.resize, seen.fit, seen.fill)
-            return [{"box": [0, 0, *image.size], "score": None}], [crop]
+            return [{"box": [0, 0, *image.size], "score": None}], [crop], None
         found = self._detect(image)
-        faces = [{"box": [round(edge, 1) for edge in face.box], "score": round(face.score, 3)} for face in found]
-        crops = (align(image, face.landmarks, self._template, seen.size, seen.fill) for face in found)
-        return faces, [crop._replace(pixels=_bordered(crop.pixels, seen.visible, seen.fill)) for crop in crops]
+        kept = self._keep(found)
+        faces = [{"box": [round(edge, 1) for edge in face.box], "score": round(face.score, 3)} for face in kept]
+        crops = (align(image, face.landmarks, self._template, seen.size, seen.fill) for face in kept)
+        crops = [crop._replace(pixels=_bordered(crop.pixels, seen.visible, seen.fill)) for crop in crops]
+        problem = f"{NO_FACE} but {len(found)} too small or too uncertain" if found else NO_FACE
+        return faces, crops, None if kept else problem
 
 
 def _bordered(crop: np.ndarray, visible: Sequence[float], fill: Sequence[float]) -> np.ndarray:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from input_pipeline.detection import Detector
+from input_pipeline.detection import DETECTOR, Detector
 from input_pipeline.transforms import Crop
 from ror_jax import __version__
 from ror_jax.errors import UserError, unknown
@@ -23,7 +23,7 @@ from ror_jax.models.network import Network
 from ror_jax.models.weights import CARD, TENSORS, checksum, save_card
 from ror_jax.models.zoo import model_folder
 from ror_jax.outputs import from_json
-from ror_jax.predict.faces import DETECTOR, FaceFinder, Preprocessing, Source
+from ror_jax.predict.faces import FaceFilter, FaceFinder, Preprocessing, Source
 from ror_jax.predict.photographs import read_photographs
 from ror_jax.startup import CACHE_DIR
 from ror_jax.tasks import create_task
@@ -90,9 +90,11 @@ class Model:
         self.engine = engine or ("onnxruntime" if jax.default_backend() == "cpu" and has_onnx(network) else "xla")
         self._network = ENGINES[self.engine](network, self._preprocessing.size)
 
-    def finder(self, faces: str = "detect", detector: str | Detector = DETECTOR) -> FaceFinder:
-        """What finds faces in photographs for this model, see `predict` for the arguments."""
-        return FaceFinder(self._preprocessing, faces, detector)
+    def finder(
+        self, faces: str = "detect", detector: str | Detector = DETECTOR, keep: FaceFilter | None = None
+    ) -> FaceFinder:
+        """What finds faces in photographs for this model, see `predict` and `FaceFinder` for the arguments."""
+        return FaceFinder(self._preprocessing, faces, detector, keep)
 
     def read(self, crops: Sequence[Crop], views: str | None = None) -> list[dict[str, Any]]:
         """Returns what the network reads from B faces, as a finder cuts them, see `ror_jax.tasks.answers.readings`.
@@ -122,6 +124,9 @@ class Model:
         *,
         faces: str = "detect",
         detector: str | Detector = DETECTOR,
+        min_score: float | None = None,
+        min_size: float = 0,
+        largest: int | None = None,
         views: str | None = None,
         batch_size: int = BATCH,
     ) -> list[dict[str, Any]]:
@@ -132,14 +137,15 @@ class Model:
             order red, green, blue (OpenCV's arrays are blue, green, red: `array[:, :, ::-1]`), [H, W, 4] with alpha,
             or [H, W] in grey. Arrays and Pillow images are copied when they are taken from the iterable.
           faces: "detect", or "cropped" where each image is one face, cut as the training images were.
-          detector: see `input_pipeline.detection`.
+          detector: the name of one, see `input_pipeline.detection`, or a function.
+          min_score, min_size, largest: which of the faces that it finds are read, see `FaceFilter`.
           views: see `read`.
           batch_size: faces that the network sees at once. Answers depend on it by rounding alone.
         """
         if batch_size < 1:
             raise UserError(f"batch_size is {batch_size}; it must be 1 or more")
         one = isinstance(images, Source) and (not isinstance(images, np.ndarray) or images.ndim < 4)
-        find = self.finder(faces, detector)
+        find = self.finder(faces, detector, FaceFilter(min_score, min_size, largest))
         read = lambda crops: self.read(crops, views)  # noqa: E731
         return list(read_photographs([images] if one else images, find, read, batch_size))
 

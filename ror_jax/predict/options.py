@@ -2,15 +2,16 @@
 
 import argparse
 
+from input_pipeline.detection import DETECTOR
 from ror_jax.extensions import add_import_option
 from ror_jax.models.zoo import DEFAULT, list_pretrained
-from ror_jax.predict.faces import DETECTOR
+from ror_jax.predict.faces import FaceFilter
 from ror_jax.predict.model import ENGINES, Model
 from ror_jax.startup import CACHE_DIR, use_devices
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Adds --model, --list_models, --detector, --engine, --cache_dir and --import, with the defaults of `Model`."""
+    """Adds the options, with the defaults of `Model`."""
     parser.add_argument(
         "--model",
         default=DEFAULT,
@@ -18,12 +19,20 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="pretrained model, or folder that ror_jax.export made; default %(default)s",
     )
     parser.add_argument("--list_models", action=_ListModels, nargs=0, help="print the pretrained models, and leave")
-    parser.add_argument("--detector", default=DETECTOR, metavar="NAME", help="'cascade', 'yunet' or 'yunet:FILE'")
+    parser.add_argument("--detector", default=DETECTOR, metavar="NAME", help="default %(default)s; see --import")
+    parser.add_argument("--min_score", type=float, metavar="P", help="least score of a face; default of yunet: 0.7")
+    parser.add_argument("--min_size", type=float, default=0, metavar="N", help="least width of a face, in pixels")
+    parser.add_argument("--largest", type=int, metavar="N", help="read only the N largest faces of each photograph")
     parser.add_argument("--engine", choices=sorted(ENGINES), help="what runs the network; default: the faster one")
     parser.add_argument(
         "--cache_dir", default=CACHE_DIR, metavar="DIR", help="for compiled programs and downloads; default %(default)s"
     )
     add_import_option(parser)
+
+
+def face_filter(options: argparse.Namespace) -> FaceFilter:
+    """The filter that these options name; raises UserError where they make no sense."""
+    return FaceFilter(options.min_score, options.min_size, options.largest)
 
 
 def open_model(options: argparse.Namespace) -> Model:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from input_pipeline.datasets.faces import LISTED
+from input_pipeline.detection import DETECTOR
 from ror_jax import __version__
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replace_text
@@ -162,17 +163,19 @@ def _views(card: dict) -> str:
 def _crop(card: dict) -> str:
     preprocessing = card["preprocessing"]
     size = f"{preprocessing['size']} x {preprocessing['size']} pixels."
-    if "cascade" not in preprocessing["landmarks"]:
+    if DETECTOR not in preprocessing["landmarks"]:
         return (
             f"{size} A face that was found in a photograph is turned upright and cut out with a usual margin, which may"
             " not fit: in its training images too few faces were detected to say where they lie."
         )
-    (left, top), (right, _) = preprocessing["landmarks"]["cascade"]
-    found = preprocessing["landmarks_from"].get("cascade")
+    landmarks = np.array(preprocessing["landmarks"][DETECTOR])
+    (left, top), (right, _) = landmarks[:2]
+    found = preprocessing["landmarks_from"].get(DETECTOR)
     origin = f"lie in its training images (median of {found})" if found else "were put in its training images"
     return (
-        f"{size} A face that was found in a photograph is turned and scaled so that the eyes lie {left:.2f} and"
-        f" {right:.2f} of the side from the left, {top:.2f} from above, where they {origin}."
+        f"{size} A face that was found in a photograph is turned and scaled so that its eyes, nose and mouth lie where"
+        f" they {origin}: the eyes {left:.2f} and {right:.2f} of the side from the left and {top:.2f} from above, the"
+        f" mouth {landmarks[3:, 1].mean():.2f} from above."
     )
 
 

@@ -27,7 +27,7 @@ from input_pipeline.process import prepare_process
 from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError
 from ror_jax.predict.model import BATCH, VIEWS, Model
-from ror_jax.predict.options import add_model_options, open_model
+from ror_jax.predict.options import add_model_options, face_filter, open_model
 from ror_jax.startup import on_sigterm
 
 GRACE = 5  # seconds that requests have to end when the server is told to
@@ -62,13 +62,14 @@ def serve(options: argparse.Namespace) -> None:
         from ror_jax.serve.app import create_app
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name.partition('.')[0]} is not installed: pip install -e '.[serve]'") from error
+    keep = face_filter(options)
     with bind(options.host, options.port) as listening:  # what is wrong with the address should be told first
         address, port = listening.getsockname()[:2]
         local = ipaddress.ip_address(address).is_loopback
         model = open_model(options)
         hosts = {"localhost", address, options.host.lower()} if local else ()
         names = {name.lower() for name in options.name}
-        app = create_app(model, describe(model.folder), options.detector, hosts, names)
+        app = create_app(model, describe(model.folder), options.detector, keep, hosts, names)
         warm_up(model)
         listening.listen()
         if not local:

@@ -17,11 +17,12 @@ from PIL import UnidentifiedImageError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from input_pipeline.detection import DETECTOR
 from input_pipeline.errors import DataError
 from input_pipeline.transforms import EncodedImage, TooManyPixels
 from ror_jax import __version__
 from ror_jax.models.export import threads
-from ror_jax.predict.faces import DETECTOR
+from ror_jax.predict.faces import FaceFilter
 from ror_jax.predict.model import BATCH, VIEWS, Model
 from ror_jax.serve.batching import Batcher, NetworkFailed
 from ror_jax.serve.upload import FORM, receive_files
@@ -60,6 +61,7 @@ def create_app(
     model: Model,
     description: str,
     detector: str = DETECTOR,
+    keep: FaceFilter | None = None,
     hosts: Collection[str] = (),
     names: Collection[str] = (),
 ) -> FastAPI:
@@ -69,6 +71,7 @@ def create_app(
       model: reads the faces.
       description: of the model, Markdown, for people.
       detector: finds the faces, see `input_pipeline.detection`.
+      keep: which of them are read; default: all.
       hosts: names by which it may be addressed; none: any. Where only this machine can reach the server, a page from
         elsewhere whose own name was made to lead here is kept out by that.
       names: of servers before this one, which pass on what their own pages ask.
@@ -76,7 +79,7 @@ def create_app(
     Raises:
       DataError: there is no such detector.
     """
-    reader = Reader(model, detector)
+    reader = Reader(model, detector, keep)
 
     @contextlib.asynccontextmanager
     async def lifespan(_):
@@ -132,8 +135,8 @@ def create_app(
 class Reader:
     """From a request to what is in its photographs: threads decode and detect, one runs the network. A context."""
 
-    def __init__(self, model: Model, detector: str):
-        self._find, self._read, self._waiting = model.finder(detector=detector), model.read, 0
+    def __init__(self, model: Model, detector: str, keep: FaceFilter | None):
+        self._find, self._read, self._waiting = model.finder("detect", detector, keep), model.read, 0
 
     def __enter__(self):
         self._threads = ThreadPoolExecutor(threads(), "photographs")

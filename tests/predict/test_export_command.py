@@ -54,8 +54,10 @@ def test_a_folder_that_stands_alone(export, run, tmp_path):
     assert card["intervals"]["age_group"]["faces"] == 24 and card["format"] == 2
     assert card["task"] == {"name": "age_group"} and card["heads"]["age_group"]["size"] == 8
     seen = card["preprocessing"]
-    (left, top), (right, _) = seen["landmarks"]["cascade"]  # of faces as the program draws them
-    assert seen["landmarks_from"]["cascade"] >= 20 and 0.3 < left < 0.5 < right < 0.7 and 0.3 < top < 0.6
+    places = np.array(seen["landmarks"]["yunet"])  # of faces as the program draws them
+    (left, top), _, nose, _, mouth = places
+    assert seen["landmarks_from"]["yunet"] >= 20 and 0.3 < left < 0.45 and 0.3 < top < nose[1] < mouth[1] < 0.8
+    np.testing.assert_allclose(places[[1, 0, 2, 4, 3]] * (-1, 1) + (1, 0), places, atol=1e-4)  # mirrored in training
     assert (seen["size"], seen["resize"], seen["fit"], seen["visible"]) == (16, 16, "crop", [1, 1])
 
 
@@ -142,20 +144,22 @@ def test_weights_that_are_too_large_for_a_dtype(shifted, tmp_path):
 
 def test_a_template_of_the_data_is_that_of_the_model(export, tmp_path, monkeypatch):
     """Nothing is looked for in faces that were aligned. Of 21 pixels the network sees 16, from the third on."""
+    template = np.array([[0.375, 0.25], [0.625, 0.25], [0.5, 0.5], [0.4, 0.75], [0.6, 0.75]])
 
     def aligned(config):
         config.resize = 21
         dataset, task = open_task(config)
-        return dataclasses.replace(dataset, template=np.array([[0.375, 0.25], [0.625, 0.25]])), task
+        return dataclasses.replace(dataset, template=template), task
 
     monkeypatch.setattr("ror_jax.export.open_task", aligned)
     monkeypatch.setattr("ror_jax.export.create_detector", None)
     assert export()[0] == 0
     seen = json.loads((tmp_path / "out" / "model.json").read_text())["preprocessing"]
-    wanted = (np.array([[0.375, 0.25], [0.625, 0.25]]) * 21 - 2) / 16
-    np.testing.assert_allclose(seen["landmarks"]["cascade"], wanted, atol=5e-5)
+    wanted = (template * 21 - 2) / 16
+    np.testing.assert_allclose(seen["landmarks"]["yunet"], wanted, atol=5e-5)
     assert seen["landmarks_from"] == {} and ror_jax.load(tmp_path / "out").card["preprocessing"] == seen
-    assert "from above, where they were put in its training images." in (tmp_path / "out" / "README.md").read_text()
+    words = "its eyes, nose and mouth lie where they were put in its training images: the eyes"
+    assert words in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_a_program_that_differs_is_not_kept(export, tmp_path, monkeypatch):

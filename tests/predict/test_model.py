@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 import ror_jax
+from input_pipeline import detection
 from input_pipeline.age_groups import AGE_GROUPS
 from input_pipeline.alignment import align
-from input_pipeline.detection import create_detector
 from input_pipeline.pipeline import record_image
 from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError
@@ -173,16 +173,18 @@ def test_the_threshold_of_the_card_decides(model_folder, edited):
     ]
 
 
-def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs):
-    """The eyes come to lie where that detector saw them in training images; a border of these is there, too."""
+def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs, monkeypatch):
+    """The landmarks come to lie where that detector saw them in training images; a border of these is there, too."""
     folder = model_folder("age_group")
     card = json.loads((folder / "model.json").read_text())["preprocessing"]
-    eyes, five = [[0.3, 0.6], [0.7, 0.6]], [[0.4, 0.4], [0.6, 0.4], [0.5, 0.5], [0.45, 0.6], [0.55, 0.6]]
-    card |= {"size": 64, "resize": 64, "visible": [0.5, 1], "landmarks": {"cascade": eyes, "yunet": five}}
+    five = [[0.4, 0.4], [0.6, 0.4], [0.5, 0.5], [0.45, 0.6], [0.55, 0.6]]
+    lower = [[x, y + 0.2] for x, y in five]
+    card |= {"size": 64, "resize": 64, "visible": [0.5, 1], "landmarks": {"yunet": five, "mine": lower}}
+    monkeypatch.setattr(detection, "_DETECTORS", dict.fromkeys(("yunet", "mine", "other"), detection.YuNet))
     model = ror_jax.load(edited(folder, preprocessing=card))
     image = Image.open(photographs / "one.png")
-    for detector, wanted in (("cascade", eyes), ("yunet", five)):
-        (face,) = create_detector(detector)(image)
+    (face,) = detection.YuNet()(image)
+    for detector, wanted in (("yunet", five), ("mine", lower), ("other", five), (detection.YuNet(), five)):
         _, ((crop, matrix),) = model.finder(detector=detector)(image, "one")
         whole, wanted_matrix = align(image, face.landmarks, np.array(wanted), 64, card["fill"])
         np.testing.assert_array_equal(matrix, wanted_matrix)
@@ -228,6 +230,14 @@ def test_what_is_no_model(changes, words, model_folder, edited):
     with pytest.raises(UserError, match=words) as told:
         ror_jax.load(edited(model_folder("age_group"), **changes))
     assert "\n" not in str(told.value)
+
+
+def test_a_model_of_a_program_that_knew_two_landmarks(model_folder, edited):
+    folder = model_folder("age_group")
+    card = json.loads((folder / "model.json").read_text())["preprocessing"]
+    card["landmarks"] = {"cascade": [[0.3, 0.4], [0.7, 0.4]]}
+    with pytest.raises(UserError, match="landmarks must be five points of a detector; export the model again"):
+        ror_jax.load(edited(folder, preprocessing=card))
 
 
 @pytest.mark.parametrize("state", [None, {"gender.threshold": "x"}, {"gender.threshold": [0.5]}])

@@ -12,7 +12,7 @@ from flax import nnx
 from PIL import Image
 
 import ror_jax
-from input_pipeline.detection import Cascade
+from input_pipeline import detection
 from ror_jax import export, models, tasks
 from ror_jax.errors import UserError
 from ror_jax.extensions import add_import_option
@@ -24,8 +24,9 @@ from ror_jax.predict.model import save_model_card
 from ror_jax.serve import __main__ as serve
 
 OWN = Path(__file__).with_name("own.py")
-EYES = [(0.3, 0.4), (0.7, 0.45)]
-MARKS = np.array([*EYES, (0.25, 0.75)])  # what the networks answer of every face
+LANDMARKS = [(0.3, 0.4), (0.7, 0.45), (0.5, 0.6), (0.35, 0.7), (0.6, 0.75)]  # of the faces that `OWN` detects
+MARKS = np.array([*LANDMARKS[:2], (0.25, 0.75)])  # what the networks answer of every face
+FOUND = [[(240, 145), (232.5, 205), (187.5, 137.5)], [(527, 96), (563, 100.5), (522.5, 127.5)]]  # in photographs
 SHIFT = (0.125, -0.0625)
 LOGITS = (2.0, -1.0, 0.5)
 
@@ -34,6 +35,7 @@ LOGITS = (2.0, -1.0, 0.5)
 def own_model(tmp_path_factory):
     """A function that makes a model of a backbone with these settings; `OWN` is imported for these tests alone."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detection, "_DETECTORS", {**detection._DETECTORS})
         patch.setattr(models, "_MODELS", {**models._MODELS})
         patch.setattr(tasks, "_TASKS", {**tasks._TASKS})
         patch.setattr(sys, "path", [*sys.path])
@@ -56,7 +58,7 @@ def own_model(tmp_path_factory):
                 "labels": {"marks": []},
                 "preprocessing": {
                     **{"size": 16, "resize": 16, "fit": fit, "fill": [0, 0, 0], "visible": [1, 1]},
-                    **{"landmarks": {"cascade": EYES}, "landmarks_from": {"cascade": 100}},
+                    **{"landmarks": {"own_faces": LANDMARKS}, "landmarks_from": {"own_faces": 100}},
                 },
                 "views": "single",
                 "answers": {},
@@ -99,9 +101,40 @@ def test_points_in_a_padded_photograph(own_model):
 def test_points_of_faces_that_were_found(own_model, photographs):
     """Points that lie where the eyes are in the crops are the eyes that the detector saw."""
     path = photographs / "sub" / "two.jpg"
-    (found,) = ror_jax.load(own_model()).predict(path)
-    for face, seen in zip(found["faces"], Cascade()(Image.open(path)), strict=True):
-        np.testing.assert_allclose(face["marks"][:2], seen.landmarks, atol=0.01)
+    (found,) = ror_jax.load(own_model()).predict(path, detector="own_faces")
+    np.testing.assert_allclose([face["marks"] for face in found["faces"]], FOUND, atol=0.01)
+
+
+def test_only_wanted_faces_are_read(own_model):
+    """Of two of 150 and 90 pixels, with scores of 0.9 and 0.6."""
+    model, image = ror_jax.load(own_model()), np.zeros((400, 800, 3), np.uint8)
+
+    def found(**options):
+        (photograph,) = model.predict(image, detector="own_faces", **options)
+        return [face["box"][0] for face in photograph["faces"]], photograph["problem"]
+
+    assert found() == found(min_size=90, min_score=0.6, largest=2) == ([150, 500], None)
+    for options in ({"min_size": 90.5}, {"largest": 1}, {"min_score": 0.7}):
+        assert found(**options) == ([150], None)
+    assert found(min_size=151) == ([], "no face was found but 2 too small or too uncertain")
+    assert found(min_score=0.95) == ([], "no face was found")
+    sure = detection.create_detector("own_faces")
+    (photograph,) = model.predict(image, detector=sure, min_score=0.95)
+    assert photograph["problem"] == "no face was found but 2 too small or too uncertain"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"min_size": -1}, "min_size is -1; it must be a number of pixels, 0 or more"),
+        ({"min_size": np.nan}, "min_size is nan; it must be a number of pixels"),
+        ({"largest": 0}, "largest is 0; it must be a number of faces, 1 or more"),
+        ({"min_score": np.inf}, "min_score is inf; it must be a number"),
+    ],
+)
+def test_what_wants_no_faces(options, words, own_model):
+    with pytest.raises(UserError, match=words):
+        ror_jax.load(own_model()).predict([], **options)
 
 
 def test_points_are_drawn_where_they_lie(own_model, photographs):
@@ -135,6 +168,7 @@ def test_points_and_flags_in_results(own_model, photographs, command, tmp_path):
     """The command imports the file, which was imported before, once."""
     results, options = tmp_path / "r.csv", [f"--import={OWN}", f"--model={own_model()}", f"--cache_dir={tmp_path}"]
     path = photographs / "sub" / "two.jpg"
+    options.append("--detector=own_faces")
     assert command(predict, *options, path, f"--output={results}", f"--annotated={tmp_path / 'seen'}")[0] == 0
     rows = list(csv.DictReader(results.open()))
     assert list(rows[0]) == [
@@ -142,13 +176,17 @@ def test_points_and_flags_in_results(own_model, photographs, command, tmp_path):
         *("marks_0_x", "marks_0_y", "marks_1_x", "marks_1_y", "marks_2_x", "marks_2_y"),
         *("traits_Smiling", "traits_Bald", "traits_Big_Nose", "problem"),
     ]
-    for row, seen in zip(rows, Cascade()(Image.open(path)), strict=True):
-        eyes = [[float(row[f"marks_{number}_{axis}"]) for axis in "xy"] for number in (0, 1)]
-        np.testing.assert_allclose(eyes, seen.landmarks, atol=0.01)
+    for row, wanted in zip(rows, FOUND, strict=True):
+        marks = [[float(row[f"marks_{number}_{axis}"]) for axis in "xy"] for number in range(3)]
+        np.testing.assert_allclose(marks, wanted, atol=0.01)
         assert float(row["traits_Smiling"]) == pytest.approx(0.8808, abs=1e-4)
     assert (tmp_path / "seen" / "two.jpg").exists()
-    status, said, _ = command(predict, *options, photographs / "one.png")
-    assert status == 0 and said.splitlines()[1].startswith("    1  smiling, big nose   at ")
+    status, said, _ = command(predict, *options, photographs / "one.png", "--largest=1")
+    assert (
+        status == 0
+        and len(said.splitlines()) == 3
+        and said.splitlines()[1].startswith("    1  smiling, big nose   at ")
+    )
     face = {"words": "", "box": [1, 2, 3, 4], "score": 5.5}
     said = predict.lines({"photograph": "x.png", "faces": [face], "problem": None})
     assert said == "x.png\n    1  a face   at 1, 2, 3, 4, score 5.5"

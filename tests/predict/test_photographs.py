@@ -56,7 +56,7 @@ def ramp():
 
 
 def cropped(source):
-    photograph, crops = FaceFinder(PREPROCESSING, "cropped", "cascade")(source, "x")
+    photograph, crops = FaceFinder(PREPROCESSING, "cropped", "yunet")(source, "x")
     assert photograph["problem"] is None, photograph
     (crop,) = crops
     return photograph, crop.pixels.astype(int)
@@ -108,7 +108,7 @@ def test_what_cannot_be_read_is_told(tmp_path, ramp):
         (huge, "x: 9000x9000 pixels are more than 50000000; make it smaller"),
         (np.zeros((2, 2, 3)), r"x: an array float64 \[2, 2, 3\]; it must be uint8"),
     ]
-    found = FaceFinder(PREPROCESSING, "detect", "cascade")
+    found = FaceFinder(PREPROCESSING, "detect", "yunet")
     for source, words in cases:
         photograph, crops = found(source, "x" if isinstance(source, bytes | np.ndarray) else str(source))
         assert photograph["faces"] == [] == crops and photograph["width"] is None
@@ -125,7 +125,7 @@ def face():
 
 def counted(sources):
     """How many faces each photograph has, or its problem."""
-    found = FaceFinder(PREPROCESSING, "detect", "cascade")
+    found = FaceFinder(PREPROCESSING, "detect", "yunet")
     photographs = read_photographs(sources, found, lambda crops: [{}] * len(crops), 4)
     return [len(photograph["faces"]) or photograph["problem"] for photograph in photographs]
 
@@ -184,6 +184,6 @@ def test_what_happens_to_a_photograph_is_its_own_problem(face):
 
 
 def test_a_long_text_is_not_repeated():
-    photograph, _ = FaceFinder(PREPROCESSING, "detect", "cascade")(text := "data:image/png;base64," + "A" * 10**5, text)
+    photograph, _ = FaceFinder(PREPROCESSING, "detect", "yunet")(text := "data:image/png;base64," + "A" * 10**5, text)
     assert photograph["problem"].startswith("data:image/png;base64,AAA") and len(photograph["problem"]) < 450
     assert "File name too long; a text is the path of a file: give an image in base64 decoded" in photograph["problem"]

@@ -64,7 +64,7 @@ def test_a_table_and_pictures_of_a_folder(predict, photographs, tmp_path):
     for row in rows[1:]:
         assert 0 <= float(row["age_low"]) <= float(row["age"]) <= float(row["age_high"]) <= 100
         assert float(row["width"]) > 50 and row["gender"] in ("female", "male")
-        assert 0 <= float(row["gender_probability"]) <= 1 and float(row["score"]) >= 3
+        assert 0 <= float(row["gender_probability"]) <= 1 and 0.7 <= float(row["score"]) <= 1
     name = photographs.name
     drawn = {path.relative_to(seen).as_posix() for path in seen.rglob("*.*")}
     assert drawn == {f"{name}/one.png.jpg", f"{name}/sub/two.jpg"}
@@ -142,8 +142,10 @@ def test_cropped_faces_are_not_looked_for(predict, photographs):
             "error: --annotated: several copies would be called two.jpg;",
         ),
         (["{photos}", "--batch_size=0"], "error: --batch_size is 0; it must be 1 or more"),
-        (["{photos}", "--detector=cascade:x"], "error: detector 'cascade' takes no file; leave out 'x'"),
-        (["{photos}", "--detector=yunet:{empty}/x"], "error: {empty}/x cannot be opened as a YuNet model"),
+        (["{photos}", "--detector=yunnet"], "error: unknown detector 'yunnet'; did you mean 'yunet'?"),
+        (["{photos}", "--min_score=70"], "error: min_score is 70.0; YuNet's scores are probabilities"),
+        (["{photos}", "--min_size=-1"], "error: min_size is -1.0; it must be a number of pixels, 0 or more"),
+        (["{photos}", "--largest=0"], "error: largest is 0; it must be a number of faces, 1 or more"),
     ],
 )
 def test_what_is_wrong_is_said_in_a_line(arguments, words, predict, photographs, tmp_path):

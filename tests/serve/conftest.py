@@ -12,7 +12,7 @@ from flax import nnx
 from PIL import Image
 from starlette.testclient import TestClient
 
-from input_pipeline.detection import Cascade
+from input_pipeline.detection import YuNet
 from input_pipeline.face_renderer import render_face, sample_person
 from ror_jax.models import create_model, describe_network
 from ror_jax.models.weights import save_weights
@@ -23,7 +23,7 @@ from ror_jax.serve.app import create_app
 @pytest.fixture(scope="session")
 def drawn():
     """Eight drawn pictures, Pillow images of 128 pixels; in each, and in its JPEG, the detector finds one face."""
-    rng, detect, found = np.random.default_rng(3), Cascade(), []
+    rng, detect, found = np.random.default_rng(3), YuNet(), []
     while len(found) < 8:
         image, _ = render_face(sample_person(rng), float(rng.uniform(5, 80)), rng, 128)
         jpeg = Image.open(io.BytesIO(encoded(image)))
@@ -44,7 +44,7 @@ def two_faces(drawn):
         image = Image.new("RGB", (300, 150), (200, 205, 200))
         image.paste(first, (11, 11))
         image.paste(second, (161, 11))
-        if len(Cascade()(image)) == 2:
+        if len(YuNet()(image)) == 2:
             return encoded(image, "PNG")
     raise AssertionError("the detector finds no pair of the drawn faces")
 

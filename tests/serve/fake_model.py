@@ -50,8 +50,8 @@ class FakeModel:
         self.calls, self.failures, self.gate, self.called = [], [], threading.Event(), threading.Event()
         self.gate.set()
 
-    def finder(self, faces="detect", detector="cascade"):
-        return FaceFinder(PREPROCESSING, faces, detector)
+    def finder(self, faces, detector, keep):
+        return FaceFinder(PREPROCESSING, faces, detector, keep)
 
     def read(self, crops, views="single"):
         self.calls.append((len(crops), views))

@@ -11,7 +11,7 @@ import pytest
 from fake_model import GROUPS, FakeModel, encoded, serving
 from PIL import Image
 
-from input_pipeline.detection import Cascade
+from input_pipeline.detection import YuNet
 from ror_jax.serve.app import create_app
 from ror_jax.tasks.answers import Class, Points
 
@@ -122,7 +122,7 @@ def test_flags_that_hold_are_named_and_all_have_a_bar(page, faces):
 def test_points_are_dots_where_they_lie_in_the_photograph(page, two_faces):
     """The fake model's points are eyes, as the template of crops has them: those that the detector saw."""
     upload_files(page, ("two.png", two_faces))
-    eyes = np.concatenate([face.landmarks for face in Cascade()(Image.open(io.BytesIO(two_faces)))])
+    eyes = np.concatenate([face.landmarks for face in YuNet()(Image.open(io.BytesIO(two_faces)))])
     picture = page.locator(".picture img").bounding_box()
     dots = [dot.bounding_box() for dot in page.locator(".dot").all()]
     found = [[dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2] for dot in dots]

