@@ -19,7 +19,7 @@ def get_config(argument: str = ""):
     size = words.size or "small"
     config = default_config()
     config.name = f"faces_{size}"
-    config.dataset.update({"name": "fairface", "validation": 0.1})
+    config.dataset.update({"name": "fairface", "align": 0.0, "validation": 0.1})
     config.task.name = "age_span+gender"
     config.model.name = "ror34"
     config.augmentation, config.min_area = "scale", 0.6
@@ -51,11 +51,19 @@ def get_config(argument: str = ""):
         config.image_size, config.resize = 96, 104
         config.model.widths = (32, 64, 128, 192)
         config.model.survival = 0.9
-        config.epochs = 16
-        # Half of the epochs on smaller images, which take less than half the time.
+        config.epochs = 14
+        config.batch_size = 64
+        config.optimizer.learning_rate = 5e-4
         config.stages = ("low",)
         with config.unlocked():
-            config.stage.low = stage_config(name="faces_small_low", image_size=64, resize=70, epochs=16)
+            config.stage.low = stage_config(
+                name="faces_small_low",
+                image_size=64,
+                resize=70,
+                epochs=12,
+                batch_size=128,
+                optimizer={"learning_rate": 1e-3},
+            )
     else:
         config.dataset.resolution = 128
         config.image_size, config.resize = 112, 120

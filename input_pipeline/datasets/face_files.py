@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image, ImageOps
 
-from input_pipeline.alignment import TEMPLATE, align
+from input_pipeline.alignment import align, template
 from input_pipeline.datasets import faces
 from input_pipeline.datasets.files import hash_files, read_file
 from input_pipeline.datasets.subjects import draw, subject_numbers
@@ -57,7 +57,8 @@ class FaceFiles(faces.FaceBuilder):
         resolution: see `FaceBuilder`.
         min_size, whole_image: see `read_face`.
         align: find the main face of each image, see `detection.main_face`, and cut it out upright, as `alignment.align`
-            does with a margin, whatever `whole_image` says.
+            does, with this margin on each side as a part of the face's side, whatever `whole_image` says; None: take
+            images as they are.
     """
 
     EXTRA_FEATURES: ClassVar = {"path": np.str_}
@@ -70,10 +71,10 @@ class FaceFiles(faces.FaceBuilder):
         resolution: int,
         min_size: int = 0,
         whole_image: bool = False,
-        align: bool = False,
+        align: float | None = None,
     ):
         self._folder, self._rows, self._min_size, self._whole_image = folder, rows, min_size, whole_image
-        self._detect, self.template = (YuNet(), TEMPLATE) if align else (None, None)
+        self._detect, self.template = (None, None) if align is None else (YuNet(), template(align))
         self.EXTRA_FEATURES = self.EXTRA_FEATURES | {key: np.str_ for row in rows[:1] for key in row.texts}
         doubts = collections.defaultdict(list)
         for row in rows:
@@ -98,7 +99,7 @@ class FaceFiles(faces.FaceBuilder):
             raise faces.UnusableRow(row.reason)
         return {
             "image": read_face(
-                self._folder, row.path, self.resolution, self._min_size, self._whole_image, self._detect
+                self._folder, row.path, self.resolution, self._min_size, self._whole_image, self._detect, self.template
             ),
             "age_span": np.float32(row.age_span),
             "gender": np.int32(row.gender),
@@ -143,11 +144,12 @@ def read_face(
     min_size: int = 0,
     whole_image: bool = False,
     detect: Detector | None = None,
+    template: np.ndarray | None = None,
 ) -> Image.Image:
     """An image file in RGB, upright as its EXIF data say, its central square resized to `resolution` pixels a side.
 
     With `whole_image` nothing is cut off: the longer side becomes `resolution` pixels, the other 1 at least. With
-    `detect` the square is that of the main face, aligned, in grey where it leaves the image.
+    `detect` the square is that of the main face, aligned with `template`, in grey where it leaves the image.
 
     Raises:
         UnusableRow: the path below the folder leads out of it, or there is no image, or one of fewer than `min_size`
@@ -170,7 +172,7 @@ def read_face(
         if not (found := detect(image)):
             raise faces.UnusableRow(NO_FACE)
         landmarks = main_face(found, image.size).landmarks
-        return Image.fromarray(align(image, landmarks, TEMPLATE, resolution, GREY).pixels)
+        return Image.fromarray(align(image, landmarks, template, resolution, GREY).pixels)
     if whole_image:
         return image.resize(inside(image.size, resolution), Image.Resampling.BICUBIC)
     return ImageOps.fit(image, (resolution, resolution), Image.Resampling.BICUBIC)

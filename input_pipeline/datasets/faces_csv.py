@@ -122,7 +122,7 @@ def create(
     validation: float | None = None,
     resolution: int = 256,
     whole_image: bool = False,
-    align: bool = False,
+    align: float | None = None,
 ) -> Dataset:
     """The faces of a CSV file, prepared at first use and again when its rows or its images have changed.
 
@@ -140,7 +140,8 @@ def create(
         validation: see `create_dataset`. Not for a file whose column split names rows for validation.
         resolution: side of the prepared images in pixels.
         whole_image: store the whole image, its longer side of `resolution` pixels, not its central square.
-        align: cut out the main face of an image, large and near the middle, upright, whatever `whole_image` says.
+        align: cut out the main face of an image, large and near the middle, upright, with this margin on each side as a
+            part of the face's side, such as 0.4, whatever `whole_image` says; None: take images as they are.
 
     Beside the usual keys the records have `fold` (int32, -1 unknown), `path` (str, normalised), `split` (str) and, if
     the file has it, `id` (str). The `identity` of who is unknown is the path.

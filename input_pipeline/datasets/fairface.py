@@ -72,6 +72,7 @@ def create(
     labels: Sequence[str] = ("age_span", "gender"),
     validation: float | None = None,
     resolution: int = 224,
+    align: float | None = None,
 ) -> Dataset:
     """FairFace, prepared at first use and again when its lists or its images have changed.
 
@@ -84,6 +85,8 @@ def create(
             "age".
         validation: see `create_dataset`. As nothing is known of who is who, images are held out.
         resolution: side of the prepared images in pixels.
+        align: cut out the main face of an image, upright, with this margin on each side as a part of the face's side;
+            None: take images as they are, which is about a margin of 0.
 
     As the lists do not say who is who, each image is a person of its own. Beside the usual keys the records have `path`
     (str), `race` (str, as the list has it; results are broken down by it, and it is no label), `split` (str) and `fold`
@@ -95,7 +98,7 @@ def create(
     if data_dir is None:
         raise DataError(f"fairface needs data_dir; {WANTED}")
     folder = pathlib.Path(data_dir).expanduser()
-    builder = Fairface(folder, read_rows(folder), cache_dir, resolution)
+    builder = Fairface(folder, read_rows(folder), cache_dir, resolution, align=align)
     builder.prepare()
     split = builder.info.metadata["split"]
     dataset = faces.open_faces(builder, split, labels=labels, grouping=FAIRFACE, validation=validation)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from input_pipeline.alignment import TEMPLATE, align
+from input_pipeline import alignment
 from input_pipeline.datasets.files import read_file
 from input_pipeline.detection import DETECTOR, Detector, Face, create_detector
 from input_pipeline.errors import DataError, shortened
@@ -53,15 +53,16 @@ class Preprocessing:
         places = [np.array(points, float) for points in self.landmarks.values()]
         if not (sides and shares and self.fit in FITS and np.array(self.fill, float).shape == (3,)):
             raise ValueError("preprocessing: size, resize, fit, fill or visible make no sense")
-        if not all(points.shape == TEMPLATE.shape for points in places):
+        if not all(points.shape == alignment.LANDMARKS.shape for points in places):
             raise ValueError("preprocessing: landmarks must be five points of a detector")
 
     def template(self, detector: str) -> np.ndarray:
         """Where the landmarks of that detector should lie in a crop [5, 2], as parts of its side.
 
-        They are those of the usual detector where nothing is known of this one, and `TEMPLATE` where nothing is known.
+        Where nothing is known of this detector, those of the usual one; else `alignment.template()`.
         """
-        return np.array(self.landmarks.get(detector) or self.landmarks.get(DETECTOR) or TEMPLATE)
+        known = self.landmarks.get(detector) or self.landmarks.get(DETECTOR)
+        return np.array(known) if known else alignment.template()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +145,7 @@ class FaceFinder:
         found = self._detect(image)
         kept = self._keep(found)
         faces = [{"box": [round(edge, 1) for edge in face.box], "score": round(face.score, 3)} for face in kept]
-        crops = (align(image, face.landmarks, self._template, seen.size, seen.fill) for face in kept)
+        crops = (alignment.align(image, face.landmarks, self._template, seen.size, seen.fill) for face in kept)
         crops = [crop._replace(pixels=_bordered(crop.pixels, seen.visible, seen.fill)) for crop in crops]
         problem = f"{NO_FACE} but {len(found)} too small or too uncertain" if found else NO_FACE
         return faces, crops, None if kept else problem

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from input_pipeline.alignment import LANDMARKS, MARGIN, TEMPLATE, align, symmetric
+from input_pipeline.alignment import LANDMARKS, align, symmetric, template
 from input_pipeline.detection import YuNet, main_face
+from input_pipeline.errors import DataError
 from input_pipeline.transforms import center_crop
 
 SIDE = 256
@@ -14,23 +15,27 @@ ACROSS, DOWN = np.meshgrid(np.arange(SIDE) + 0.5, np.arange(SIDE) + 0.5)
 RAMP = Image.fromarray(np.stack([ACROSS, DOWN, np.full_like(DOWN, 40)], 2).astype(np.uint8))  # colour tells the place
 
 
+def face(x, y, across, down=0):
+    """Landmarks of a face with the vector from eye to eye (across, down), (x, y) being between the eyes."""
+    points = complex(x, y) + complex(across, down) * np.array([-0.5, 0.5, 0.5j, -0.4 + 0.9j, 0.4 + 0.9j])
+    return np.stack([points.real, points.imag], 1)
+
+
 def test_a_template_that_is_met_changes_nothing():
-    template = np.array([(0.3, 0.4), (0.7, 0.4)])
-    pixels, matrix = align(RAMP, template * SIDE, template, SIDE, (0, 0, 0))
+    pixels, matrix = align(RAMP, LANDMARKS * SIDE, LANDMARKS, SIDE, (0, 0, 0))
     np.testing.assert_array_equal(pixels, np.asarray(RAMP))
     np.testing.assert_allclose(matrix, np.eye(2, 3), atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1.6, 1, 0.55, 0.2])
 @pytest.mark.parametrize("degrees", [0, 20, -75, 180])
-def test_every_pixel_comes_from_where_the_eyes_say(scale, degrees):
+def test_every_pixel_comes_from_where_the_landmarks_say(scale, degrees):
     """The colours of a ramp survive interpolation and antialiasing, so that they tell where a pixel came from."""
-    size, template, middle = 48, np.array([(0.3, 0.4), (0.7, 0.4)]), np.array([130.0, 120.0])
+    size, middle = 48, np.array([130.0, 120.0])
     angle = np.radians(degrees)
     distance = 0.4 * size / scale
-    direction = np.array([np.cos(angle), np.sin(angle)])
-    eyes = np.stack([middle - distance / 2 * direction, middle + distance / 2 * direction])
-    found, matrix = align(RAMP, eyes, template, size, (0, 0, 0))
+    landmarks = face(*middle, distance * np.cos(angle), distance * np.sin(angle))
+    found, matrix = align(RAMP, landmarks, face(0.5, 0.4, 0.4), size, (0, 0, 0))
     assert found.shape == (size, size, 3) and found.dtype == np.uint8
     x, y = np.meshgrid(*(np.arange(size) + 0.5 - share * size for share in (0.5, 0.4)))  # from between the eyes
     wanted_x = middle[0] + (x * np.cos(angle) - y * np.sin(angle)) / scale
@@ -81,38 +86,46 @@ def test_points_of_an_image_are_found_in_its_central_crop(width, height, size, r
 
 def test_what_is_shrunk_is_antialiased():
     checkers = Image.fromarray(np.repeat((((ACROSS + DOWN) % 2) * 255)[..., None], 3, 2).astype(np.uint8))
-    eyes = np.array([(108.0, 128.0), (148.0, 128.0)])
-    found = align(checkers, eyes, np.array([(0.4, 0.5), (0.6, 0.5)]), 20, (0, 0, 0)).pixels
+    found = align(checkers, face(128, 128, 40), face(0.5, 0.5, 0.2), 20, (0, 0, 0)).pixels
     assert abs(found[2:-2, 2:-2].astype(int) - 127).max() < 12
 
 
-def test_more_landmarks_are_fitted_with_least_squares():
-    rng = np.random.default_rng(0)
-    template = rng.uniform(0.2, 0.8, (5, 2))
-    landmarks = template * 150 + 40 + rng.normal(0, 4, (5, 2))
-    # x' = a x - b y + c and y' = b x + a y + d for all five, solved without complex numbers
-    rows = [row for x, y in landmarks for row in ((x, -y, 1, 0), (y, x, 0, 1))]
-    a, b, c, d = np.linalg.lstsq(np.array(rows), (template * 64).ravel(), rcond=None)[0]
-    two = np.array([(60.0, 60.0), (120.0, 90.0)])
-    mapped = np.stack([a * two[:, 0] - b * two[:, 1] + c, b * two[:, 0] + a * two[:, 1] + d], 1)
-    wanted = align(RAMP, two, mapped / 64, 64, (0, 0, 0))
-    found = align(RAMP, landmarks, template, 64, (0, 0, 0))
-    assert abs(found.pixels - wanted.pixels.astype(int)).max() <= 1
-    np.testing.assert_allclose(found.matrix, [(a, -b, c), (b, a, d)], atol=1e-9)
+@pytest.mark.parametrize("aside", [0.2, 0.6, 1])
+def test_a_face_that_is_turned_aside_keeps_its_size(aside):
+    """Its eyes and the corners of its mouth come closer together; the distance of eyes and mouth stays."""
+    upright = np.array([(80.0, 100), (120, 100), (100, 120), (85, 144.45), (115, 144.45)])  # 1.8 x 44.45 = 2 x 40
+    turned = (upright - (100, 0)) * (aside, 1) + (100, 0)
+    wanted = align(RAMP, upright, LANDMARKS, 64, (0, 0, 0)).matrix
+    np.testing.assert_allclose(align(RAMP, turned, LANDMARKS, 64, (0, 0, 0)).matrix, wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_the_usual_crop_has_a_margin_of_two_fifths_of_the_face():
-    corners = (np.array([(0, 0), (1, 1)]) + MARGIN) / (1 + 2 * MARGIN)  # of the detector's box in the crop
-    np.testing.assert_allclose(corners, [(0.2222, 0.2222), (0.7778, 0.7778)], atol=1e-4)
-    np.testing.assert_allclose(TEMPLATE, corners[0] + LANDMARKS * (corners[1] - corners[0]))
+def test_the_place_of_a_face_is_a_tenth_of_the_way_from_its_eyes_to_its_mouth():
+    """With eyes 40 and mouth 30 pixels away, its size is 80 pixels; in the template it is half of the side."""
+    landmarks = np.array([(80.0, 100), (120, 100), (100, 120), (85, 130), (115, 130)])
+    crop = align(RAMP, landmarks, face(0.5, 0.4, 0.25), 64, (0, 0, 0))
+    wanted_y = 64 * (0.4 + 0.1 * 0.9 * 0.25)
+    np.testing.assert_allclose(crop.matrix @ (100, 103, 1), (32, wanted_y), atol=1e-9)
+    np.testing.assert_allclose(crop.matrix[:, :2], np.eye(2) * 32 / 80, atol=1e-9)
+
+
+def test_the_usual_template_has_a_margin_of_two_fifths_of_the_face():
+    corners = np.array([(0.4 / 1.8,) * 2, (1.4 / 1.8,) * 2])  # of the face in the crop
+    np.testing.assert_allclose(template(), corners[0] + LANDMARKS * (corners[1] - corners[0]))
+    np.testing.assert_array_equal(template(0), LANDMARKS)
+
+
+@pytest.mark.parametrize("margin", [-0.1, 2.1, float("nan")])
+def test_a_margin_out_of_range_is_refused(margin):
+    with pytest.raises(DataError, match=r"align is .*; the margin on each side of a face must be from 0 to 2"):
+        template(margin)
 
 
 def test_a_template_is_made_symmetric():
     """The right eye is 0.1 too far right and the left one 0.02 too low, the nose 0.04 too far left."""
-    template = np.array([(0.3, 0.42), (0.8, 0.4), (0.46, 0.5), (0.4, 0.7), (0.6, 0.7)])
+    measured = np.array([(0.3, 0.42), (0.8, 0.4), (0.46, 0.5), (0.4, 0.7), (0.6, 0.7)])
     wanted = [(0.25, 0.41), (0.75, 0.41), (0.5, 0.5), (0.4, 0.7), (0.6, 0.7)]
-    np.testing.assert_allclose(symmetric(template), wanted)
-    np.testing.assert_allclose(symmetric(TEMPLATE), TEMPLATE)
+    np.testing.assert_allclose(symmetric(measured), wanted)
+    np.testing.assert_allclose(symmetric(template()), template())
 
 
 def test_the_usual_template_is_what_the_detector_sees_in_faces(shared):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline import DataError, create_dataset, pipeline
-from input_pipeline.alignment import TEMPLATE
+from input_pipeline.alignment import template
 from input_pipeline.datasets import faces
 from input_pipeline.detection import YuNet
 from input_pipeline.face_renderer import render_face, sample_person
@@ -352,15 +352,15 @@ def test_the_main_face_is_found_and_aligned(write, open_csv, folder):
     with (folder / "faces.csv").open("a") as file:
         file.write("p/3.jpg,30,test\n")
     assert open_csv(resolution=128).template is None
-    data = open_csv(align=True, resolution=128)
-    np.testing.assert_array_equal(data.template, TEMPLATE)
+    data = open_csv(align=0.4, resolution=128)
+    np.testing.assert_array_equal(data.template, template(0.4))
     assert "  left out: 1 with no face that the detector finds" in data.description.splitlines()
     for record in records(data.train):
         image = decode_image(record["image"], "")
         assert image.size == (128, 128)
         (face,) = YuNet()(image)
-        np.testing.assert_allclose(face.landmarks.mean(0) / 128, TEMPLATE.mean(0), atol=0.04)
-        np.testing.assert_allclose(face.landmarks.std(0) / 128, TEMPLATE.std(0), rtol=0.15)
+        np.testing.assert_allclose(face.landmarks.mean(0) / 128, data.template.mean(0), atol=0.04)
+        np.testing.assert_allclose(face.landmarks.std(0) / 128, data.template.std(0), rtol=0.15)
         assert np.ptp(np.asarray(image)[48:80, 48:80], axis=2).mean() > 20
 
 

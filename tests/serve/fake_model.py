@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import uvicorn
 
-from input_pipeline.alignment import TEMPLATE
+from input_pipeline.alignment import template
 from ror_jax.predict.faces import FaceFinder, Preprocessing
 from ror_jax.tasks.answers import Class, Flags, Number, Points, Vector, readings
 
@@ -27,7 +27,7 @@ def all_kinds(share):
         "gender": Class(np.array([0]), share * one, np.array([[share, 1 - share]]), names=("female", "male")),
         "label": Class(np.array([0]), share * one, halves, names=tuple(f"word {number}" for number in range(20))),
         "attributes": Flags(np.array([[1, 0, 1]]), np.array([[0.9, 0.2, 0.6]]), names=("Smiling", "Bald", "Big_Nose")),
-        "eyes": Points(TEMPLATE[None]),
+        "eyes": Points(template()[None]),
         "descriptor": Vector(share * np.ones((1, 3))),
     }
 
