@@ -15,7 +15,7 @@ from input_pipeline.transforms import Crop
 
 # Where YuNet sees eyes, nose and corners of the mouth in the square of a face, (x, y) as parts of its side: the medians
 # over FairFace's images for validation, which show little more than that square, made symmetric.
-LANDMARKS = np.array([(0.313, 0.334), (0.687, 0.334), (0.5, 0.551), (0.336, 0.722), (0.664, 0.722)])
+LANDMARKS = np.array([(0.322, 0.296), (0.678, 0.296), (0.5, 0.508), (0.353, 0.684), (0.647, 0.684)])
 SWAPPED = [1, 0, 2, 4, 3]  # the landmarks of a mirror image, in the same order
 MARGIN = 0.4  # the usual one: Rothe et al., "Deep expectation" (DEX), IJCV 2018
 

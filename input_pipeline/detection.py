@@ -47,6 +47,8 @@ class YuNet:
 
     It looks at larger photographs when they are shrunk to `LONGEST` pixels, for it misses faces of more than about 300;
     and where a face of `ALWAYS` pixels would keep less than `KEPT` of them by that, also when they are shrunk to these.
+    Smaller ones are enlarged to `SHORTEST` pixels: in images of 128 pixels that a face fills, landmarks lie 0.04 of the
+    side too low otherwise.
 
     Args:
         min_score: the least probability of a face.
@@ -56,7 +58,7 @@ class YuNet:
         DataError: `min_score` is no probability, or the file is missing or no YuNet model.
     """
 
-    LONGEST, KEPT = 800, 16
+    LONGEST, SHORTEST, KEPT = 800, 256, 16
     LEAST = 64  # pixels; from pictures of 32 on one side OpenCV returns what lay in memory
     MAX_OVERLAP = 0.3  # intersection over union of two faces, as of OpenCV within one search
     FILE = "face_detection_yunet_2023mar.onnx"
@@ -74,7 +76,8 @@ class YuNet:
             raise DataError(f"{self._file} is no YuNet model: {error.err or error}") from error
 
     def __call__(self, image: Image.Image) -> list[Face]:
-        whole = max(1, max(image.size) / self.LONGEST)
+        side = max(image.size)
+        whole = max(side / self.LONGEST, min(1, side / self.SHORTEST))
         faces = [face for shrunk in {whole, min(whole, ALWAYS / self.KEPT)} for face in self._search(image, shrunk)]
         boxes, scores = [face.box for face in faces], [face.score for face in faces]
         kept = cv2.dnn.NMSBoxes(boxes, scores, self._min_score, self.MAX_OVERLAP)
@@ -167,8 +170,8 @@ def _sound(faces: Sequence[Face], size: tuple[int, int]) -> list[Face]:
 
 
 def _pixels(image: Image.Image, shrunk: float) -> np.ndarray:
-    """The pixels, uint8 [H, W, 3], of the image when it is shrunk by that."""
-    if shrunk > 1:
+    """The pixels, uint8 [H, W, 3], of the image when it is shrunk by that; enlarged where it is below 1."""
+    if shrunk != 1:
         size = [max(1, round(length / shrunk)) for length in image.size]
         image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
     return np.asarray(image)

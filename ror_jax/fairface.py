@@ -15,7 +15,9 @@ import numpy as np
 from flax import nnx
 
 from input_pipeline.age_groups import FAIRFACE
+from input_pipeline.alignment import LANDMARKS
 from input_pipeline.datasets.faces import GENDERS
+from input_pipeline.detection import DETECTOR
 from ror_jax.errors import UserError
 from ror_jax.files import replace_text
 from ror_jax.models import describe_network
@@ -23,17 +25,12 @@ from ror_jax.models.pretrained import IMAGENET_MEAN, blank_model, load_state_dic
 from ror_jax.models.weights import save_weights
 from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import check_output, clear_output, save_model_card
-from ror_jax.report.model_card import LIMITS
+from ror_jax.report.model_card import FAILURES, FORBIDDEN
 from ror_jax.report.page import Section, to_markdown
 
 NETWORK, SIZE = "resnet34", 224  # pixels
 OUTPUTS = 18
 ROWS = {"age_group": [*range(9, 18)], "gender": [8, 7]}  # of the prediction layer, in the order of our classes
-# Medians of what YuNet finds in 1,500 images of the validation split at 256 pixels, and their mirror images in the line
-# x = 0.495. At 128 pixels YuNet alone puts all points 0.04 lower; at 64, 96 and 192 to 384, and with a border around
-# the image at any size, they lie here.
-LANDMARKS = ((0.317, 0.296), (0.673, 0.296), (0.495, 0.507), (0.349, 0.683), (0.641, 0.683))
-LANDMARKS_FROM = 1500
 LICENCE = "CC BY 4.0: K. Kärkkäinen, J. Joo, FairFace, WACV 2021, github.com/joojs/fairface; outputs for race left out"
 
 
@@ -65,8 +62,8 @@ def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, s
         fit="crop",
         fill=list(IMAGENET_MEAN),
         visible=[1.0, 1.0],
-        landmarks={"yunet": [list(point) for point in LANDMARKS]},
-        landmarks_from={"yunet": LANDMARKS_FROM},
+        landmarks={DETECTOR: LANDMARKS.tolist()},  # which were measured on FairFace's images
+        landmarks_from={},
     )
     card = describe_network(NETWORK, {}, network) | {
         "name": "fairface",
@@ -85,5 +82,9 @@ def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, s
     save_weights(output, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats), card)
     save_model_card(output, card)
     words = f"Reads age group and gender from faces. Network: {NETWORK}, from {source['file']} of FairFace's authors."
-    sections = [Section("fairface", [words, LICENCE]), Section("What it can tell, and what not", [LIMITS])]
+    sections = [
+        Section("fairface", [words, LICENCE]),
+        Section("What it must not be used for", [FORBIDDEN]),
+        Section("Known failures", [FAILURES]),
+    ]
     replace_text(output / "README.md", to_markdown(sections, output))
