@@ -108,14 +108,14 @@ def _aging_section(curves: list[dict]) -> Section:
 def _section(group: list[Run], label: str, stem: str) -> Section:
     """All about one configuration; pictures are written to STEM_....png."""
     first = group[0]
-    parts = [*result_parts(group, tested_predictions(group), stem), f"Folder: {first.place}."]
+    parts = [*result_parts(group, read_tested(group), stem), f"Folder: {first.place}."]
     for name, words in PICTURES.items():
         if (path := first.place / f"{name}.png").exists():
             parts.append(Picture(path, f"{words} of {name_folds([first.fold])}"))
     return Section(f"{label} ({first.task.replace('_', ' ')})", parts)
 
 
-def tested_predictions(group: list[Run]) -> Predictions:
+def read_tested(group: list[Run]) -> Predictions:
     """The predictions of the runs of one configuration, together.
 
     Raises:
@@ -131,7 +131,7 @@ def tested_predictions(group: list[Run]) -> Predictions:
 def result_parts(group: list[Run], predictions: Predictions, stem: str) -> list[str | Table | Picture]:
     """The results of the runs of one configuration; pictures, on which there are no faces, are written to STEM_....png.
 
-    `predictions` are those of `tested_predictions`.
+    `predictions` are those of `read_tested`.
     """
     first, split = group[0], name_folds(run.fold for run in group)
     images, subjects, groups = len(predictions), predictions.subjects, people(predictions, first)

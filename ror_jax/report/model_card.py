@@ -9,7 +9,7 @@ from input_pipeline.datasets.faces import LISTED
 from ror_jax import __version__
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replace_text
-from ror_jax.report.folds import INTERVALS, by_test, result_parts, tested_predictions
+from ror_jax.report.folds import INTERVALS, by_test, read_tested, result_parts
 from ror_jax.report.groups import ENOUGH, Groups, extremes, people, unit_label
 from ror_jax.report.intervals import coverage_words
 from ror_jax.report.page import Section, to_markdown
@@ -71,7 +71,7 @@ def write_model_card(
     """
     try:
         tests = by_test([read_run(workdir)])
-        predictions = {name: tested_predictions(runs).with_intervals(card["intervals"]) for name, runs in tests.items()}
+        predictions = {name: read_tested(runs).with_intervals(card["intervals"]) for name, runs in tests.items()}
         results = [_results(card, runs, predictions[split], output) for split, runs in tests.items()]
     except (KeyError, ValueError) as error:
         raise UserError(f"the results of {workdir} cannot be read: {error}") from error

@@ -11,7 +11,7 @@ import input_pipeline
 from input_pipeline import DataError, Dataset
 from input_pipeline.records import ArraySource
 from ror_jax.report.compare import compare
-from ror_jax.report.folds import result_parts, tested_predictions
+from ror_jax.report.folds import read_tested, result_parts
 from ror_jax.report.model_card import write_model_card
 from ror_jax.report.page import Table, to_markdown
 from ror_jax.report.runs import read_run
@@ -113,7 +113,7 @@ def test_results_are_broken_down_by_group(left):
     assert run.groups == ("race",) and [each.split for each in (run, *run.further)] == ["test_a", "test_b"]
     for each, path in ((run, folder), (run.further[0], folder / "test_b")):
         rows, true, predicted = predictions(path / "predictions.csv")
-        parts = result_parts([each], tested_predictions([each]), str(folder / "page"))
+        parts = result_parts([each], read_tested([each]), str(folder / "page"))
         (table,) = [part for part in parts if isinstance(part, Table) and part.rows[0][0].startswith("race")]
         assert [row[0] for row in table.rows] == ["race x", "race y"]
         for value, mae, *_, count in table.rows:
