@@ -19,9 +19,9 @@ from ror_jax.tasks.metrics import metric, tabled
 AGING_GROUPS = AGE_GROUPS[:-1]  # that one can be older than
 PICTURES = {"surest_mistakes": "The surest mistakes", "typical_hits": "Typical hits", "curves": "Curves"}
 INTERVALS = (
-    "In parentheses: 95 % intervals, from 1000 bootstrap draws of subjects. They say what other faces could change, not"
-    " what another training could. There is none of one subject, nor where all answers are right, or none.",
-    f"† Fewer than {FEW} subjects: too few for the interval to be trusted.",
+    "In parentheses: 95 % intervals, from 1000 bootstrap draws of subjects. They tell how far"
+    " other faces could change a mean, not how far another training could. Where all numbers are equal, there is none.",
+    f"† Fewer than {FEW} subjects: the interval is narrower than it should be.",
 )
 WORDS = (
     "Below, a section for each configuration: its runs differ in the fold alone, and all their test images are put"

@@ -113,11 +113,10 @@ def _origins(card: dict) -> Iterator[str]:
 
 
 def _results(card: dict, runs: list[Run], predictions: Predictions, output: Path) -> Section:
-    name, stem = (
-        ("its test images", "results") if runs[0].split == "test" else (runs[0].split, f"results_{runs[0].split}")
-    )
-    parts = result_parts(runs, predictions, str(output / stem))
-    return Section(f"Results on {name}", [_views(card), MEASURES, *parts])
+    name, stem = "its test images", "results"
+    if (split := runs[0].split) != "test":
+        name, stem = split, f"results_{split}"
+    return Section(f"Results on {name}", [_views(card), MEASURES, *result_parts(runs, predictions, str(output / stem))])
 
 
 def _worst(predictions: Predictions, groups: Groups) -> list[str | tuple[str, ...]]:
@@ -137,7 +136,7 @@ def _ends(predictions: Predictions, groups: Groups, score: str, values: np.ndarr
     """The groups with the lowest and the highest mean of a score [N], in words; empty where there are none."""
     found = extremes(predictions.subjects, groups, score, values)
     return "; ".join(
-        f"by {by} {', '.join(f'{word} {group} {mean}' for word, (group, mean) in zip(words, ends, strict=True))}"
+        f"by {by} {', '.join(f'{word} {group} with {mean}' for word, (group, mean) in zip(words, ends, strict=True))}"
         for by, ends in found.items()
     )
 
@@ -182,15 +181,19 @@ def _intervals(card: dict, predictions: Predictions, groups: Groups) -> list[str
     for name, found in card["intervals"].items():
         below, above, unit = found["below"], found["above"], _unit(card["answers"][name])
         if found.get("own"):
-            reach = f"is the network's own for each face, its lower end moved by {-below:+.3g} {unit} and its upper one"
-            reach += f" by {above:+.3g}"
+            reach = f"is the network's own for each face, its lower end moved by {_short(-below)} {unit} and its upper"
+            reach += f" one by {_short(above)}; the table of results tells what it holds without that"
         else:
             reach = f"goes from {below:.3g} {unit} below the answer to {above:.3g} above it"
         lines.append(f"The 90 % interval of the {name.replace('_', ' ')} {reach}. {coverage_words(name, found)}")
         inside = predictions.answers[name].scores(predictions.truth[name])["coverage"]
         if ends := _ends(predictions, groups, "coverage", inside, ("least", "most")):
-            lines.append(f"These shares are means over all images. They differ between groups, in percent: {ends}.")
+            lines.append(f"Groups differ in that share, in percent: {ends}.")
     return lines
+
+
+def _short(number: float) -> str:
+    return f"{round(number, 1) + 0.0:+.3g}"  # + 0.0: of -0.0 makes 0.0
 
 
 def _unit(description: dict) -> str:

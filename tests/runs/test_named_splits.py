@@ -102,7 +102,8 @@ def test_intervals_are_set_on_validation_and_measured_on_every_test(left):
         shares.append(np.mean((low - 1e-3 <= true) & (true <= high + 1e-3)))
     assert list(found["coverage"].values()) == pytest.approx(shares)
     words = (
-        f"set on 40 images for validation, hold {100 * shares[0]:.1f} % of test_a, {100 * shares[1]:.1f} % of test_b"
+        "set on 40 images for validation, contain the truth for"
+        f" {100 * shares[0]:.1f} % of test_a, {100 * shares[1]:.1f} % of test_b"
     )
     assert words in said
 
@@ -135,7 +136,10 @@ def test_reports_speak_of_each_test_by_its_name(left, tmp_path):
     write_model_card(folder, tmp_path, card, "", {"unchanged": {"age_mae": np.ones(3)}}, "3 images")
     text = (tmp_path / "README.md").read_text()
     assert "## Results on test_a" in text and "## Results on test_b" in text
-    assert "set on 40 images for validation, hold " in text and "](results_test_b_age_scatter.png)" in text
+    assert (
+        "set on 40 images for validation, contain the truth for " in text
+        and "](results_test_b_age_scatter.png)" in text
+    )
 
 
 @pytest.mark.parametrize(
