@@ -52,7 +52,7 @@ from ror_jax.tasks import Task
 from ror_jax.training.checkpoint import Checkpoints
 from ror_jax.training.evaluation import measure
 
-ROBUSTNESS_SAMPLE = 500  # images that are changed
+ROBUSTNESS_SAMPLE = 400  # images that are changed; more take longer than half a minute at 96 pixels on two cores
 SAMPLE = 300  # training images in which faces are looked for
 ENOUGH = 20  # faces in them to say where they lie
 DETECTION_SIDE = 256  # pixels; in smaller images less is found

@@ -19,9 +19,9 @@ from ror_jax.tasks.metrics import metric, tabled
 AGING_GROUPS = AGE_GROUPS[:-1]  # that one can be older than
 PICTURES = {"surest_mistakes": "The surest mistakes", "typical_hits": "Typical hits", "curves": "Curves"}
 INTERVALS = (
-    "In parentheses: 95 % intervals, from 1000 bootstrap draws of subjects. They say what other faces could change, not"
-    " what another training could. There is none of one subject, nor where all answers are right, or none.",
-    f"† Fewer than {FEW} subjects: too few for the interval to be trusted.",
+    "In parentheses: 95 % intervals, from 1000 bootstrap draws of subjects. They tell how far"
+    " other faces could change a mean, not how far another training could. Where all numbers are equal, there is none.",
+    f"† Fewer than {FEW} subjects: the interval is narrower than it should be.",
 )
 WORDS = (
     "Below, a section for each configuration: its runs differ in the fold alone, and all their test images are put"
@@ -108,14 +108,14 @@ def _aging_section(curves: list[dict]) -> Section:
 def _section(group: list[Run], label: str, stem: str) -> Section:
     """All about one configuration; pictures are written to STEM_....png."""
     first = group[0]
-    parts = [*result_parts(group, tested_predictions(group), stem), f"Folder: {first.place}."]
+    parts = [*result_parts(group, read_tested(group), stem), f"Folder: {first.place}."]
     for name, words in PICTURES.items():
         if (path := first.place / f"{name}.png").exists():
             parts.append(Picture(path, f"{words} of {name_folds([first.fold])}"))
     return Section(f"{label} ({first.task.replace('_', ' ')})", parts)
 
 
-def tested_predictions(group: list[Run]) -> Predictions:
+def read_tested(group: list[Run]) -> Predictions:
     """The predictions of the runs of one configuration, together.
 
     Raises:
@@ -131,7 +131,7 @@ def tested_predictions(group: list[Run]) -> Predictions:
 def result_parts(group: list[Run], predictions: Predictions, stem: str) -> list[str | Table | Picture]:
     """The results of the runs of one configuration; pictures, on which there are no faces, are written to STEM_....png.
 
-    `predictions` are those of `tested_predictions`.
+    `predictions` are those of `read_tested`.
     """
     first, split = group[0], name_folds(run.fold for run in group)
     images, subjects, groups = len(predictions), predictions.subjects, people(predictions, first)

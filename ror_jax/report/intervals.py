@@ -36,15 +36,14 @@ def calibrate(validation: Sequence[Predictions], tests: Mapping[str, Predictions
 
 def coverage_words(name: str, found: Mapping[str, Any]) -> str:
     """Returns, in a sentence, which share of the truth of each test lies in the intervals."""
+    title = f"Intervals of the {name.replace('_', ' ')}"
     known = {split: share for split, share in found["coverage"].items() if share is not None}
     shares = ", ".join(f"{100 * share:.1f} % of {split}" for split, share in known.items())
     if found["set_on"] == "validation":
-        return (
-            f"Intervals of the {name.replace('_', ' ')}, set on {found['faces']} images for validation, hold {shares}."
-        )
+        return f"{title}, set on {found['faces']} images for validation, contain the truth for {shares}."
     return (
-        f"Intervals of the {name.replace('_', ' ')} hold {shares}; they were set on these same {found['faces']} images"
-        f" of {found['set_on']}, as there are none for validation."
+        f"{title} contain the truth for {shares}; they were set on these same {found['faces']} images of"
+        f" {found['set_on']}, as there are none for validation."
     )
 
 

@@ -10,7 +10,7 @@ from input_pipeline.detection import DETECTOR
 from ror_jax import __version__
 from ror_jax.errors import UserError
 from ror_jax.files import read_json, replace_text
-from ror_jax.report.folds import INTERVALS, by_test, result_parts, tested_predictions
+from ror_jax.report.folds import INTERVALS, by_test, read_tested, result_parts
 from ror_jax.report.groups import ENOUGH, Groups, extremes, people, unit_label
 from ror_jax.report.intervals import coverage_words
 from ror_jax.report.page import Section, to_markdown
@@ -72,7 +72,7 @@ def write_model_card(
     """
     try:
         tests = by_test([read_run(workdir)])
-        predictions = {name: tested_predictions(runs).with_intervals(card["intervals"]) for name, runs in tests.items()}
+        predictions = {name: read_tested(runs).with_intervals(card["intervals"]) for name, runs in tests.items()}
         results = [_results(card, runs, predictions[split], output) for split, runs in tests.items()]
     except (KeyError, ValueError) as error:
         raise UserError(f"the results of {workdir} cannot be read: {error}") from error
@@ -114,11 +114,10 @@ def _origins(card: dict) -> Iterator[str]:
 
 
 def _results(card: dict, runs: list[Run], predictions: Predictions, output: Path) -> Section:
-    name, stem = (
-        ("its test images", "results") if runs[0].split == "test" else (runs[0].split, f"results_{runs[0].split}")
-    )
-    parts = result_parts(runs, predictions, str(output / stem))
-    return Section(f"Results on {name}", [_views(card), MEASURES, *parts])
+    name, stem = "its test images", "results"
+    if (split := runs[0].split) != "test":
+        name, stem = split, f"results_{split}"
+    return Section(f"Results on {name}", [_views(card), MEASURES, *result_parts(runs, predictions, str(output / stem))])
 
 
 def _worst(predictions: Predictions, groups: Groups) -> list[str | tuple[str, ...]]:
@@ -138,7 +137,7 @@ def _ends(predictions: Predictions, groups: Groups, score: str, values: np.ndarr
     """The groups with the lowest and the highest mean of a score [N], in words; empty where there are none."""
     found = extremes(predictions.subjects, groups, score, values)
     return "; ".join(
-        f"by {by} {', '.join(f'{word} {group} {mean}' for word, (group, mean) in zip(words, ends, strict=True))}"
+        f"by {by} {', '.join(f'{word} {group} with {mean}' for word, (group, mean) in zip(words, ends, strict=True))}"
         for by, ends in found.items()
     )
 
@@ -185,15 +184,19 @@ def _intervals(card: dict, predictions: Predictions, groups: Groups) -> list[str
     for name, found in card["intervals"].items():
         below, above, unit = found["below"], found["above"], _unit(card["answers"][name])
         if found.get("own"):
-            reach = f"is the network's own for each face, its lower end moved by {-below:+.3g} {unit} and its upper one"
-            reach += f" by {above:+.3g}"
+            reach = f"is the network's own for each face, its lower end moved by {_short(-below)} {unit} and its upper"
+            reach += f" one by {_short(above)}; the table of results tells what it holds without that"
         else:
             reach = f"goes from {below:.3g} {unit} below the answer to {above:.3g} above it"
         lines.append(f"The 90 % interval of the {name.replace('_', ' ')} {reach}. {coverage_words(name, found)}")
         inside = predictions.answers[name].scores(predictions.truth[name])["coverage"]
         if ends := _ends(predictions, groups, "coverage", inside, ("least", "most")):
-            lines.append(f"These shares are means over all images. They differ between groups, in percent: {ends}.")
+            lines.append(f"Groups differ in that share, in percent: {ends}.")
     return lines
+
+
+def _short(number: float) -> str:
+    return f"{round(number, 1) + 0.0:+.3g}"  # + 0.0: of -0.0 makes 0.0
 
 
 def _unit(description: dict) -> str:

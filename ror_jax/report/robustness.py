@@ -13,7 +13,7 @@ from input_pipeline.geometry import Kind, move
 from input_pipeline.jitter import blur, shift_scale_rotate
 from input_pipeline.pipeline import batch_row
 from input_pipeline.transforms import Crop
-from ror_jax.report.analysis import mean_text
+from ror_jax.report.analysis import mean_over_subjects, mean_text
 from ror_jax.report.groups import unit_label
 from ror_jax.report.page import Table
 from ror_jax.tasks.answers import Answer
@@ -118,13 +118,14 @@ def robustness_table(found: Mapping[str, Mapping[str, np.ndarray]]) -> Table:
 
 
 def most_harmful(found: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[str, ...]:
-    """Returns, for each score of `robustness` that a change makes worse, which one does most, in a sentence."""
+    """Returns a line for each score of `robustness` that a change makes worse beyond chance: the most harmful one."""
     lines = []
     for name, values in found[UNCHANGED].items():
         if (known := ~np.isnan(values)).any():
             means = {words: scores[name][known].mean() for words, scores in found.items()}
             worst = min(means, key=lambda words: metric(name).sign * means[words])
-            if worst != UNCHANGED:
+            change = mean_over_subjects(metric(name).sign * (found[worst][name] - values)[known], np.flatnonzero(known))
+            if change.high < 0:
                 before, after = (metric(name).number(means[words]) for words in (UNCHANGED, worst))
-                lines.append(f"{unit_label(name).capitalize()}: {before} for images as they are, {after} {worst}.")
+                lines.append(f"{unit_label(name)}: {after} instead of {before} when changed most harmfully: {worst}.")
     return tuple(lines)

@@ -83,7 +83,7 @@ def test_the_card_says_for_whom_it_works_and_nothing_of_folders(export, run, tmp
         "| 60- |",
         "95 % intervals",
         "they were set on these same 24 images of test",
-        "The interval of the age goes from ",
+        "The 90 % interval of the age goes from ",
         "](results_gender_confusion.png)",
     ):
         assert words in text, words

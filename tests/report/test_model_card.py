@@ -46,7 +46,9 @@ def test_the_first_lines_say_who_is_read_worst(tmp_path, leave_fold):
     opening = text.split("## What it must not be used for")[0]
     (line,) = (line for line in opening.splitlines() if line.startswith("- "))
     mean = r"(\d+\.\d) \(\d+\.\d to \d+\.\d\)"
-    wanted = f"by gender worst female {mean}, best male {mean}; by race worst B {mean}, best A {mean}\\."
+    wanted = (
+        f"by gender worst female with {mean}, best male with {mean}; by race worst B with {mean}, best A with {mean}\\."
+    )
     found = re.fullmatch(r"- \*\*Gender\*\*, accuracy \(%\): " + wanted, line)
     assert [float(number) for number in found.groups()] == [50.3, 75.0, 65.0, 85.0]
     assert "| race C | 0.0 | 49 / 49 |" in text and "| gender male | 75.0 (" in text
@@ -61,6 +63,6 @@ def test_intervals_are_those_that_the_model_gives_and_told_by_group(tmp_path, le
     found = {"below": 5.0, "above": 5.0, "faces": 40, "own": False, "set_on": "validation", "coverage": {"test": 0.5}}
     columns, results = ("race", "age_true", "age_predicted"), {"mae": 23.0, "within_5": 0.5}
     text = write(tmp_path, leave_fold, {"age": found}, rows, columns=columns, answers=answers, results=results)
-    assert "**Age**, MAE (years): by age group worst 70+ 42.0, best 30-39 4.0." in text
-    assert "They differ between groups, in percent: by age group least 70+ 0.0, most 30-39 100.0." in text
+    assert "**Age**, MAE (years): by age group worst 70+ with 42.0, best 30-39 with 4.0." in text
+    assert "Groups differ in that share, in percent: by age group least 70+ with 0.0, most 30-39 with 100.0." in text
     assert "| age group 30-39 | 4.0 | 100.0 | 100.0 | 60 / 60 |" in text

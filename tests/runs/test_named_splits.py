@@ -11,7 +11,7 @@ import input_pipeline
 from input_pipeline import DataError, Dataset
 from input_pipeline.records import ArraySource
 from ror_jax.report.compare import compare
-from ror_jax.report.folds import result_parts, tested_predictions
+from ror_jax.report.folds import read_tested, result_parts
 from ror_jax.report.model_card import write_model_card
 from ror_jax.report.page import Table, to_markdown
 from ror_jax.report.runs import read_run
@@ -102,7 +102,8 @@ def test_intervals_are_set_on_validation_and_measured_on_every_test(left):
         shares.append(np.mean((low - 1e-3 <= true) & (true <= high + 1e-3)))
     assert list(found["coverage"].values()) == pytest.approx(shares)
     words = (
-        f"set on 40 images for validation, hold {100 * shares[0]:.1f} % of test_a, {100 * shares[1]:.1f} % of test_b"
+        "set on 40 images for validation, contain the truth for"
+        f" {100 * shares[0]:.1f} % of test_a, {100 * shares[1]:.1f} % of test_b"
     )
     assert words in said
 
@@ -113,7 +114,7 @@ def test_results_are_broken_down_by_group(left):
     assert run.groups == ("race",) and [each.split for each in (run, *run.further)] == ["test_a", "test_b"]
     for each, path in ((run, folder), (run.further[0], folder / "test_b")):
         rows, true, predicted = predictions(path / "predictions.csv")
-        parts = result_parts([each], tested_predictions([each]), str(folder / "page"))
+        parts = result_parts([each], read_tested([each]), str(folder / "page"))
         (table,) = [part for part in parts if isinstance(part, Table) and part.rows[0][0].startswith("race")]
         assert [row[0] for row in table.rows] == ["race x", "race y"]
         for value, mae, *_, count in table.rows:
@@ -135,7 +136,10 @@ def test_reports_speak_of_each_test_by_its_name(left, tmp_path):
     write_model_card(folder, tmp_path, card, "", {"unchanged": {"age_mae": np.ones(3)}}, "3 images")
     text = (tmp_path / "README.md").read_text()
     assert "## Results on test_a" in text and "## Results on test_b" in text
-    assert "set on 40 images for validation, hold " in text and "](results_test_b_age_scatter.png)" in text
+    assert (
+        "set on 40 images for validation, contain the truth for " in text
+        and "](results_test_b_age_scatter.png)" in text
+    )
 
 
 @pytest.mark.parametrize(
