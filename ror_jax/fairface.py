@@ -23,7 +23,7 @@ from ror_jax.models.pretrained import IMAGENET_MEAN, blank_model, load_state_dic
 from ror_jax.models.weights import save_weights
 from ror_jax.predict.faces import Preprocessing
 from ror_jax.predict.model import check_output, clear_output, save_model_card
-from ror_jax.report.model_card import LIMITS
+from ror_jax.report.model_card import FAILURES, FORBIDDEN
 from ror_jax.report.page import Section, to_markdown
 
 NETWORK, SIZE = "resnet34", 224  # pixels
@@ -34,7 +34,8 @@ ROWS = {"age_group": [*range(9, 18)], "gender": [8, 7]}  # of the prediction lay
 # the image at any size, they lie here.
 LANDMARKS = ((0.317, 0.296), (0.673, 0.296), (0.495, 0.507), (0.349, 0.683), (0.641, 0.683))
 LANDMARKS_FROM = 1500
-LICENCE = "CC BY 4.0: K. Kärkkäinen, J. Joo, FairFace, WACV 2021, github.com/joojs/fairface; outputs for race left out"
+LICENCE = "CC BY 4.0"
+ATTRIBUTION = "K. Kärkkäinen, J. Joo, FairFace, WACV 2021, github.com/joojs/fairface; outputs for race are left out"
 
 
 def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, str], output: Path) -> None:
@@ -78,6 +79,7 @@ def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, s
         "views": "single",
         "intervals": {},
         "licence": LICENCE,
+        "attribution": ATTRIBUTION,
     }
     check_output(output)
     clear_output(output)
@@ -85,5 +87,9 @@ def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, s
     save_weights(output, nnx.to_pure_dict(params), nnx.to_pure_dict(batch_stats), card)
     save_model_card(output, card)
     words = f"Reads age group and gender from faces. Network: {NETWORK}, from {source['file']} of FairFace's authors."
-    sections = [Section("fairface", [words, LICENCE]), Section("What it can tell, and what not", [LIMITS])]
+    sections = [
+        Section("fairface", [words, f"Licence: {LICENCE}. Attribution: {ATTRIBUTION}."]),
+        Section("What it must not be used for", [FORBIDDEN]),
+        Section("Known failures", [FAILURES]),
+    ]
     replace_text(output / "README.md", to_markdown(sections, output))
