@@ -31,7 +31,8 @@ from ror_jax.report.page import Section, to_markdown
 NETWORK, SIZE = "resnet34", 224  # pixels
 OUTPUTS = 18
 ROWS = {"age_group": [*range(9, 18)], "gender": [8, 7]}  # of the prediction layer, in the order of our classes
-LICENCE = "CC BY 4.0: K. Kärkkäinen, J. Joo, FairFace, WACV 2021, github.com/joojs/fairface; outputs for race left out"
+LICENCE = "CC BY 4.0"
+ATTRIBUTION = "K. Kärkkäinen, J. Joo, FairFace, WACV 2021, github.com/joojs/fairface; outputs for race are left out"
 
 
 def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, str], output: Path) -> None:
@@ -75,6 +76,7 @@ def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, s
         "views": "single",
         "intervals": {},
         "licence": LICENCE,
+        "attribution": ATTRIBUTION,
     }
     check_output(output)
     clear_output(output)
@@ -83,7 +85,7 @@ def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, s
     save_model_card(output, card)
     words = f"Reads age group and gender from faces. Network: {NETWORK}, from {source['file']} of FairFace's authors."
     sections = [
-        Section("fairface", [words, LICENCE]),
+        Section("fairface", [words, f"Licence: {LICENCE}. Attribution: {ATTRIBUTION}."]),
         Section("What it must not be used for", [FORBIDDEN]),
         Section("Known failures", [FAILURES]),
     ]

@@ -144,7 +144,7 @@ def test_photographs_are_read_from_files_to_ages(capsys, tmp_path):
     assert "WRONG" not in capsys.readouterr().out
     whole, decoding, finding, network = json.loads((tmp_path / "b.json").read_text())["rows"]
     assert min(row["ours"][0] for row in (whole, decoding, finding, network)) > 0
-    assert finding["theirs"][0] > 0 and finding["goal"] is None
+    assert finding["goal"] is None
     assert network["theirs"][0] > 0 and network["met"] == (network["judged"] <= 1)
 
 

@@ -90,7 +90,7 @@ class FakeModel:
     def __init__(self):
         self.answers, self.card = {"age": {}}, {"name": "small"}
 
-    def finder(self, detector):
+    def finder(self, detector, keep=None):
         return lambda path, name: ({"faces": [{"box": [0, 0, 9, 9]}], "photograph": name, "problem": None}, ["crop"])
 
     def read(self, crops):

@@ -25,7 +25,7 @@ from input_pipeline.datasets import faces_csv, fairface
 from input_pipeline.datasets.face_files import Row, leads_out
 from input_pipeline.process import prepare_process
 from ror_jax.errors import UserError
-from ror_jax.predict.options import add_model_options, open_model
+from ror_jax.predict.options import add_model_options, face_filter, open_model
 from tools.compare_peers.readers import PEERS, Missing, Ours, Reader
 from tools.compare_peers.scores import measure, nearest_to_center
 
@@ -50,7 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
         name, folder, rows = open_faces(options.folder)
         rows = rows[: options.limit]
         model = open_model(options)
-        readers, left_out = {"ours": Ours(model, model.finder(detector=options.detector))}, {}
+        find = model.finder(detector=options.detector, keep=face_filter(options))
+        readers, left_out = {"ours": Ours(model, find)}, {}
         for peer in options.peers:
             try:
                 readers[peer] = PEERS[peer]()
