@@ -23,6 +23,7 @@ CARD = {
     "heads": {"attributes": {}, "landmarks": {}},
     "versions": {"ror_jax": "0"},
     "licence": "none",
+    "attribution": "",
     "init_from": None,
     "preprocessing": {"size": 16, "landmarks": {}},
     "views": "single",

@@ -14,7 +14,8 @@ CARD = {
     "model": "ror3_8",
     "heads": {"gender": {}},
     "versions": {"ror_jax": "0"},
-    "licence": "CC BY 4.0, from them",
+    "licence": "CC BY 4.0",
+    "attribution": "them",
     "init_from": None,
     "preprocessing": {"size": 16, "landmarks": {}},
     "views": "flip",
@@ -53,7 +54,11 @@ def test_the_first_lines_say_who_is_read_worst(tmp_path, leave_fold):
     assert [float(number) for number in found.groups()] == [50.3, 75.0, 65.0, 85.0]
     assert "| race C | 0.0 | 49 / 49 |" in text and "| gender male | 75.0 (" in text
     assert "| 70- | 50.3 (" in text and "| age group 70- | 60.2 (" in text  # the ninth of FairFace's groups
-    assert "CC BY 4.0, from them" in text and "| unchanged | 50.0 (" in text
+    assert (
+        "told by who exported it: CC BY 4.0" in text
+        and "**Attribution**: them" in text
+        and "| unchanged | 50.0 (" in text
+    )
 
 
 def test_intervals_are_those_that_the_model_gives_and_told_by_group(tmp_path, leave_fold):

@@ -131,8 +131,10 @@ def test_reports_speak_of_each_test_by_its_name(left, tmp_path):
     assert "24 images of test_a, of 24 subjects" in text and "8 images of test_b, of 8 subjects" in text
     summary = json.loads((folder / "summary.json").read_text())
     card = json.loads((folder / "model.json").read_text())
-    card |= {"name": "several", "versions": {"ror_jax": "0"}, "licence": "none", "views": "single"}
-    card |= {"preprocessing": {"size": 16, "landmarks": {}}} | {key: summary[key] for key in ("answers", "intervals")}
+    card |= {"name": "several", "versions": {"ror_jax": "0"}, "licence": "none", "attribution": ""}
+    card |= {"views": "single", "preprocessing": {"size": 16, "landmarks": {}}} | {
+        key: summary[key] for key in ("answers", "intervals")
+    }
     write_model_card(folder, tmp_path, card, "", {"unchanged": {"age_mae": np.ones(3)}}, "3 images")
     text = (tmp_path / "README.md").read_text()
     assert "## Results on test_a" in text and "## Results on test_b" in text
