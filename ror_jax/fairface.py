@@ -50,9 +50,7 @@ def write_fairface_model(state: Mapping[str, np.ndarray], source: Mapping[str, s
     for name, shape in {"fc.weight": (OUTPUTS, width), "fc.bias": (OUTPUTS,)}.items():
         if np.shape(state.get(name)) != shape:
             found = f"{name} is {list(state[name].shape)}" if name in state else f"there is no {name}"
-            raise UserError(
-                f"{source['file']} is not FairFace's: {found}; in a network of {OUTPUTS} outputs {list(shape)}"
-            )
+            raise UserError(f"{source['file']} is not FairFace's: {found}; with {OUTPUTS} outputs it is {list(shape)}")
     load_state_dict(network, state)
     for name, rows in ROWS.items():
         nnx.update(network.heads[name], {"kernel": state["fc.weight"][rows].T, "bias": state["fc.bias"][rows]})
