@@ -1,4 +1,4 @@
-"""The one exception for bad input data."""
+"""Exceptions for bad input: command lines print their messages as one line, without a traceback."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,8 +6,12 @@ from collections.abc import Iterable
 LONGEST = 300  # letters of what a message repeats
 
 
-class DataError(ValueError):
-    """The data cannot be used. The message is one line for a person: what is wrong, where, and what to do about it."""
+class InputError(ValueError):
+    """Data or settings cannot be used. The message is one line for a person: what is wrong, where, and what to do."""
+
+
+class DataError(InputError):
+    """Data cannot be used."""
 
 
 def shortened(text: str) -> str:

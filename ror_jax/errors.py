@@ -1,13 +1,13 @@
-"""The exception for what a user can mend: the command line prints its message as one line, without a traceback."""
+"""The exception for settings that make no sense."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from input_pipeline.errors import nearest
+from input_pipeline.errors import InputError, nearest
 
 
-class UserError(ValueError):
-    """A setting that makes no sense. The message says what was wrong, where, and what to do."""
+class UserError(InputError):
+    """A setting makes no sense, or a file that the program wrote cannot be used."""
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -23,9 +23,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
-from input_pipeline import DataError, Dataset
+from input_pipeline import Dataset
 from input_pipeline.alignment import symmetric
 from input_pipeline.detection import DETECTOR, create_detector, list_detectors, main_face
+from input_pipeline.errors import InputError
 from input_pipeline.geometry import apply
 from input_pipeline.pipeline import record_image
 from input_pipeline.process import prepare_process
@@ -93,7 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         check_devices()
         export(**options)
-    except (UserError, DataError, OSError) as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

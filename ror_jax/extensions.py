@@ -5,7 +5,8 @@ import importlib
 import sys
 from pathlib import Path
 
-from input_pipeline import DataError, find_dataset
+from input_pipeline import find_dataset
+from input_pipeline.errors import InputError
 from ror_jax.errors import UserError
 from ror_jax.models import model_config
 from ror_jax.tasks import task_labels
@@ -47,7 +48,7 @@ def check_registered(where: Path, model: str, task: str, dataset: str | None = N
         task_labels(task)
         if dataset is not None:
             find_dataset(dataset)
-    except (UserError, DataError) as error:
+    except InputError as error:
         raise UserError(
             f"{where}: {error} What is your own must be imported first, such as by --import FILE"
         ) from error

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from input_pipeline import DataError
+from input_pipeline.errors import InputError
 from input_pipeline.process import prepare_process
 from ror_jax.config import describe
 from ror_jax.errors import UserError
@@ -75,7 +75,7 @@ def main(argv) -> None:
             cross_validate(config, workdir, folds(FOLDS.value))
         else:
             STUDIES[MODE.value](config, workdir)
-    except (UserError, DataError, OSError) as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         print("Stopped at once. The same command goes on from the last checkpoint.")
@@ -113,7 +113,7 @@ def parse(argv: list[str]) -> list[str]:
         first = error
         while first.__context__:
             first = first.__context__
-        if isinstance(first, UserError):  # what a config file says, wrapped by the flags
+        if isinstance(first, InputError):  # what a config file says, wrapped by the flags
             sys.exit(f"error: {first}")
         if isinstance(first, TypeError) and "get_config()" in str(first):
             sys.exit(f"error: the config takes no such argument after its name: {first}")

@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 from tqdm import tqdm
 
-from input_pipeline import DataError
+from input_pipeline.errors import InputError
 from input_pipeline.process import prepare_process
 from ror_jax.errors import UserError
 from ror_jax.files import NotWrittenError, writing
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # who read the output has left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # 128 and the number of SIGPIPE, which not all systems have
-    except (UserError, DataError, OSError) as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {printable(str(error))}")
     except KeyboardInterrupt as interrupt:
         sys.exit(128 + (interrupt.args or (signal.SIGINT,))[0])
@@ -193,7 +193,7 @@ def drawn(photograph: dict, path: Path, answers: Answers) -> bool:
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, quality=90)
     except Exception as error:  # whatever it is, the others are drawn
-        words = str(error) if isinstance(error, DataError | NotWrittenError) else f"{name}: {error!r}"
+        words = str(error) if isinstance(error, InputError | NotWrittenError) else f"{name}: {error!r}"
         tqdm.write(printable(f"not drawn: {words}"), file=sys.stderr)
         return False
     return True

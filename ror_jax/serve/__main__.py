@@ -22,7 +22,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from input_pipeline import DataError
+from input_pipeline.errors import InputError
 from input_pipeline.process import prepare_process
 from input_pipeline.transforms import Crop
 from ror_jax.errors import UserError
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         with on_sigterm(lambda *_: sys.exit(128 + signal.SIGTERM)):
             serve(options)
-    except (UserError, DataError, OSError) as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from input_pipeline import DataError
+from input_pipeline.errors import InputError
 from ror_jax.errors import UserError
 from ror_jax.startup import check_devices
 
@@ -95,7 +95,7 @@ def all_or_none():
     words, failed = "", None
     try:
         yield
-    except (UserError, DataError, OSError) as error:
+    except (InputError, OSError) as error:
         words, failed = str(error) or type(error).__name__, error
     if jax.process_count() > 1:
         message = np.frombuffer(words.encode()[:MAX_MESSAGE_BYTES].ljust(MAX_MESSAGE_BYTES, b"\0"), np.uint8)

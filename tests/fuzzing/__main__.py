@@ -14,8 +14,7 @@ import zlib
 import numpy as np
 
 from fuzzing.readers import CASES
-from input_pipeline import DataError
-from ror_jax.errors import UserError
+from input_pipeline.errors import InputError
 
 SECONDS = 60  # for a case, on a busy machine, too; then the process ends with a traceback of all its threads
 MEMORY = 768 * 2**20  # that a case may take: the largest image that is read has 50 million pixels, 150 MB in RGB
@@ -56,7 +55,7 @@ def outcome(name: str, number: int, folder: pathlib.Path) -> str:
     try:
         CASES[name](np.random.default_rng([number, zlib.crc32(name.encode())]), folder)
         result = "read"
-    except (DataError, UserError) as error:
+    except InputError as error:
         result = f"refused: {error}"
         if len(result) > MESSAGE or "\n" in result:
             result = f"FAILED: a message of {len(result)} characters, {len(result.splitlines())} lines: {error!r:.500}"

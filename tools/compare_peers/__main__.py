@@ -20,9 +20,9 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from input_pipeline import DataError
 from input_pipeline.datasets import faces_csv, fairface
 from input_pipeline.datasets.face_files import Row, leads_out
+from input_pipeline.errors import InputError
 from input_pipeline.process import prepare_process
 from ror_jax.errors import UserError
 from ror_jax.predict.options import add_model_options, face_filter, open_model
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
             except Missing as reason:
                 left_out[peer] = str(reason)
         results = compare(readers, [folder / row.path for row in rows], rows)
-    except (UserError, DataError, OSError) as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
     print(f"{name}: {len(rows):,} photographs\n\n{table(results)}")
     for peer, reason in left_out.items():
