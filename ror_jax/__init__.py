@@ -1,6 +1,6 @@
 """Age, gender and other attributes from faces."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 
 def load(model=None, **options):

@@ -30,7 +30,7 @@ from ror_jax.tasks import create_task
 from ror_jax.tasks.answers import Answer, cells, readings, with_intervals
 from ror_jax.tasks.task import state_from_json
 
-FORMAT = 2  # of the folder; what older programs would misread gets a new number
+FORMAT = 3  # of the folder; what older programs would misread gets a new number
 BATCH = 32  # faces
 VIEWS = {"single": (False,), "flip": (False, True)}  # of each view, whether it is a mirror image
 

@@ -51,7 +51,7 @@ def test_a_folder_that_stands_alone(export, run, tmp_path):
         np.testing.assert_allclose(program.call(images[:count])["age_group"], wanted[:count], atol=1e-4)
     card = json.loads((out / "model.json").read_text())
     assert card["licence"] == "ours alone" and card["versions"]["ror_jax"] == ror_jax.__version__
-    assert card["intervals"]["age_group"]["faces"] == 24 and card["format"] == 2
+    assert card["intervals"]["age_group"]["faces"] == 24 and card["format"] == 3
     assert card["task"] == {"name": "age_group"} and card["heads"]["age_group"]["size"] == 8
     seen = card["preprocessing"]
     places = np.array(seen["landmarks"]["yunet"])  # of faces as the program draws them

@@ -196,8 +196,8 @@ def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs, monke
     ("changes", "words"),
     [
         (
-            {"format": 3, "versions": {"ror_jax": "9.1"}},
-            r"has format 3 \(of ror_jax 9\.1\), but this program reads format 2",
+            {"format": 4, "versions": {"ror_jax": "9.1"}},
+            r"has format 4 \(of ror_jax 9\.1\), but this program reads format 3",
         ),
         (
             {
@@ -207,7 +207,7 @@ def test_a_face_is_cut_as_the_card_says(model_folder, edited, photographs, monke
                 "answers": "gone",
                 "versions": {"ror_jax": "0.1.0"},
             },
-            r"has format 1 \(of ror_jax 0\.1\.0\), but this program reads format 2; install that version, or export",
+            r"has format 1 \(of ror_jax 0\.1\.0\), but this program reads format 3; install that version, or export",
         ),
         ({"format": "gone"}, r"is a folder of weights, .* python -m ror_jax\.export --workdir="),
         ({"task": {"name": "age_groop"}}, r"unknown task 'age_groop'; did you mean 'age_group'.* --import FILE"),
@@ -258,7 +258,7 @@ def test_where_there_is_no_model(tmp_path, model_folder):
     for options in ({"faces": "croped"}, {"views": "ten_crop"}):
         with pytest.raises(UserError, match="unknown"):
             ror_jax.load(folder).predict([np.zeros((9, 9, 3), np.uint8)], **{"faces": "cropped"} | options)
-    assert json.loads((folder / "model.json").read_text())["format"] == 2
+    assert json.loads((folder / "model.json").read_text())["format"] == 3
 
 
 def test_networks_that_onnx_does_not_know_run_in_xla(model_folder, monkeypatch):
