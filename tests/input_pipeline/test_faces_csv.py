@@ -360,7 +360,7 @@ def test_the_main_face_is_found_and_aligned(write, open_csv, folder):
         assert image.size == (128, 128)
         (face,) = YuNet()(image)
         np.testing.assert_allclose(face.landmarks.mean(0) / 128, data.template.mean(0), atol=0.04)
-        np.testing.assert_allclose(face.landmarks.std(0) / 128, data.template.std(0), rtol=0.15)
+        np.testing.assert_allclose(face.landmarks.std(0) / 128, data.template.std(0), rtol=0.2)
         assert np.ptp(np.asarray(image)[48:80, 48:80], axis=2).mean() > 20
 
 
