@@ -40,8 +40,8 @@ CHANGED = (
     " difference between two rows is surer than their intervals suggest."
 )
 MEASURES = (
-    "MAE is the mean absolute error; where only a span of years is known, that against its middle. Exact: the right"
-    " class. 1-off: the right class or a neighbouring one.",
+    "MAE is the mean absolute error; where only a span of years is known, that against its middle (an open one ends at"
+    " 100). Exact: the right class. 1-off: the right class or a neighbouring one.",
     "Expected calibration error: the mean difference between confidence and the share of right answers, in ten bins of"
     " confidence (Guo et al., 2017).",
     *INTERVALS,

@@ -127,5 +127,5 @@ def most_harmful(found: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[str, ..
             change = mean_over_subjects(metric(name).sign * (found[worst][name] - values)[known], np.flatnonzero(known))
             if change.high < 0:
                 before, after = (metric(name).number(means[words]) for words in (UNCHANGED, worst))
-                lines.append(f"{unit_label(name)}: {after} instead of {before} when changed most harmfully: {worst}.")
+                lines.append(f"{unit_label(name)}: {after} instead of {before} with the most harmful change, {worst}.")
     return tuple(lines)

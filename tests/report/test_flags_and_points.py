@@ -111,7 +111,7 @@ def test_the_model_card(leave, tmp_path):
     text = (tmp_path / "out" / "README.md").read_text()
     assert "Reads attributes and landmarks from faces." in text
     assert "**Whom it reads worst** is not known: no two groups have 50 test images each to compare." in text
-    assert "- landmarks: normalised mean error (%): 10.00 instead of 5.00 when changed most harmfully: turned." in text
+    assert "- landmarks: normalised mean error (%): 10.00 instead of 5.00 with the most harmful change, turned." in text
     assert "| turned | 10.0 † |" in text
     check_results(text)
     for name in ("results_attributes_shares.png", "results_landmarks_cumulative.png"):

@@ -32,7 +32,7 @@ def test_brightness_is_multiplied_and_cut():
     assert table.columns == ["", "level: MAE (years)"]
     assert dict(table.rows)["0.25 times as bright"] == "112.5 (75.0 to 150.0) †"
     assert most_harmful(found) == (
-        "level: MAE (years): 112.50 instead of 0.00 when changed most harmfully: 0.25 times as bright.",
+        "level: MAE (years): 112.50 instead of 0.00 with the most harmful change, 0.25 times as bright.",
     )
     by_chance = {"unchanged": {"nme": np.array([0.1, 0.2])}, "turned": {"nme": np.array([0.05, 0.3])}}
     assert most_harmful(by_chance) == ()
