@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from input_pipeline import create_dataset, geometry, on_device, pipeline, transforms
-from input_pipeline.alignment import align
+from input_pipeline.alignment import LANDMARKS, align
 from input_pipeline.geometry import Box, Points, Roll, Yaw
 from input_pipeline.jitter import Jitter
 from input_pipeline.records import ArraySource
@@ -99,10 +99,10 @@ def test_views_return_their_matrices(size, fit):
 
 
 def test_alignment_returns_the_matrix():
-    eyes = np.array([(45.0, 40.0), (70.0, 50.0)])
-    crop = align(Image.fromarray(ramps()), eyes, np.array([(0.35, 0.4), (0.65, 0.4)]), 60, FILL)
+    landmarks = LANDMARKS @ np.array([(50.0, 20), (-20, 50)]) + (40, 20)  # turned and moved
+    crop = align(Image.fromarray(ramps()), landmarks, LANDMARKS, 60, FILL)
     assert_tells_the_truth(*crop)
-    np.testing.assert_allclose(geometry.apply(crop.shares, eyes), [(0.35, 0.4), (0.65, 0.4)], atol=1e-9)
+    np.testing.assert_allclose(geometry.apply(crop.shares, landmarks), LANDMARKS, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["scale_and_aspect", "pad_and_crop", "center"])
