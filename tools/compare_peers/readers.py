@@ -15,6 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from input_pipeline.age_groups import FAIRFACE, nearest_age_group
+from ror_jax import __version__
 from ror_jax.predict.faces import FaceFinder
 from ror_jax.predict.model import BATCH, Model
 from ror_jax.predict.photographs import read_photographs
@@ -61,7 +62,7 @@ class Ours:
         self._model, self._find = model, find
         group = model.answers.get("age_group", {})
         self._groups = list(group["names"]) if tuple(group.get("names", ())) == FAIRFACE.names else []
-        self.version = f"ror_jax {version('ror_jax')}, {model.card['name']}"
+        self.version = f"ror_jax {__version__}, {model.card['name']}"
 
     def __call__(self, paths: Sequence[Path]) -> list[list[Face]]:
         photographs = read_photographs(paths, self._find, self._model.read, BATCH)
