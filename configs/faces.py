@@ -4,7 +4,7 @@
     python -m ror_jax.main --config=configs/faces.py:base --config.data_dir=FAIRFACE
 
 FAIRFACE is the folder of github.com/joojs/fairface: train/, val/ and the two label files (CC BY 4.0). `small` is for
-two CPU cores, in less than an hour; `base` is for a GPU. A tenth of the training images is held out; it chooses the
+two CPU cores, about an hour; `base` is for a GPU. A tenth of the training images is held out; it chooses the
 epoch and sets the intervals. FairFace's own validation images are the test.
 """
 
