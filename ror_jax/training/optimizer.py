@@ -123,7 +123,11 @@ def create_optimizer(
         "learning_rate": (learning_rate, learning_rate > 0, "positive"),
         "clip_norm": (clip_norm, clip_norm is None or clip_norm > 0, "positive"),
         # Without epochs there is only a test.
-        "warmup_epochs": (warmup_epochs, 0 <= warmup_epochs <= (epochs or math.inf), f"0 to epochs, {epochs}"),
+        "warmup_epochs": (
+            warmup_epochs,
+            0 <= warmup_epochs <= (epochs or math.inf),
+            f"0 or more, and at most epochs, {epochs}",
+        ),
         "decay_epochs": (decay_epochs, rising, "positive epochs that rise"),
         "decay_factor": (decay_factor, 0 < decay_factor <= 1, "in (0, 1]"),
         "weight_decay": (weight_decay, 0 <= weight_decay < 1, "in [0, 1)"),
