@@ -158,3 +158,7 @@ def test_parts_that_cannot_be_frozen():
 def test_bad_settings(name, settings, words):
     with pytest.raises(UserError, match=words):
         create_optimizer(name, **SETTINGS | settings)
+
+
+def test_a_test_alone_has_no_epochs_to_warm_up_in():
+    create_optimizer("sgd", **SETTINGS | {"epochs": 0, "warmup_epochs": 0.5})
