@@ -1,11 +1,11 @@
-"""The networks that the program ships: age with an interval for each face, and gender, from FairFace.
+"""The network in the package, and a larger one: age with an interval for each face, and gender, from FairFace.
 
     python -m ror_jax.main --config=configs/faces.py:small --config.data_dir=FAIRFACE
     python -m ror_jax.main --config=configs/faces.py:base --config.data_dir=FAIRFACE
 
-FAIRFACE is the folder of github.com/joojs/fairface: train/, val/ and the two label files (CC BY 4.0). `small` is for
-two CPU cores, about an hour; `base` is for a GPU. A tenth of the training images is held out; it chooses the
-epoch and sets the intervals. FairFace's own validation images are the test.
+FAIRFACE is the folder of github.com/joojs/fairface: train/, val/ and the two label files (CC BY 4.0). `small`, the
+network in the package, trains on two CPU cores in one to two hours; `base` is for a GPU. A tenth of the training images
+is held out to choose the epoch and to set the intervals. FairFace's own validation images are the test.
 """
 
 from ror_jax.config import default_config

@@ -4,15 +4,14 @@
     python -m ror_jax.main --config=configs/finetune.py:frozen --config.data_dir=FACES.csv     # the prediction layers
     python -m ror_jax.main --config=configs/finetune.py:scratch --config.data_dir=FACES.csv    # to compare
 
-FACES.csv is described in `input_pipeline/README.md`. The largest faces near the middle of its images are found and cut
-out as `faces_small` knows them. `scratch` trains the same network from random weights. Where only one of the two is
-known, name it: --config.task.name=age_span or gender.
+`input_pipeline/README.md` describes FACES.csv. In each image the main face is found and cut out as in the training of
+`faces_small`. `scratch` trains the same network from random weights. If the file has only ages or only genders, say
+--config.task.name=age_span or --config.task.name=gender.
 """
-
-from ml_collections import ConfigDict
 
 from configs import faces
 from ror_jax.config_argument import parse_argument
+from ror_jax.models.zoo import DEFAULT
 
 ROWS = ("", "frozen", "scratch")
 
@@ -22,13 +21,12 @@ def get_config(argument: str = ""):
     config = faces.get_config("small")
     config.name = f"finetune_{how}" if how else "finetune"
     config.dataset.name = "faces_csv"
-    config.stages, config.stage = (), ConfigDict()
     config.sampling.label = None
     config.batch_size = 32
     config.epochs, config.optimizer.warmup_epochs = 20, 0.0
     config.optimizer.learning_rate = {None: 3e-4, "frozen": 3e-3, "scratch": 1e-3}[how]
     if how != "scratch":
-        config.init_from = "faces_small"
+        config.init_from = DEFAULT
     if how == "frozen":
         config.optimizer.frozen = ("backbone",)
     return config

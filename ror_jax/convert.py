@@ -28,6 +28,7 @@ import numpy as np
 from flax import nnx
 from safetensors import safe_open
 
+from input_pipeline.errors import InputError
 from ror_jax.errors import UserError, unknown
 from ror_jax.fairface import write_fairface_model
 from ror_jax.models import describe_network, model_config
@@ -245,7 +246,7 @@ def main(arguments: list[str] | None = None) -> None:
                 seed=args.seed,
             )
             print(f"{args.model} from {args.weights} is in {args.output}\n{table}")
-    except UserError as error:
+    except InputError as error:
         sys.exit(f"error: {error}")
 
 

@@ -280,7 +280,7 @@ def _write_stablehlo(network: Network, path: Path, size: int) -> Callable:
 
 
 def _rounded(tensors: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
-    """Raises UserError where the dtype cannot hold a number."""
+    """Returns the tensors in that dtype; raises UserError where it cannot hold a number."""
     with np.errstate(over="ignore"):
         rounded = {name: tensor.astype(dtype) for name, tensor in tensors.items()}
     if lost := [name for name, tensor in rounded.items() if not np.isfinite(tensor).all()]:

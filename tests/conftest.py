@@ -1,8 +1,11 @@
 import atexit
+import functools
 import gc
+import http.server
 import os
 import shutil
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,24 @@ def shared():
         return SHARED / name
 
     return find
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """A web server of the files in `tmp_path / "web"`. Yields its address and, as they come, the paths of requests."""
+    (tmp_path / "web").mkdir()
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_request(self, code="-", size="-"):
+            requests.append(self.path)
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    handler = functools.partial(Handler, directory=tmp_path / "web")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}", requests
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

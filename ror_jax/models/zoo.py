@@ -43,12 +43,12 @@ class Pretrained:
 
 
 def list_pretrained() -> dict[str, Pretrained]:
-    """The pretrained models by name."""
+    """Returns the pretrained models by name."""
     return {name: Pretrained(**entry) for name, entry in tomllib.loads(ZOO.read_text(encoding="utf-8")).items()}
 
 
 def pretrained_folder(name: str, cache_dir: str | os.PathLike = CACHE_DIR) -> Path:
-    """The folder of a pretrained model; one that is not in the package is downloaded to `cache_dir` once.
+    """Returns the folder of a pretrained model; one that is not in the package is downloaded to `cache_dir` once.
 
     Raises:
       UserError: there is no such model, or its files are damaged.
@@ -76,7 +76,7 @@ def pretrained_folder(name: str, cache_dir: str | os.PathLike = CACHE_DIR) -> Pa
 def model_folder(
     model: str | os.PathLike | None, cache_dir: str | os.PathLike = CACHE_DIR, setting: str = "model"
 ) -> Path:
-    """The folder of a model.
+    """Returns the folder of a model.
 
     Args:
       model: the name of a pretrained model, or a folder; None: the pretrained model `DEFAULT`. Where a folder has the

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from input_pipeline.errors import InputError
 from input_pipeline.process import prepare_process
 from ror_jax.errors import UserError
-from ror_jax.files import NotWrittenError, writing
+from ror_jax.files import writing
 from ror_jax.predict.annotate import annotate
 from ror_jax.predict.faces import FACES, open_photograph
 from ror_jax.predict.model import BATCH, VIEWS
@@ -193,7 +193,7 @@ def drawn(photograph: dict, path: Path, answers: Answers) -> bool:
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path, quality=90)
     except Exception as error:  # whatever it is, the others are drawn
-        words = str(error) if isinstance(error, InputError | NotWrittenError) else f"{name}: {error!r}"
+        words = str(error) if isinstance(error, InputError) else f"{name}: {error!r}"
         tqdm.write(printable(f"not drawn: {words}"), file=sys.stderr)
         return False
     return True

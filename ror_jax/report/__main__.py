@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ror_jax.errors import UserError
+from input_pipeline.errors import InputError
 from ror_jax.report.compare import compare
 from ror_jax.report.page import to_markdown, write_page
 from ror_jax.report.paper import load_paper, runs_of, write_report
@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
             _compare(options.compare, options.output)
         else:
             _report(options.paper, options.runs, options.output or options.runs, options.configs)
-    except (UserError, OSError) as error:
+    except (InputError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -1,11 +1,8 @@
 import dataclasses
-import functools
 import hashlib
-import http.server
 import subprocess
 import sys
 import tarfile
-import threading
 
 import numpy as np
 import pytest
@@ -119,29 +116,18 @@ def test_damaged_files_of_cifar100_are_named(folder100):
 
 
 @pytest.fixture
-def server(folder, tmp_path, monkeypatch):
-    """A web server that has CIFAR-10's archive, from which it is downloaded instead. Yields its requests."""
-    (tmp_path / "web").mkdir()
+def server(folder, web, tmp_path, monkeypatch):
+    """A web server that has CIFAR-10's archive, from which it is downloaded instead. Returns its requests."""
+    address, requests = web
     with tarfile.open(tmp_path / "web" / "cifar.tar.gz", "w:gz") as archive:
         archive.add(folder, folder.name)
-    requests = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, code="-", size="-"):
-            requests.append(self.path)
-
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    handler = functools.partial(Handler, directory=tmp_path / "web")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        original = dataclasses.replace(
-            cifar.CIFAR10.folder,
-            url=f"http://127.0.0.1:{server.server_port}/cifar.tar.gz",
-            sha256=hashlib.sha256((tmp_path / "web" / "cifar.tar.gz").read_bytes()).hexdigest(),
-        )
-        monkeypatch.setattr(cifar, "CIFAR10", dataclasses.replace(cifar.CIFAR10, folder=original))
-        yield requests
-        server.shutdown()
+    original = dataclasses.replace(
+        cifar.CIFAR10.folder,
+        url=f"{address}/cifar.tar.gz",
+        sha256=hashlib.sha256((tmp_path / "web" / "cifar.tar.gz").read_bytes()).hexdigest(),
+    )
+    monkeypatch.setattr(cifar, "CIFAR10", dataclasses.replace(cifar.CIFAR10, folder=original))
+    return requests
 
 
 def test_downloads_once(folder, server, tmp_path, capfd):

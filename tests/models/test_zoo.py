@@ -1,12 +1,9 @@
 """Pretrained models by name: those of a zoo of its own here, and at the end those that the package lists."""
 
-import functools
 import hashlib
-import http.server
 import json
 import re
 import shutil
-import threading
 from pathlib import Path
 
 import pytest
@@ -48,24 +45,13 @@ def own_zoo(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def server(own_zoo, tmp_path, monkeypatch):
-    """A web server that has the model `large` as an archive, which the zoo lists. Yields its requests."""
+def server(own_zoo, web, tmp_path):
+    """A web server that has the model `large` as an archive, which the zoo lists. Returns its requests."""
+    address, requests = web
     leave_model(tmp_path / "large", b"more weights")
-    (tmp_path / "web").mkdir()
     archive = shutil.make_archive(tmp_path / "web" / "large", "zip", tmp_path, "large")
-    requests = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, code="-", size="-"):
-            requests.append(self.path)
-
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    handler = functools.partial(Handler, directory=tmp_path / "web")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        list_model("large", Path(archive), f'url = "http://127.0.0.1:{server.server_port}/large.zip"')
-        yield requests
-        server.shutdown()
+    list_model("large", Path(archive), f'url = "{address}/large.zip"')
+    return requests
 
 
 def test_a_name_is_a_pretrained_model_and_a_path_is_a_folder(own_zoo):
