@@ -118,7 +118,7 @@ def test_stopping_and_going_on(start, command, tmp_path, request):
         return process, said
 
     def stopped(process):
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate()
         assert "Traceback" not in stderr
         return process.returncode, stdout.splitlines()[-1]
 
